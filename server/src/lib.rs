@@ -1,1 +1,3 @@
-//! Tessera.
+//! Tessera's server: sockets, threads and sessions around the engine.
+
+pub mod config;
