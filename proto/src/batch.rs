@@ -68,7 +68,7 @@ impl RequestBatch {
     /// Bytes of all arguments, those held by reference included, for budgets.
     #[inline]
     #[must_use]
-    pub fn size_bytes(&self) -> usize {
+    pub fn len_bytes(&self) -> usize {
         self.input.len() + self.part_bytes
     }
 
@@ -242,7 +242,7 @@ mod tests {
         let args = batch.get(0).unwrap();
         assert!(owner.as_ptr_range().contains(&args[2].as_ptr()));
         assert_eq!((&args[1], &args[2]), (&b"k"[..], &value[..]));
-        assert_eq!(batch.size_bytes(), 4 + SHARE_MIN_BYTES);
+        assert_eq!(batch.len_bytes(), 4 + SHARE_MIN_BYTES);
         let mut again = RequestBatch::new();
         again.push(&args);
         assert_eq!(again.get(0).unwrap()[2].as_ptr(), args[2].as_ptr());
@@ -273,7 +273,7 @@ mod tests {
         let mut batch = RequestBatch::new();
         batch.push(&Args::new(&input, &spans));
         batch.push(&Args::new(&input, &spans[1..]));
-        assert_eq!((batch.size_bytes(), batch.len()), (5, 2));
+        assert_eq!((batch.len_bytes(), batch.len()), (5, 2));
         assert_eq!(contents(&batch)[0], vec![b"x".to_vec(); 3]);
     }
 
@@ -283,7 +283,7 @@ mod tests {
         batch.push_slices([&vec![0; 4 * KEPT_MAX_BYTES][..]]);
         batch.push_slices([]);
         batch.clear();
-        assert!(batch.is_empty() && batch.size_bytes() == 0);
+        assert!(batch.is_empty() && batch.len_bytes() == 0);
         assert!(batch.input.capacity() < 2 * KEPT_MAX_BYTES);
     }
 

@@ -133,6 +133,26 @@ impl ReplyBuffer {
         self.append_range(other, Mark::default()..other.mark());
     }
 
+    /// Appends another buffer without its first `skip` bytes.
+    pub fn append_tail(&mut self, other: &Self, skip: usize) {
+        let mut skip = skip;
+        let mut taken = 0;
+        for chunk in &other.large {
+            self.append_unskipped(&other.small[taken..chunk.at], &mut skip);
+            let skipped = skip.min(chunk.bytes.len());
+            skip -= skipped;
+            self.splice(chunk.bytes.slice(skipped..));
+            taken = chunk.at;
+        }
+        self.append_unskipped(&other.small[taken..], &mut skip);
+    }
+
+    fn append_unskipped(&mut self, bytes: &[u8], skip: &mut usize) {
+        let skipped = (*skip).min(bytes.len());
+        *skip -= skipped;
+        self.extend(&bytes[skipped..]);
+    }
+
     #[cold]
     fn append_chunks(&mut self, chunks: &[Chunk], place: impl Fn(usize) -> usize) {
         for chunk in chunks {
@@ -364,6 +384,10 @@ mod tests {
             let rest: Vec<u8> = buffer.chunks_from(skip).flatten().copied().collect();
             prop_assert_eq!(&rest[..], model.get(skip..).unwrap_or_default());
             prop_assert!(buffer.chunks_from(skip).all(|slice| !slice.is_empty()));
+            let mut tail = mixed();
+            tail.append_tail(&buffer, skip);
+            prop_assert_eq!(&tail.to_vec()[mixed().len()..], &rest);
+            prop_assert_eq!(tail.len(), mixed().len() + rest.len());
         }
     }
 }

@@ -147,6 +147,14 @@ impl RequestParser {
         }
     }
 
+    /// Where the arguments of the request just found are, in what [`args`](Self::args) refers to:
+    /// the input, unless the request is a line with quotes. Empty when there is nothing to execute.
+    #[inline]
+    #[must_use]
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
     /// Whether a request has been begun and not ended.
     #[must_use]
     pub fn is_midway(&self) -> bool {
