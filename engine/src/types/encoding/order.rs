@@ -1,0 +1,128 @@
+//! What trees are sorted by.
+//!
+//! - [`ByIndex`]: position; lists.
+//! - [`ByHash`]: hash of the member; sets, hashes, and the members of sorted sets. A position in
+//!   the order of hashes outlives growth and shrinking, so it serves as cursor of SSCAN, HSCAN and
+//!   ZSCAN, and counts in the inner nodes make every member equally likely at random access.
+//! - [`ByScore`]: score, then member; sorted sets.
+#![forbid(unsafe_code)]
+
+use std::{cmp::Ordering, fmt::Debug};
+
+use ahash::RandomState;
+use triomphe::Arc;
+
+use super::page::{Page, PageFormat, Record};
+
+/// The order of a tree's records and what its inner nodes need to find them.
+pub trait Order: Clone + Debug + 'static {
+    /// A bound between two neighbouring nodes: nothing in the left one is greater, nothing in the
+    /// right one is less.
+    type Bound: Clone + Debug + Default;
+    /// Layout of the leaves.
+    const FORMAT: PageFormat;
+
+    /// A bound between two neighbouring leaves, neither of them empty.
+    fn bound(left: &Page, right: &Page) -> Self::Bound;
+}
+
+/// Ordered by position.
+#[derive(Clone, Copy, Debug)]
+pub enum ByIndex {}
+
+impl Order for ByIndex {
+    type Bound = ();
+    const FORMAT: PageFormat = PageFormat { tagged: false, head_bytes: 0, bytes_max: 4096 };
+
+    fn bound(_: &Page, _: &Page) {}
+}
+
+/// Ordered by a 32-bit hash, which the slots hold. Records of one hash stand side by side in any
+/// order and may fill several leaves. `HEAD` is the length of the records' heads.
+#[derive(Clone, Copy, Debug)]
+pub enum ByHash<const HEAD: usize> {}
+
+impl<const HEAD: usize> Order for ByHash<HEAD> {
+    type Bound = u32;
+    const FORMAT: PageFormat = PageFormat { tagged: true, head_bytes: HEAD, bytes_max: 2048 };
+
+    fn bound(_: &Page, right: &Page) -> u32 {
+        right.tag(0)
+    }
+}
+
+/// The hash of `member` in trees made with `seed`. Seeds are drawn at random, so that nobody can
+/// choose members that collide.
+#[inline]
+pub fn hash(seed: u64, member: &[u8]) -> u32 {
+    let state = RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 0x5445_5353_4552_4121);
+    (state.hash_one(member) >> 32) as u32
+}
+
+/// Ordered by score, then member. The score, as eight bytes, is the head of a record.
+#[derive(Clone, Copy, Debug)]
+pub enum ByScore {}
+
+/// A place in the order of scores: between everything below it and everything not below it.
+#[derive(Clone, Debug, Default)]
+pub struct ScoreBound {
+    score: f64,
+    /// The shortest prefix that tells the neighbours apart; none if their scores do.
+    member: Option<Arc<[u8]>>,
+}
+
+impl Order for ByScore {
+    type Bound = ScoreBound;
+    const FORMAT: PageFormat = PageFormat { tagged: false, head_bytes: 8, bytes_max: 2048 };
+
+    fn bound(left: &Page, right: &Page) -> ScoreBound {
+        let (last, first) =
+            (left.record(left.len() - 1, Self::FORMAT), right.record(0, Self::FORMAT));
+        let score = score_of(&first);
+        if score_of(&last) != score {
+            return ScoreBound { score, member: None };
+        }
+        let member = last.body.with_bytes(|last| {
+            first.body.with_bytes(|first| {
+                let common = last.iter().zip(first).take_while(|(a, b)| a == b).count();
+                Arc::from(&first[..(common + 1).min(first.len())])
+            })
+        });
+        ScoreBound { score, member: Some(member) }
+    }
+}
+
+impl ScoreBound {
+    /// How the bound stands to a place in the order.
+    #[inline]
+    pub fn cmp(&self, score: f64, member: &[u8]) -> Ordering {
+        cmp_scores(self.score, score)
+            .then_with(|| self.member.as_deref().unwrap_or_default().cmp(member))
+    }
+
+    /// The bound's score.
+    #[inline]
+    pub fn score(&self) -> f64 {
+        self.score
+    }
+
+    /// The bound's member prefix, empty if the score alone is the bound.
+    #[inline]
+    pub fn member(&self) -> &[u8] {
+        self.member.as_deref().unwrap_or_default()
+    }
+}
+
+/// The score in a record's head.
+#[inline]
+pub fn score_of(record: &Record<'_>) -> f64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&record.head[..8]);
+    f64::from_le_bytes(bytes)
+}
+
+/// Orders scores as Redis does: by value, so that -0 equals 0. Scores are never NaN.
+#[inline]
+pub fn cmp_scores(a: f64, b: f64) -> Ordering {
+    a.partial_cmp(&b).unwrap_or(Ordering::Equal)
+}

@@ -1,0 +1,423 @@
+//! Tree: a large collection as a counted B+-tree of shared nodes.
+//!
+//! Leaves are [`Page`]s, inner nodes hold up to 48 children with the number of records and the
+//! bytes below each, so that the place of a record and the record at a place are found in
+//! O(log n). Nodes are reference-counted and at most 4 KiB. Cloning a tree is the capture: O(1),
+//! it shares the root; a write to a tree copies those nodes on its path that are shared.
+//!
+//! A write names its place by a [`Path`], which a search on the unchanged tree gave: one descent
+//! with comparisons, one without. The search is the order's business ([`super::order`]); everything
+//! here goes by places.
+//!
+//! Invariants:
+//! - all leaves have the same depth; no node but an empty root leaf is empty;
+//! - `bound` of a child (the first's is not looked at) parts it from its left neighbour: nothing on
+//!   the left is greater, nothing on the right is less. Removals leave bounds as they are;
+//! - `count` and `bytes` of a child are the sums over the nodes below.
+//!
+//! Nodes are merged lazily, when a node and its neighbour together fill less than three quarters of
+//! one. Full leaves at either end split off the new record alone, so that lists and ascending
+//! scores fill their pages whole.
+#![forbid(unsafe_code)]
+
+use smallvec::SmallVec;
+use triomphe::Arc;
+
+use super::{
+    order::Order,
+    page::{NewRecord, Page},
+};
+
+mod cursor;
+mod free;
+mod search;
+#[cfg(test)]
+mod tests;
+
+pub use cursor::Cursor;
+pub use free::Garbage;
+
+/// Most children of an inner node: 48 of at most 72 bytes are less than 4 KiB.
+const CHILDREN_MAX: usize = 48;
+
+/// The place of a record: the child taken in each inner node, then the slot in the leaf. Valid until
+/// the tree is changed.
+#[derive(Clone, Debug)]
+pub struct Path {
+    steps: SmallVec<[u16; 8]>,
+    slot: usize,
+    edge: Edge,
+}
+
+/// Where a place stands in the whole tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Edge {
+    /// Before the first record.
+    Front,
+    /// Behind the last record.
+    Back,
+    Inside,
+}
+
+/// An ordered sequence of records. Cloning captures it in O(1).
+#[derive(Clone, Debug)]
+pub struct Tree<O: Order> {
+    root: Node<O>,
+    len: usize,
+    /// Bytes of all nodes.
+    bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Node<O: Order> {
+    Leaf(Page),
+    Inner(Arc<Inner<O>>),
+}
+
+#[derive(Clone, Debug)]
+struct Inner<O: Order> {
+    children: Vec<Child<O>>,
+}
+
+#[derive(Clone, Debug)]
+struct Child<O: Order> {
+    bound: O::Bound,
+    count: usize,
+    bytes: usize,
+    node: Node<O>,
+}
+
+/// One insertion or replacement on its way down.
+struct Write<'a> {
+    path: &'a Path,
+    record: &'a NewRecord<'a>,
+    replaces: bool,
+}
+
+impl<O: Order> Default for Tree<O> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<O: Order> Tree<O> {
+    /// An empty tree.
+    pub fn new() -> Self {
+        let root = Page::new();
+        Self { len: 0, bytes: root.memory_bytes(), root: Node::Leaf(root) }
+    }
+
+    /// Number of records.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no record.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of memory behind the tree: nodes and long bodies, shared ones counted whole.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Inserts `record` before the place `path`.
+    pub fn insert(&mut self, path: &Path, record: &NewRecord<'_>) {
+        self.len += 1;
+        self.write(&Write { path, record, replaces: false });
+    }
+
+    /// Appends `record`.
+    pub fn push_back(&mut self, record: &NewRecord<'_>) {
+        let path = self.seek_end().path();
+        self.insert(&path, record);
+    }
+
+    /// Puts `record` in the place of the one at `path`.
+    pub fn replace(&mut self, path: &Path, record: &NewRecord<'_>) {
+        self.write(&Write { path, record, replaces: true });
+    }
+
+    /// Removes the record at `path`.
+    pub fn remove(&mut self, path: &Path) {
+        self.len -= 1;
+        remove_at(&mut self.root, &mut self.bytes, &path.steps, path.slot);
+        self.settle_root();
+    }
+
+    /// Removes the records at the places `from..to`. What fell off is returned, to be freed in
+    /// slices.
+    pub fn remove_range(&mut self, from: usize, to: usize) -> Garbage<O> {
+        let mut garbage = Garbage::new();
+        if from < to {
+            self.len -= to - from;
+            if self.len == 0 {
+                return std::mem::take(self).into_garbage();
+            }
+            cut(&mut self.root, &mut self.bytes, from, to, &mut garbage);
+            self.settle_root();
+        }
+        garbage
+    }
+
+    fn write(&mut self, write: &Write<'_>) {
+        let Some(right) = write_at(&mut self.root, &mut self.bytes, 0, write) else { return };
+        let left = Child {
+            bound: O::Bound::default(),
+            count: self.len - right.count,
+            bytes: self.bytes,
+            node: std::mem::replace(&mut self.root, Node::Leaf(Page::new())),
+        };
+        let root = Inner { children: vec![left, right] };
+        self.bytes = root.bytes();
+        self.root = Node::Inner(Arc::new(root));
+    }
+
+    /// Takes away levels with a single child.
+    fn settle_root(&mut self) {
+        while let Node::Inner(inner) = &self.root {
+            let [only] = &inner.children[..] else { return };
+            self.bytes = only.bytes;
+            self.root = only.node.clone();
+        }
+    }
+}
+
+impl<O: Order> Node<O> {
+    /// Whether the node is so empty that it should join a neighbour.
+    fn is_sparse(&self) -> bool {
+        match self {
+            Self::Leaf(page) => page.live_bytes(O::FORMAT) < Page::room(O::FORMAT) / 4,
+            Self::Inner(inner) => inner.children.len() < CHILDREN_MAX / 4,
+        }
+    }
+
+    /// Whether the two fill less than three quarters of one node.
+    fn join_well(&self, right: &Self) -> bool {
+        match (self, right) {
+            (Self::Leaf(left), Self::Leaf(right)) => {
+                let bytes = left.live_bytes(O::FORMAT) + right.live_bytes(O::FORMAT);
+                bytes <= Page::room(O::FORMAT) / 4 * 3
+            }
+            (Self::Inner(left), Self::Inner(right)) => {
+                left.children.len() + right.children.len() <= CHILDREN_MAX / 4 * 3
+            }
+            _ => false,
+        }
+    }
+}
+
+impl<O: Order> Inner<O> {
+    /// Bytes of the node and of all below it.
+    fn bytes(&self) -> usize {
+        let below: usize = self.children.iter().map(|child| child.bytes).sum();
+        size_of::<usize>() + size_of::<Self>() + self.children.len() * size_of::<Child<O>>() + below
+    }
+
+    /// Takes in a child that split off from the one before `index`. If this node overflows, its
+    /// right part is returned.
+    fn adopt(
+        &mut self,
+        index: usize,
+        child: Child<O>,
+        edge: Edge,
+        bytes: &mut usize,
+    ) -> Option<Child<O>> {
+        let len = self.children.len();
+        if len == self.children.capacity() {
+            self.children.reserve_exact(len.min(CHILDREN_MAX + 1 - len));
+        }
+        *bytes += child.bytes + size_of::<Child<O>>();
+        self.children.insert(index, child);
+        if self.children.len() <= CHILDREN_MAX {
+            return None;
+        }
+        let right = self.split_off(match edge {
+            Edge::Front => 1,
+            Edge::Back => CHILDREN_MAX,
+            Edge::Inside => CHILDREN_MAX / 2,
+        });
+        *bytes = self.bytes();
+        Some(right)
+    }
+
+    /// Moves the children from `at` on to a new node, which is returned as a right neighbour.
+    fn split_off(&mut self, at: usize) -> Child<O> {
+        let right = Self { children: self.children.drain(at..).collect() };
+        Child {
+            bound: right.children[0].bound.clone(),
+            count: right.children.iter().map(|child| child.count).sum(),
+            bytes: right.bytes(),
+            node: Node::Inner(Arc::new(right)),
+        }
+    }
+
+    /// Takes away child `index` if it is empty, or joins it with a neighbour if it is sparse.
+    fn mend(&mut self, index: usize) {
+        let Some(child) = self.children.get(index) else { return };
+        if child.count == 0 {
+            self.children.remove(index);
+        } else if child.node.is_sparse() {
+            let lefts = [index.checked_sub(1), Some(index)];
+            for left in lefts.into_iter().flatten() {
+                let pair = self.children.get(left).zip(self.children.get(left + 1));
+                if pair.is_some_and(|(left, right)| left.node.join_well(&right.node)) {
+                    self.join(left);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Joins child `left` with its right neighbour.
+    fn join(&mut self, left: usize) {
+        let right = self.children.remove(left + 1);
+        let left = &mut self.children[left];
+        left.count += right.count;
+        match (&mut left.node, right.node) {
+            (Node::Leaf(page), Node::Leaf(other)) => {
+                page.append(&other, O::FORMAT);
+                left.bytes = page.memory_bytes();
+            }
+            (Node::Inner(inner), Node::Inner(other)) => {
+                let inner = Arc::make_mut(inner);
+                let seam = inner.children.len();
+                inner.children.extend(Arc::unwrap_or_clone(other).children);
+                inner.children[seam].bound = right.bound;
+                left.bytes = inner.bytes();
+            }
+            _ => unreachable!("neighbours have the same depth"),
+        }
+    }
+}
+
+/// Does `write` below `node`, whose bytes are counted in `bytes`. A node that overflows keeps its
+/// left part; the right part is returned.
+fn write_at<O: Order>(
+    node: &mut Node<O>,
+    bytes: &mut usize,
+    depth: usize,
+    write: &Write<'_>,
+) -> Option<Child<O>> {
+    match node {
+        Node::Leaf(page) => {
+            let right = write_to_leaf::<O>(page, write);
+            *bytes = page.memory_bytes();
+            right.map(|right| Child {
+                bound: O::bound(page, &right),
+                count: right.len(),
+                bytes: right.memory_bytes(),
+                node: Node::Leaf(right),
+            })
+        }
+        Node::Inner(inner) => {
+            let index = usize::from(write.path.steps[depth]);
+            let inner = Arc::make_mut(inner);
+            let child = &mut inner.children[index];
+            child.count += usize::from(!write.replaces);
+            let before = child.bytes;
+            let right = write_at(&mut child.node, &mut child.bytes, depth + 1, write);
+            *bytes = *bytes + child.bytes - before;
+            let right = right?;
+            child.count -= right.count;
+            inner.adopt(index + 1, right, write.path.edge, bytes)
+        }
+    }
+}
+
+/// Does `write` in its leaf. If the leaf overflows, its right part is returned.
+fn write_to_leaf<O: Order>(page: &mut Page, write: &Write<'_>) -> Option<Page> {
+    let (slot, record, format) = (write.path.slot, write.record, O::FORMAT);
+    if write.replaces {
+        if page.replace(slot, record, format) {
+            return None;
+        }
+        page.remove(slot, slot + 1, format);
+    }
+    if page.insert(slot, record, format) {
+        return None;
+    }
+    let mut right = match write.path.edge {
+        Edge::Back => Page::new(),
+        Edge::Front => std::mem::take(page),
+        Edge::Inside => page.split_off(page.middle(format), format),
+    };
+    let fits = match slot.checked_sub(page.len()) {
+        Some(slot) if slot > 0 || write.path.edge == Edge::Back => {
+            right.insert(slot, record, format)
+        }
+        _ => page.insert(slot, record, format),
+    };
+    debug_assert!(fits, "half a page has room for a record");
+    Some(right)
+}
+
+/// Removes the record at the end of `steps` below `node`.
+fn remove_at<O: Order>(node: &mut Node<O>, bytes: &mut usize, steps: &[u16], slot: usize) {
+    match (node, steps) {
+        (Node::Leaf(page), _) => {
+            page.remove(slot, slot + 1, O::FORMAT);
+            *bytes = page.memory_bytes();
+        }
+        (Node::Inner(inner), [step, rest @ ..]) => {
+            let index = usize::from(*step);
+            let inner = Arc::make_mut(inner);
+            let child = &mut inner.children[index];
+            child.count -= 1;
+            let before = child.bytes;
+            remove_at(&mut child.node, &mut child.bytes, rest, slot);
+            *bytes = *bytes + child.bytes - before;
+            if child.count == 0 || child.node.is_sparse() {
+                inner.mend(index);
+                *bytes = inner.bytes();
+            }
+        }
+        (Node::Inner(_), []) => unreachable!("a path reaches a leaf"),
+    }
+}
+
+/// Removes the records `from..to` below `node`, some of which stay. Whole nodes go to `garbage`.
+fn cut<O: Order>(
+    node: &mut Node<O>,
+    bytes: &mut usize,
+    from: usize,
+    to: usize,
+    garbage: &mut Garbage<O>,
+) {
+    match node {
+        Node::Leaf(page) => {
+            page.remove(from, to, O::FORMAT);
+            *bytes = page.memory_bytes();
+        }
+        Node::Inner(inner) => {
+            let inner = Arc::make_mut(inner);
+            let mut kept = Vec::with_capacity(inner.children.len());
+            let (mut start, mut seam) = (0, None);
+            for mut child in inner.children.drain(..) {
+                let end = start + child.count;
+                let (first, last) = (from.clamp(start, end) - start, to.clamp(start, end) - start);
+                if first < last {
+                    seam.get_or_insert(kept.len());
+                }
+                if last - first == child.count {
+                    garbage.push(child.node);
+                } else {
+                    if first < last {
+                        child.count -= last - first;
+                        cut(&mut child.node, &mut child.bytes, first, last, garbage);
+                    }
+                    kept.push(child);
+                }
+                start = end;
+            }
+            inner.children = kept;
+            let seam = seam.unwrap_or(0);
+            inner.mend(seam + 1);
+            inner.mend(seam);
+            *bytes = inner.bytes();
+        }
+    }
+}

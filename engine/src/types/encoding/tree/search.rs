@@ -1,0 +1,103 @@
+//! Searches in trees sorted by hash or by score.
+#![forbid(unsafe_code)]
+
+use super::{
+    super::{
+        order::{ByHash, ByScore, Order, score_of},
+        page::{Page, Record},
+    },
+    Cursor, Tree,
+};
+
+impl<const HEAD: usize> Tree<ByHash<HEAD>> {
+    /// The place of the first record whose hash is not below `hash`, or the end.
+    pub fn seek_hash(&self, hash: u32) -> Cursor<'_, ByHash<HEAD>> {
+        let mut cursor = self.lower_bound(hash);
+        cursor.settle();
+        cursor
+    }
+
+    /// The place of the record with `hash` for which `is` holds, and true; or the place to insert
+    /// one, and false.
+    #[inline]
+    pub fn find(
+        &self,
+        hash: u32,
+        is: impl Fn(&Record<'_>) -> bool,
+    ) -> (Cursor<'_, ByHash<HEAD>>, bool) {
+        let place = self.lower_bound(hash);
+        if place.tag().is_some_and(|tag| tag > hash) {
+            return (place, false);
+        }
+        let mut cursor = place.clone();
+        cursor.settle();
+        while cursor.tag() == Some(hash) {
+            if cursor.record().is_some_and(|record| is(&record)) {
+                return (cursor, true);
+            }
+            cursor.step();
+        }
+        (place, false)
+    }
+
+    /// Equal hashes may reach over several leaves: goes to the first leaf that can hold one.
+    #[inline]
+    fn lower_bound(&self, hash: u32) -> Cursor<'_, ByHash<HEAD>> {
+        self.descend(
+            |children| children[1..].partition_point(|child| child.bound < hash),
+            |page| page.lower_bound(hash),
+        )
+    }
+}
+
+impl Tree<ByScore> {
+    /// The place of the first record for which `below` does not hold, or the end. `below` gets a
+    /// score and a member (or the beginning of one) and must hold for a first part of the order and
+    /// for nothing behind.
+    pub fn seek_by(&self, below: impl Fn(f64, &[u8]) -> bool) -> Cursor<'_, ByScore> {
+        let mut cursor = self.lower_bound_by(below);
+        cursor.settle();
+        cursor
+    }
+
+    /// The place of `member`, which has `score`; of the next one if it is not there.
+    pub fn seek_member(&self, score: f64, member: &[u8]) -> Cursor<'_, ByScore> {
+        self.seek_by(is_below(score, member))
+    }
+
+    /// The place to insert `member`, which is not there, with `score`: on the left of a bound that
+    /// is not below it, where searches will look.
+    pub fn seek_insertion(&self, score: f64, member: &[u8]) -> Cursor<'_, ByScore> {
+        self.lower_bound_by(is_below(score, member))
+    }
+
+    fn lower_bound_by(&self, below: impl Fn(f64, &[u8]) -> bool) -> Cursor<'_, ByScore> {
+        self.descend(
+            |children| {
+                children[1..]
+                    .partition_point(|child| below(child.bound.score(), child.bound.member()))
+            },
+            |page| partition(page, &below),
+        )
+    }
+}
+
+/// Whether a score and member stand before `score` and `member`.
+fn is_below(score: f64, member: &[u8]) -> impl Fn(f64, &[u8]) -> bool {
+    move |other, name| other < score || (other == score && name < member)
+}
+
+/// Index of the first record of `page` for which `below` does not hold.
+fn partition(page: &Page, below: &impl Fn(f64, &[u8]) -> bool) -> usize {
+    let (mut low, mut high) = (0, page.len());
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        let record = page.record(middle, ByScore::FORMAT);
+        if record.body.with_bytes(|member| below(score_of(&record), member)) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
