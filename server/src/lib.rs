@@ -1,3 +1,6 @@
 //! Tessera's server: sockets, threads and sessions around the engine.
 
 pub mod config;
+pub mod info;
+pub mod log;
+pub mod metrics;

@@ -28,6 +28,7 @@ pub use choices::{LogLevel, MaxmemoryPolicy, ProtectedAction, Supervised};
 pub use cpus::available_cpus;
 pub use load::{LoadError, Loaded, load};
 pub use options::{Config, SHARDS_MAX};
+pub(crate) use special::format_percentile;
 pub use split::{UnbalancedQuotes, quote, split_line};
 pub use store::{ApplyChange, ConfigReader, ConfigStore, RewriteError, SetError, get};
 pub use table::{Flags, Row, find};

@@ -1,0 +1,548 @@
+//! Counters of the running server: written by one worker each, read by anyone, never locked on
+//! the way of a request.
+//!
+//! Each worker owns one `WorkerMetrics`. A counter is an atomic that only its owner writes, by a
+//! plain load and store, so that counting costs no locked instruction and no cache line moves
+//! between cores. `Metrics` adds them up for INFO.
+//!
+//! CONFIG RESETSTAT cannot set another thread's counters to zero without a race, so it keeps
+//! what they were (a baseline), and every later snapshot is shown less that.
+
+#![forbid(unsafe_code)]
+
+mod histogram;
+mod process;
+mod sampler;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+pub use histogram::{Counts, Histogram};
+pub use process::{CpuTime, ProcessInfo, cpu_times, random_id, resident_bytes, unix_time};
+pub use sampler::SAMPLE_PERIOD_MS;
+use sampler::Sampler;
+
+/// A number that one thread writes and any thread reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to the counter. Called by the owner only.
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    /// Sets a gauge. Called by the owner only.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value, perhaps one step behind.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Declares the counters of a worker, their sums, and how these are added and subtracted.
+macro_rules! counters {
+    (counts { $($(#[$doc:meta])* $count:ident,)* } gauges { $($(#[$gauge_doc:meta])* $gauge:ident,)* }) => {
+        /// The counters and gauges of one worker.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $count: Counter,)*
+            $($(#[$gauge_doc])* pub $gauge: Counter,)*
+        }
+
+        /// Sums over all workers, or what one of them counted.
+        #[derive(Debug, Clone, Default, PartialEq)]
+        pub struct Totals {
+            $($(#[$doc])* pub $count: u64,)*
+            $($(#[$gauge_doc])* pub $gauge: u64,)*
+        }
+
+        impl Totals {
+            fn add(&mut self, counters: &Counters) {
+                $(self.$count += counters.$count.get();)*
+                $(self.$gauge += counters.$gauge.get();)*
+            }
+
+            /// Gauges tell the present and stay.
+            fn subtract_counts(&mut self, earlier: &Totals) {
+                $(self.$count = self.$count.saturating_sub(earlier.$count);)*
+            }
+        }
+    };
+}
+
+counters! {
+    counts {
+        /// Commands executed, whatever they answered.
+        commands_processed,
+        /// Connections accepted.
+        connections_received,
+        /// Connections refused because of `maxclients`.
+        connections_rejected,
+        /// Bytes received from clients.
+        net_input_bytes,
+        /// Bytes sent to clients.
+        net_output_bytes,
+        /// Receptions from sockets.
+        reads_processed,
+        /// Sends to sockets.
+        writes_processed,
+        /// Reads that found their key.
+        keyspace_hits,
+        /// Reads that did not.
+        keyspace_misses,
+        /// Keys removed because their deadline had passed.
+        expired_keys,
+        /// Times that active expiry stopped because its time was up.
+        expire_time_cap_reached,
+        /// Microseconds spent on active expiry.
+        expire_cycle_us,
+        /// Keys removed because memory was short.
+        evicted_keys,
+        /// Replies that were errors.
+        error_replies,
+        /// Clients disconnected because their request grew too long.
+        query_buffer_disconnections,
+        /// Clients disconnected because they did not read their replies.
+        output_buffer_disconnections,
+        /// Logins refused.
+        auth_failures,
+        /// Commands executed here for clients of other workers.
+        remote_commands,
+        /// Runs that waited for credits of another worker's mailbox.
+        credit_stalls,
+        /// Turns that met a place that was taken and not yet filled.
+        unfilled_stalls,
+        /// Turns of the worker's loop.
+        loop_turns,
+        /// Microseconds that the turns took, without waiting.
+        loop_us,
+    }
+    gauges {
+        /// Clients connected.
+        connected_clients,
+        /// Clients waiting in a blocking command.
+        blocked_clients,
+        /// Clients in subscription mode.
+        pubsub_clients,
+        /// Clients that watch keys.
+        watching_clients,
+        /// Keys of all databases.
+        keys,
+        /// Bytes that keys and values take.
+        memory_bytes,
+        /// Changes of the keyspace since the start; no CONFIG RESETSTAT forgets them.
+        changes,
+        /// Messages that wait in the worker's mailbox.
+        mailbox_depth,
+        /// Values that wait to be freed in the background.
+        lazyfree_pending,
+        /// Values freed in the background.
+        lazyfreed_objects,
+    }
+}
+
+/// What one command did on one worker.
+#[derive(Debug, Default)]
+struct CommandMetrics {
+    calls: Counter,
+    nanos: Counter,
+    rejected: Counter,
+    failed: Counter,
+    /// Made at the first call: most commands are never called.
+    latency: OnceLock<Histogram>,
+}
+
+/// Keys of one database of one shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DatabaseKeys {
+    /// The database's number.
+    pub database: u32,
+    /// Keys.
+    pub keys: u64,
+    /// Keys with a deadline.
+    pub expires: u64,
+    /// Milliseconds until the deadlines, summed over a sample and divided by its size.
+    pub average_ttl_ms: u64,
+}
+
+/// The most error prefixes that are told apart; more of them means that something makes them up.
+const ERROR_PREFIXES_MAX: usize = 128;
+
+/// Everything that one worker counts. Aligned so that two workers' counters never share the pair
+/// of cache lines that the processor fetches together.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct WorkerMetrics {
+    /// Plain counters.
+    pub counters: Counters,
+    commands: Box<[CommandMetrics]>,
+    errors: Mutex<BTreeMap<String, u64>>,
+    databases: Mutex<Vec<DatabaseKeys>>,
+}
+
+impl WorkerMetrics {
+    /// Zeroes, for a server with that many rows in its command table.
+    pub fn new(commands: usize) -> WorkerMetrics {
+        WorkerMetrics {
+            counters: Counters::default(),
+            commands: (0..commands).map(|_| CommandMetrics::default()).collect(),
+            errors: Mutex::default(),
+            databases: Mutex::default(),
+        }
+    }
+
+    /// Counts one execution of the command in row `command`.
+    pub fn record_call(&self, command: usize, nanos: u64, failed: bool) {
+        self.counters.commands_processed.add(1);
+        let Some(metrics) = self.commands.get(command) else { return };
+        metrics.calls.add(1);
+        metrics.nanos.add(nanos);
+        if failed {
+            metrics.failed.add(1);
+        }
+    }
+
+    /// Enters a duration into the histogram of the command in row `command`.
+    pub fn record_latency(&self, command: usize, nanos: u64) {
+        let Some(metrics) = self.commands.get(command) else { return };
+        metrics.latency.get_or_init(Histogram::default).record(nanos);
+    }
+
+    /// Counts a command that was refused before it ran (arity, state, rights).
+    pub fn record_rejected(&self, command: usize) {
+        if let Some(metrics) = self.commands.get(command) {
+            metrics.rejected.add(1);
+        }
+    }
+
+    /// Counts an error reply by its first word. `reply` is the text after the dash.
+    pub fn record_error(&self, reply: &[u8]) {
+        self.counters.error_replies.add(1);
+        let prefix = reply.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
+        let prefix = String::from_utf8_lossy(prefix);
+        let mut errors = lock(&self.errors);
+        if let Some(count) = errors.get_mut(prefix.as_ref()) {
+            *count += 1;
+        } else if errors.len() < ERROR_PREFIXES_MAX {
+            errors.insert(prefix.into_owned(), 1);
+        }
+    }
+
+    /// Publishes what the shard's databases hold; empty ones may be left out.
+    pub fn publish_databases(&self, databases: impl IntoIterator<Item = DatabaseKeys>) {
+        let mut published = lock(&self.databases);
+        published.clear();
+        published.extend(databases);
+        self.counters.keys.set(published.iter().map(|database| database.keys).sum());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every critical section leaves its value whole, so a panic elsewhere spoils nothing.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The counters of all workers together.
+pub struct Metrics {
+    workers: Vec<Arc<WorkerMetrics>>,
+    baseline: Mutex<Snapshot>,
+    rates: Mutex<Rates>,
+    memory_peak_bytes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Rates {
+    commands: Sampler,
+    input: Sampler,
+    output: Sampler,
+}
+
+/// Commands and bytes a second, now.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CurrentRates {
+    /// Commands a second.
+    pub commands: f64,
+    /// Bytes received a second.
+    pub input_bytes: f64,
+    /// Bytes sent a second.
+    pub output_bytes: f64,
+}
+
+/// What one command did, on all workers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CommandTotals {
+    /// Executions.
+    pub calls: u64,
+    /// Nanoseconds of all executions.
+    pub nanos: u64,
+    /// Refusals before execution.
+    pub rejected: u64,
+    /// Executions that answered an error.
+    pub failed: u64,
+    /// How long executions took.
+    pub latency: Counts,
+}
+
+/// All counters at one moment, less the baseline of the last CONFIG RESETSTAT.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Snapshot {
+    /// Sums over the workers.
+    pub totals: Totals,
+    /// Each worker's own counters.
+    pub workers: Vec<Totals>,
+    /// By row of the command table.
+    pub commands: Vec<CommandTotals>,
+    /// Error replies by their first word.
+    pub errors: BTreeMap<String, u64>,
+    /// Keys by database, in order, empty ones left out.
+    pub databases: Vec<DatabaseKeys>,
+}
+
+impl Metrics {
+    /// Counters for `workers` workers and a command table of `commands` rows.
+    pub fn new(workers: usize, commands: usize) -> Metrics {
+        Metrics {
+            workers: (0..workers).map(|_| Arc::new(WorkerMetrics::new(commands))).collect(),
+            baseline: Mutex::default(),
+            rates: Mutex::default(),
+            memory_peak_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// The counters that worker `index` writes.
+    pub fn worker(&self, index: usize) -> Arc<WorkerMetrics> {
+        self.workers[index].clone()
+    }
+
+    /// All counters now.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.raw_snapshot();
+        snapshot.subtract(&lock(&self.baseline));
+        snapshot
+    }
+
+    /// CONFIG RESETSTAT: from now on counters start at zero; gauges stay.
+    pub fn reset(&self) {
+        let now = self.raw_snapshot();
+        *lock(&self.baseline) = now;
+        *lock(&self.rates) = Rates::default();
+        self.memory_peak_bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// Takes the samples for rates and peaks. One worker calls this from a timer, at least every
+    /// `SAMPLE_PERIOD_MS` while there is traffic.
+    pub fn sample(&self, now_ms: u64) {
+        let (commands, input, output) = self.flows();
+        let mut rates = lock(&self.rates);
+        rates.commands.sample(now_ms, commands);
+        rates.input.sample(now_ms, input);
+        rates.output.sample(now_ms, output);
+        self.note_memory(self.memory_bytes());
+    }
+
+    /// Rates at `now_ms`.
+    pub fn rates(&self, now_ms: u64) -> CurrentRates {
+        let (commands, input, output) = self.flows();
+        let rates = lock(&self.rates);
+        CurrentRates {
+            commands: rates.commands.per_second(now_ms, commands),
+            input_bytes: rates.input.per_second(now_ms, input),
+            output_bytes: rates.output.per_second(now_ms, output),
+        }
+    }
+
+    /// Notes how many bytes are in use, and gives back the most that ever were.
+    pub fn note_memory(&self, bytes: u64) -> u64 {
+        self.memory_peak_bytes.fetch_max(bytes, Ordering::Relaxed).max(bytes)
+    }
+
+    /// Bytes that keys and values take, over all shards.
+    pub fn memory_bytes(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.counters.memory_bytes.get()).sum()
+    }
+
+    fn flows(&self) -> (u64, u64, u64) {
+        self.workers.iter().fold((0, 0, 0), |(commands, input, output), worker| {
+            let counters = &worker.counters;
+            (
+                commands + counters.commands_processed.get(),
+                input + counters.net_input_bytes.get(),
+                output + counters.net_output_bytes.get(),
+            )
+        })
+    }
+
+    fn raw_snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for worker in &self.workers {
+            snapshot.add(worker);
+        }
+        snapshot.databases.sort_by_key(|database| database.database);
+        snapshot
+    }
+}
+
+impl Snapshot {
+    fn add(&mut self, worker: &WorkerMetrics) {
+        self.totals.add(&worker.counters);
+        let mut own = Totals::default();
+        own.add(&worker.counters);
+        self.workers.push(own);
+        self.commands.resize(worker.commands.len(), CommandTotals::default());
+        for (totals, metrics) in self.commands.iter_mut().zip(&worker.commands) {
+            totals.add(metrics);
+        }
+        for (prefix, count) in lock(&worker.errors).iter() {
+            *self.errors.entry(prefix.clone()).or_default() += count;
+        }
+        lock(&worker.databases).iter().for_each(|database| self.add_database(database));
+    }
+
+    fn add_database(&mut self, more: &DatabaseKeys) {
+        match self.databases.iter_mut().find(|known| known.database == more.database) {
+            Some(known) => {
+                let expires = known.expires + more.expires;
+                let sum = known.average_ttl_ms * known.expires + more.average_ttl_ms * more.expires;
+                known.average_ttl_ms = sum.checked_div(expires).unwrap_or(0);
+                known.keys += more.keys;
+                known.expires = expires;
+            }
+            None if more.keys > 0 => self.databases.push(*more),
+            None => {}
+        }
+    }
+
+    fn subtract(&mut self, baseline: &Snapshot) {
+        self.totals.subtract_counts(&baseline.totals);
+        for (worker, earlier) in self.workers.iter_mut().zip(&baseline.workers) {
+            worker.subtract_counts(earlier);
+        }
+        for (command, earlier) in self.commands.iter_mut().zip(&baseline.commands) {
+            command.subtract(earlier);
+        }
+        for (prefix, earlier) in &baseline.errors {
+            if let Some(count) = self.errors.get_mut(prefix) {
+                *count = count.saturating_sub(*earlier);
+            }
+        }
+        self.errors.retain(|_, count| *count > 0);
+    }
+}
+
+impl CommandTotals {
+    fn add(&mut self, metrics: &CommandMetrics) {
+        self.calls += metrics.calls.get();
+        self.nanos += metrics.nanos.get();
+        self.rejected += metrics.rejected.get();
+        self.failed += metrics.failed.get();
+        if let Some(latency) = metrics.latency.get() {
+            latency.add_to(&mut self.latency);
+        }
+    }
+
+    fn subtract(&mut self, earlier: &CommandTotals) {
+        self.calls = self.calls.saturating_sub(earlier.calls);
+        self.nanos = self.nanos.saturating_sub(earlier.nanos);
+        self.rejected = self.rejected.saturating_sub(earlier.rejected);
+        self.failed = self.failed.saturating_sub(earlier.failed);
+        self.latency.subtract(&earlier.latency);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_adds_the_workers_up() {
+        let metrics = Metrics::new(2, 3);
+        metrics.worker(0).record_call(1, 500, false);
+        metrics.worker(1).record_call(1, 700, true);
+        metrics.worker(1).record_latency(1, 700);
+        metrics.worker(1).record_rejected(2);
+        let snapshot = metrics.snapshot();
+        assert_eq!(snapshot.totals.commands_processed, 2);
+        assert_eq!(snapshot.workers[0].commands_processed, 1);
+        let command = &snapshot.commands[1];
+        assert_eq!((command.calls, command.nanos, command.failed), (2, 1200, 1));
+        assert_eq!(command.latency.total(), 1);
+        assert_eq!(snapshot.commands[2].rejected, 1);
+    }
+
+    #[test]
+    fn a_reset_starts_counts_again_but_not_gauges() {
+        let metrics = Metrics::new(1, 1);
+        let worker = metrics.worker(0);
+        worker.record_call(0, 10, false);
+        worker.record_latency(0, 10);
+        worker.record_error(b"ERR x");
+        worker.counters.connected_clients.set(3);
+        metrics.reset();
+        let snapshot = metrics.snapshot();
+        assert_eq!(snapshot.totals.commands_processed, 0);
+        assert_eq!(snapshot.totals.connected_clients, 3);
+        assert_eq!(snapshot.commands[0].calls, 0);
+        assert_eq!(snapshot.commands[0].latency.total(), 0);
+        assert!(snapshot.errors.is_empty());
+        worker.record_call(0, 10, false);
+        assert_eq!(metrics.snapshot().commands[0].calls, 1);
+    }
+
+    #[test]
+    fn errors_are_counted_by_their_first_word() {
+        let metrics = Metrics::new(2, 0);
+        metrics.worker(0).record_error(b"ERR syntax error");
+        metrics.worker(1).record_error(b"ERR other");
+        metrics.worker(1).record_error(b"WRONGTYPE Operation");
+        let errors = metrics.snapshot().errors;
+        assert_eq!(
+            errors.into_iter().collect::<Vec<_>>(),
+            [("ERR".into(), 2), ("WRONGTYPE".into(), 1)]
+        );
+    }
+
+    #[test]
+    fn made_up_error_prefixes_take_bounded_memory() {
+        let worker = WorkerMetrics::new(0);
+        for number in 0..1000 {
+            worker.record_error(format!("E{number} x").as_bytes());
+        }
+        assert_eq!(lock(&worker.errors).len(), ERROR_PREFIXES_MAX);
+    }
+
+    #[test]
+    fn databases_are_merged_over_the_shards() {
+        let metrics = Metrics::new(2, 0);
+        let keys = |database, keys, expires, average_ttl_ms| DatabaseKeys {
+            database,
+            keys,
+            expires,
+            average_ttl_ms,
+        };
+        metrics.worker(0).publish_databases([keys(3, 1, 0, 0), keys(0, 5, 1, 100)]);
+        metrics.worker(1).publish_databases([keys(0, 2, 3, 200), keys(4, 0, 0, 0)]);
+        let snapshot = metrics.snapshot();
+        assert_eq!(snapshot.databases, [keys(0, 7, 4, 175), keys(3, 1, 0, 0)]);
+        assert_eq!(snapshot.totals.keys, 8);
+    }
+
+    #[test]
+    fn the_memory_peak_never_falls() {
+        let metrics = Metrics::new(1, 0);
+        assert_eq!(metrics.note_memory(10), 10);
+        assert_eq!(metrics.note_memory(5), 10);
+    }
+
+    #[test]
+    fn rows_beyond_the_table_are_passed_over() {
+        let worker = WorkerMetrics::new(0);
+        worker.record_call(7, 1, false);
+        worker.record_latency(7, 1);
+        assert_eq!(worker.counters.commands_processed.get(), 1);
+    }
+}
