@@ -38,6 +38,18 @@ pub(crate) fn split(
     Ok(true)
 }
 
+/// The arguments of `line` on their own: for lines that are read rarely, as those of configuration
+/// files, which follow the same rules.
+///
+/// # Errors
+/// [`ProtocolError::UnbalancedQuotes`]
+pub fn split_arguments(line: &[u8]) -> Result<Vec<Vec<u8>>, ProtocolError> {
+    let (mut spans, mut unquoted) = (Vec::new(), Vec::new());
+    let is_unquoted = split(line, &mut spans, &mut unquoted)?;
+    let bytes = if is_unquoted { &unquoted } else { line };
+    Ok(spans.iter().map(|span| bytes[span.range()].to_vec()).collect())
+}
+
 fn split_plain(line: &[u8], spans: &mut Vec<Span>) {
     let mut rest = skip_blanks(line);
     while !rest.is_empty() {
@@ -144,15 +156,8 @@ fn ends_argument(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn split_line(line: &[u8]) -> Result<Vec<Vec<u8>>, ProtocolError> {
-        let (mut spans, mut unquoted) = (Vec::new(), b"former".to_vec());
-        let is_unquoted = split(line, &mut spans, &mut unquoted)?;
-        let bytes = if is_unquoted { &unquoted } else { line };
-        Ok(spans.iter().map(|span| bytes[span.range()].to_vec()).collect())
-    }
-
     fn splits(line: &str, expected: &[&[u8]]) {
-        assert_eq!(split_line(line.as_bytes()).unwrap(), expected, "{line}");
+        assert_eq!(split_arguments(line.as_bytes()).unwrap(), expected, "{line}");
     }
 
     #[test]
@@ -196,7 +201,11 @@ mod tests {
     #[test]
     fn unbalanced_quotes_are_refused() {
         for line in ["\"", "'", "\"ab", "'ab", "\"ab\"c", "'ab'c", "\"ab\\\"", "'ab\\'", "\"a\\"] {
-            assert_eq!(split_line(line.as_bytes()), Err(ProtocolError::UnbalancedQuotes), "{line}");
+            assert_eq!(
+                split_arguments(line.as_bytes()),
+                Err(ProtocolError::UnbalancedQuotes),
+                "{line}"
+            );
         }
     }
 }

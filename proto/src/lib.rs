@@ -43,6 +43,7 @@ pub use batch::RequestBatch;
 pub use buffer::{Mark, ReplyBuffer};
 pub use error::ProtocolError;
 pub use glob::matches as glob_matches;
+pub use inline::split_arguments;
 pub use limits::Limits;
 pub use number::parse_i64;
 pub use reply::{Deferred, Protocol, ReplyWriter};

@@ -6,6 +6,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use tessera_proto::glob_matches;
+
 /// The existing paths that match `pattern`, sorted.
 pub(super) fn glob_paths(pattern: &Path) -> Vec<PathBuf> {
     let mut paths = vec![PathBuf::new()];
@@ -38,63 +40,18 @@ fn expand(base: &Path, component: Component) -> Vec<PathBuf> {
 fn name_matches(pattern: &OsStr, name: &OsStr) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let hidden = name.first() == Some(&b'.');
-    (!hidden || pattern.first() == Some(&b'.')) && matches(pattern, name)
+    (!hidden || pattern.first() == Some(&b'.')) && glob_matches(&as_redis_pattern(pattern), name)
 }
 
-/// Whether a name matches a pattern. Backtracks only to the last star, so the work is bounded by
-/// the product of the lengths.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    let (mut at, mut pos) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while pos < name.len() {
-        if pattern.get(at) == Some(&b'*') {
-            star = Some((at + 1, pos));
-            at += 1;
-            continue;
-        }
-        if let Some(width) = matches_one(&pattern[at..], name[pos]) {
-            at += width;
-            pos += 1;
-            continue;
-        }
-        let Some((after, from)) = star else { return false };
-        star = Some((after, from + 1));
-        (at, pos) = (after, from + 1);
-    }
-    pattern[at..].iter().all(|&byte| byte == b'*')
-}
-
-/// The width of the pattern's first item if it matches `byte`.
-fn matches_one(pattern: &[u8], byte: u8) -> Option<usize> {
-    match *pattern.first()? {
-        b'?' => Some(1),
-        b'[' => matches_set(pattern, byte),
-        b'\\' => (pattern.get(1) == Some(&byte)).then_some(2),
-        literal => (literal == byte).then_some(1),
-    }
-}
-
-/// `[abc]`, `[a-z]`, `[!a]`; without a closing bracket the opening one stands for itself.
-fn matches_set(pattern: &[u8], byte: u8) -> Option<usize> {
-    let negated = matches!(pattern.get(1), Some(b'!' | b'^'));
-    let first = if negated { 2 } else { 1 };
-    let Some(length) = pattern.get(first + 1..).and_then(|p| p.iter().position(|&b| b == b']'))
-    else {
-        return (byte == b'[').then_some(1);
-    };
-    let end = first + 1 + length;
-    let mut set = &pattern[first..end];
-    let mut found = false;
-    while let [low, rest @ ..] = set {
-        if let [b'-', high, after @ ..] = rest {
-            found |= (*low..=*high).contains(&byte);
-            set = after;
-        } else {
-            found |= *low == byte;
-            set = rest;
+/// glob(3) negates a class by `!`, the patterns of KEYS by `^`.
+fn as_redis_pattern(pattern: &[u8]) -> Vec<u8> {
+    let mut pattern = pattern.to_vec();
+    for at in 1..pattern.len() {
+        if pattern[at - 1] == b'[' && pattern[at] == b'!' {
+            pattern[at] = b'^';
         }
     }
-    (found != negated).then_some(end + 1)
+    pattern
 }
 
 #[cfg(test)]
@@ -102,21 +59,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stars_sets_and_question_marks_match() {
-        let cases: [(&str, &str, bool); 10] = [
-            ("*.conf", "a.conf", true),
-            ("*.conf", "a.cong", false),
-            ("a*b*c", "axxbyybc", true),
-            ("a*b*c", "axxbyyb", false),
-            ("?.c", "x.c", true),
-            ("[a-c]1", "b1", true),
-            ("[!a-c]1", "b1", false),
-            ("[]x]", "]", true),
-            ("[a", "[a", true),
-            ("\\*", "x", false),
-        ];
-        for (pattern, name, expected) in cases {
-            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
+    fn classes_are_negated_by_either_sign() {
+        for pattern in ["[!a-c]?.conf", "[^a-c]?.conf"] {
+            assert!(name_matches(OsStr::new(pattern), OsStr::new("d1.conf")));
+            assert!(!name_matches(OsStr::new(pattern), OsStr::new("b1.conf")));
         }
     }
 

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tessera_proto::glob::matches_ignoring_case;
+
 use super::options::Config;
 use super::rewrite::rewrite_file;
 use super::special::os_error_text;
@@ -144,13 +146,9 @@ fn assign(config: &mut Config, row: &Row, value: &[u8]) -> Result<(), String> {
     }
 }
 
-/// CONFIG GET: names and values of all options that any of `patterns` names or matches. `matches`
-/// is the glob match of KEYS, told to ignore case.
-pub fn get(
-    config: &Config,
-    patterns: &[&[u8]],
-    matches: impl Fn(&[u8], &[u8]) -> bool,
-) -> Vec<(String, Vec<u8>)> {
+/// CONFIG GET: names and values of all options that any of `patterns` names or matches. An option
+/// that is asked for by its name answers under that name as it was written.
+pub fn get(config: &Config, patterns: &[&[u8]]) -> Vec<(String, Vec<u8>)> {
     let mut found: Vec<(String, Vec<u8>)> = Vec::new();
     let mut add = |name: &str, row: &Row| {
         if !found.iter().any(|(known, _)| known == name) {
@@ -166,7 +164,7 @@ pub fn get(
         }
         for row in rows().filter(|row| !row.flags.has(Flags::HIDDEN)) {
             for name in std::iter::once(row.name).chain(row.alias) {
-                if matches(pattern, name.as_bytes()) {
+                if matches_ignoring_case(pattern, name.as_bytes()) {
                     add(name, row);
                 }
             }
@@ -300,21 +298,20 @@ mod tests {
         let store = store();
         set(&store, &[("save", "900 1 300 10"), ("hz", "9999")]).unwrap();
         let config = store.current();
-        let shown = get(&config, &[b"save", b"hz"], |_, _| false);
+        let shown = get(&config, &[b"save", b"hz"]);
         assert_eq!(shown[0], ("save".to_owned(), b"900 1 300 10".to_vec()));
         assert_eq!(shown[1], ("hz".to_owned(), b"500".to_vec()));
         set(&store, &[("save", "")]).unwrap();
-        assert_eq!(get(&store.current(), &[b"save"], |_, _| false)[0].1, b"");
+        assert_eq!(get(&store.current(), &[b"save"])[0].1, b"");
     }
 
     #[test]
     fn get_matches_patterns_names_and_aliases() {
         let config = Config::default();
-        let starts = |pattern: &[u8], name: &[u8]| name.starts_with(&pattern[..pattern.len() - 1]);
         let names = |patterns: &[&[u8]]| -> Vec<String> {
-            get(&config, patterns, starts).into_iter().map(|(name, _)| name).collect()
+            get(&config, patterns).into_iter().map(|(name, _)| name).collect()
         };
-        assert_eq!(names(&[b"hash-max-*entries", b"nothing"]), Vec::<String>::new());
+        assert_eq!(names(&[b"HASH-*-listpack-e*", b"none"]), ["hash-max-listpack-entries"]);
         assert_eq!(names(&[b"timeout", b"TIMEOUT", b"timeout"]), ["timeout", "TIMEOUT"]);
         assert!(names(&[b"hash-max-ziplist-*"]).contains(&"hash-max-ziplist-value".to_owned()));
         assert_eq!(names(&[b"watchdog*"]), Vec::<String>::new());
