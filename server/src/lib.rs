@@ -3,4 +3,5 @@
 pub mod config;
 pub mod info;
 pub mod log;
+pub mod mesh;
 pub mod metrics;

@@ -1,0 +1,102 @@
+//! The synchronisation that the mesh is built of: the standard library's, or loom's under the
+//! cargo feature `loom`, so that the model checker runs the very code that serves clients.
+//!
+//! Two things differ between the builds, and both are confined to this file:
+//! - cells are reached through closures, as loom asks for;
+//! - loom treats a `SeqCst` access as `AcqRel` and knows the single total order only of fences.
+//!   [`model_fence`] stands wherever the mesh relies on two `SeqCst` accesses being ordered. It is
+//!   nothing in the real build: there the accesses themselves give that order, and on x86-64 they
+//!   give it at the price of the atomic add that takes a place.
+
+#![forbid(unsafe_code)]
+
+#[cfg(not(feature = "loom"))]
+pub(super) use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+#[cfg(feature = "loom")]
+pub(super) use loom::{
+    cell::UnsafeCell,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+/// A cell with the interface of loom's: access goes through a closure that is given a pointer.
+#[cfg(not(feature = "loom"))]
+#[derive(Debug)]
+pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+#[cfg(not(feature = "loom"))]
+impl<T> UnsafeCell<T> {
+    pub(super) fn new(value: T) -> Self {
+        UnsafeCell(std::cell::UnsafeCell::new(value))
+    }
+
+    /// Hands out a pointer for reading. Whoever dereferences it guarantees that nobody writes.
+    #[inline(always)]
+    pub(super) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+        read(self.0.get())
+    }
+
+    /// Hands out a pointer for writing. Whoever dereferences it guarantees that nobody else does.
+    #[inline(always)]
+    pub(super) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+        write(self.0.get())
+    }
+}
+
+/// Stands between two `SeqCst` accesses whose single total order matters; see the module's head.
+#[inline(always)]
+pub(super) fn model_fence() {
+    #[cfg(feature = "loom")]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
+
+/// Whether a model has already failed and is being torn down: a destructor that touches loom's
+/// cells then would panic again, and abort the test that expects the first panic.
+#[inline(always)]
+pub(super) fn model_failed() -> bool {
+    cfg!(feature = "loom") && std::thread::panicking()
+}
+
+/// Keeps a word that one side writes away from the words of the other side.
+///
+/// 128 bytes and not 64, because the cores that this server is made for fetch lines in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Padded<T>(pub(super) T);
+
+/// A mistake that the model tests plant, so that the checker is seen to object to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A filled slot is announced with `Relaxed` instead of `Release`.
+    RelaxedFill,
+    /// Places are taken without a place in the total order of all takes and looks at tails.
+    UnorderedTake,
+    /// The consumer looks beyond a place that is taken and not filled.
+    PassUnfilled,
+    /// The consumer looks for mail first and announces its sleep afterwards.
+    LookThenAnnounce,
+}
+
+/// The planted mistake, if any. In every build but that of the model tests it is always none,
+/// takes no room, and the compiler removes the questions.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Planted(#[cfg(all(test, feature = "loom"))] pub(super) Option<Fault>);
+
+impl Planted {
+    #[inline(always)]
+    pub(super) fn is(self, fault: Fault) -> bool {
+        #[cfg(all(test, feature = "loom"))]
+        return self.0 == Some(fault);
+        #[cfg(not(all(test, feature = "loom")))]
+        {
+            let _ = fault;
+            false
+        }
+    }
+}
