@@ -1,0 +1,234 @@
+//! Walks over the table in hash order: SCAN, random keys, samples, and the search for deadlines.
+//!
+//! A cursor is a position in hash order: the top [`CURSOR_BITS`] bits of the first hash not yet
+//! visited. Growth and shrinking never change that order (see `segment.rs`), so an entry that is there from
+//! the first call to the last is visited at least once, whatever happens in between, and twice only if
+//! its segment was merged with another while the cursor stood inside it.
+#![allow(unsafe_code)]
+
+use super::super::bucket::{SLOTS, Slot};
+use super::super::entry::{EntryRef, RawEntry, RemovedBody, TAG_DEADLINE};
+use super::super::segment::{
+    DEPTH_MAX, HOME_BITS, Place, SIZE_MAX, View, home, position, slot_bits,
+};
+use super::Table;
+
+/// Cursors are below 2^45: enough for every boundary between home buckets of the deepest segments.
+pub const CURSOR_BITS: u32 = DEPTH_MAX + HOME_BITS;
+const CURSOR_SHIFT: u32 = 64 - CURSOR_BITS;
+/// Home buckets that a scan looks at for each entry asked for, before it returns with fewer.
+const HOMES_PER_ENTRY: usize = 10;
+/// Draws before `random` gives up on perfect fairness.
+const DRAWS_MAX: usize = 200;
+
+/// What shall become of an entry that was visited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Keep,
+    Remove,
+}
+
+/// One home bucket from a cursor on.
+struct Stop {
+    home: usize,
+    /// Entries before this position of the home bucket have been visited.
+    from: usize,
+    /// The first hash of the next home bucket, if there is one.
+    next: Option<u64>,
+}
+
+impl Stop {
+    fn at(hash: u64, view: View<'_>) -> Self {
+        let (depth, size) = (view.depth, view.buckets.len());
+        let from = position(slot_bits(hash, depth), depth);
+        let home = home(from, size);
+        let end = ((home + 1) << HOME_BITS).div_ceil(size);
+        let next = view.header.prefix.checked_add_wide((end as u64) << (64 - HOME_BITS), depth);
+        Self { home, from, next }
+    }
+}
+
+/// `prefix + (offset >> depth)`, or none beyond the last hash; `offset` may be 2^64 (given as 0).
+trait CheckedAddWide {
+    fn checked_add_wide(self, offset: u64, depth: u32) -> Option<u64>;
+}
+
+impl CheckedAddWide for u64 {
+    fn checked_add_wide(self, offset: u64, depth: u32) -> Option<u64> {
+        let offset = if offset == 0 { 1u128 << 64 } else { u128::from(offset) };
+        u64::try_from(u128::from(self) + (offset >> depth)).ok()
+    }
+}
+
+impl<T> Table<T> {
+    /// Visits the entries of home buckets from `cursor` on until `count` or more were visited, and
+    /// returns the next cursor, 0 at the end. Start with 0. Looks at ten home buckets for each
+    /// entry asked for at most, so that a sparse table costs no more than a full one.
+    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(EntryRef<'_, T>)) -> u64 {
+        let mut at = cursor << CURSOR_SHIFT;
+        let mut visited = 0;
+        for _ in 0..count.max(1).saturating_mul(HOMES_PER_ENTRY) {
+            let view = self.directory.view(at);
+            let stop = Stop::at(at, view);
+            view.for_each_at_home(stop.home, |_, slot| {
+                if position(slot.bits(), view.depth) >= stop.from {
+                    visited += 1;
+                    visit(self.view_of(slot));
+                }
+            });
+            if !self.storage.overflow.is_empty() {
+                let last = stop.next.map_or(u64::MAX, |next| next - 1);
+                for (_, _, slot) in self.storage.overflow.range(at, last) {
+                    visited += 1;
+                    visit(self.view_of(slot));
+                }
+            }
+            let Some(next) = stop.next else { return 0 };
+            at = next;
+            if visited >= count {
+                break;
+            }
+        }
+        at >> CURSOR_SHIFT
+    }
+
+    /// One entry, each with the same probability, or none if the table is empty. `draw` gives
+    /// random numbers.
+    pub fn random(&self, mut draw: impl FnMut() -> u64) -> Option<EntryRef<'_, T>> {
+        if self.is_empty() {
+            return None;
+        }
+        let overflow = &self.storage.overflow;
+        if !overflow.is_empty() {
+            let pick = below(draw(), self.len());
+            if pick < overflow.len() {
+                let (_, _, slot) = overflow.range(0, u64::MAX).nth(pick)?;
+                return Some(self.view_of(slot));
+            }
+        }
+        // Every slot that a segment of the greatest size could have is equally likely; those that
+        // are not there or empty are drawn again.
+        let alone = self.directory.words() == 1;
+        for _ in 0..DRAWS_MAX {
+            let (segment, first) = self.directory.at(below(draw(), self.directory.words()));
+            if !first {
+                continue;
+            }
+            let size = if alone { segment.size() } else { SIZE_MAX };
+            let pick = below(draw(), size * SLOTS);
+            let (bucket, index) = (pick / SLOTS, pick % SLOTS);
+            if bucket >= segment.size() {
+                continue;
+            }
+            // SAFETY: the directory holds live segments, and the table is borrowed.
+            let view = unsafe { segment.view() };
+            let bucket = &view.buckets[bucket];
+            if bucket.fingerprint(index) != 0 {
+                return Some(self.view_of(bucket.slot(index)));
+            }
+        }
+        let mut found = None;
+        self.sample(1, &mut draw, |entry| found = Some(entry));
+        found
+    }
+
+    /// Visits `count` entries (fewer if the table has fewer) from a random place on, neighbours in
+    /// the table: cheaper than as many random ones and good enough for eviction.
+    pub fn sample<'t>(
+        &'t self,
+        count: usize,
+        mut draw: impl FnMut() -> u64,
+        mut visit: impl FnMut(EntryRef<'t, T>),
+    ) {
+        let wanted = count.min(self.len());
+        let start = draw() >> CURSOR_SHIFT;
+        let (mut cursor, mut visited, mut wrapped) = (start, 0, false);
+        while visited < wanted && !(wrapped && cursor >= start) {
+            let at = cursor << CURSOR_SHIFT;
+            let view = self.directory.view(at);
+            let stop = Stop::at(at, view);
+            let mut take = |slot| {
+                if visited < wanted {
+                    visited += 1;
+                    visit(self.view_of(slot));
+                }
+            };
+            view.for_each_at_home(stop.home, |_, slot| take(slot));
+            if !self.storage.overflow.is_empty() {
+                let last = stop.next.map_or(u64::MAX, |next| next - 1);
+                self.storage.overflow.range(at, last).for_each(|(_, _, slot)| take(slot));
+            }
+            cursor = stop.next.map_or(0, |next| next >> CURSOR_SHIFT);
+            wrapped |= cursor == 0;
+        }
+    }
+
+    /// Visits entries that have a deadline, from `cursor` on, and removes those that `visit` says;
+    /// their bodies go to `reclaim`. Entries without deadline are not touched: the slots' tags tell.
+    /// Stops when `budget` home buckets and entries together were looked at; returns the next
+    /// cursor, 0 at the end of the table.
+    pub fn for_each_volatile_slice(
+        &mut self,
+        cursor: u64,
+        budget: usize,
+        mut visit: impl FnMut(EntryRef<'_, T>) -> Verdict,
+        mut reclaim: impl FnMut(RemovedBody<T>),
+    ) -> u64 {
+        let mut at = cursor << CURSOR_SHIFT;
+        let mut spent = 0;
+        let mut doomed: Vec<(u64, Place)> = Vec::new();
+        loop {
+            let view = self.directory.view(at);
+            let mut next = Stop::at(at, view).next;
+            spent += 1;
+            if view.header.volatile > 0 {
+                let home = Stop::at(at, view).home;
+                view.for_each_at_home(home, |place, slot| {
+                    if slot.has(TAG_DEADLINE) {
+                        spent += 1;
+                        if visit(self.view_of(slot)) == Verdict::Remove {
+                            doomed.push((at, place));
+                        }
+                    }
+                });
+            } else if self.storage.overflow.is_empty() {
+                next = view.header.prefix.checked_add_wide(0, view.depth);
+            }
+            if !self.storage.overflow.is_empty() {
+                let last = next.map_or(u64::MAX, |next| next - 1);
+                // From the last of each hash to the first, as removal moves the last into its place.
+                let mut found: Vec<_> = self.storage.overflow.range(at, last).collect();
+                found.reverse();
+                for (hash, place, slot) in found {
+                    spent += 1;
+                    if slot.has(TAG_DEADLINE) && visit(self.view_of(slot)) == Verdict::Remove {
+                        doomed.push((hash, place));
+                    }
+                }
+            }
+            let removed = !doomed.is_empty();
+            for (hash, place) in doomed.drain(..) {
+                reclaim(self.remove_at(hash, place));
+            }
+            if removed {
+                self.shrink(at);
+            }
+            let Some(next) = next else { return 0 };
+            at = next;
+            if spent >= budget {
+                return at >> CURSOR_SHIFT;
+            }
+        }
+    }
+
+    /// A view of the entry of a slot of this table.
+    fn view_of(&self, slot: Slot) -> EntryRef<'_, T> {
+        // SAFETY: slots hold live entries of type T, and the table is borrowed as long as the view.
+        unsafe { RawEntry::from_address(slot.address()).view() }
+    }
+}
+
+/// A number below `bound` from 64 random bits.
+fn below(random: u64, bound: usize) -> usize {
+    ((u128::from(random) * bound as u128) >> 64) as usize
+}
