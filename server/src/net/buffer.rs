@@ -1,0 +1,170 @@
+//! The input of one connection: bytes received and not yet consumed.
+//!
+//! Why two places: most requests arrive whole in one of the ring's receive buffers, and are parsed
+//! there without a copy. What is left when a turn ends is carried over in memory of the connection's
+//! own, because the ring's buffers serve all connections and must go back.
+//!
+//! A long argument is announced with [`Input::expect`]; then one allocation of the right size takes
+//! it, so that 512 MB stream in without being moved, and [`Input::take_owned`] hands the allocation
+//! over to become the value.
+//!
+//! Invariant: if `carried` holds bytes there is no lease, so the input is always one slice.
+
+#![forbid(unsafe_code)]
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::runtime::ring::Lease;
+
+/// From this many missing bytes on, the allocation is made exactly as large as needed.
+pub const EXACT_MIN: usize = 32 * 1024;
+/// From this many missing bytes on, the kernel writes into the allocation directly. Below it the
+/// extra system calls cost more than the copy. See `tuning.md`.
+pub const DIRECT_MIN: usize = 256 * 1024;
+/// An empty input keeps no more memory than this between requests.
+const KEPT_MAX: usize = 16 * 1024;
+
+/// Bytes received and not yet consumed, as one slice.
+#[derive(Debug, Default)]
+pub struct Input {
+    lease: Option<Lease>,
+    /// Bytes of the lease that are consumed.
+    start: usize,
+    carried: BytesMut,
+    /// Bytes that `carried` is to hold in all, from its first byte, for the announced argument.
+    expected: usize,
+}
+
+impl Input {
+    /// All bytes that wait.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        match &self.lease {
+            Some(lease) => &lease[self.start..],
+            None => &self.carried,
+        }
+    }
+
+    /// How many bytes wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Memory that this input holds of its own, in bytes.
+    pub fn memory(&self) -> usize {
+        self.carried.capacity()
+    }
+
+    /// Drops the first `count` bytes, which have been executed.
+    ///
+    /// # Panics
+    /// If fewer bytes wait.
+    #[inline]
+    pub fn consume(&mut self, count: usize) {
+        assert!(count <= self.len(), "only bytes that wait are consumed");
+        match &self.lease {
+            Some(lease) => {
+                self.start += count;
+                if self.start == lease.len() {
+                    self.lease = None;
+                }
+            }
+            None => self.carried.advance(count),
+        }
+        self.expected = 0;
+    }
+
+    /// Takes the first `count` bytes as an owned piece that may become a value. The piece is the
+    /// allocation itself if the bytes were carried, and a copy if they lie in the ring's buffer.
+    ///
+    /// # Panics
+    /// If fewer bytes wait.
+    pub fn take_owned(&mut self, count: usize) -> Bytes {
+        assert!(count <= self.len(), "only bytes that wait are taken");
+        if self.lease.is_some() {
+            let copy = Bytes::copy_from_slice(&self.bytes()[..count]);
+            self.consume(count);
+            return copy;
+        }
+        self.expected = 0;
+        if count == self.carried.len() {
+            return std::mem::take(&mut self.carried).freeze();
+        }
+        // What follows is copied away: sharing would keep the whole allocation alive.
+        let rest = BytesMut::from(&self.carried[count..]);
+        let mut whole = std::mem::replace(&mut self.carried, rest);
+        whole.truncate(count);
+        whole.freeze()
+    }
+
+    /// Announces that the request at the front lacks `missing` bytes at least. From [`EXACT_MIN`] on they get
+    /// their place at once.
+    pub fn expect(&mut self, missing: usize) {
+        if missing < EXACT_MIN {
+            return;
+        }
+        let have = self.len();
+        let Some(total) = have.checked_add(missing) else { return };
+        if self.expected == total && self.lease.is_none() {
+            return;
+        }
+        self.expected = total;
+        if self.lease.is_some() || self.carried.capacity() < total {
+            let mut place = BytesMut::with_capacity(total);
+            place.extend_from_slice(self.bytes());
+            self.carried = place;
+            self.lease = None;
+            self.start = 0;
+        }
+    }
+
+    /// Bytes that the announced argument still lacks.
+    pub fn missing(&self) -> usize {
+        self.expected.saturating_sub(self.len())
+    }
+
+    /// Takes bytes that have arrived.
+    #[inline]
+    pub(super) fn receive(&mut self, lease: Lease) {
+        if self.lease.is_none() && self.carried.is_empty() && self.expected == 0 {
+            self.lease = Some(lease);
+            self.start = 0;
+        } else {
+            self.carry();
+            self.carried.extend_from_slice(&lease);
+        }
+    }
+
+    /// Moves what lies in the ring's buffer to memory of our own and gives the buffer back. An empty
+    /// input gives up memory beyond a small rest.
+    pub(super) fn carry(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.carried.extend_from_slice(&lease[self.start..]);
+            self.start = 0;
+        } else if self.carried.is_empty()
+            && self.expected == 0
+            && self.carried.capacity() > KEPT_MAX
+        {
+            self.carried = BytesMut::new();
+        }
+    }
+
+    /// Lends the allocation of the announced argument, so that the kernel can write to its end.
+    pub(super) fn lend(&mut self) -> BytesMut {
+        self.carry();
+        std::mem::take(&mut self.carried)
+    }
+
+    /// Takes the lent allocation back, now with more bytes.
+    pub(super) fn give_back(&mut self, carried: BytesMut) {
+        debug_assert!(self.carried.is_empty() && self.lease.is_none(), "nothing came meanwhile");
+        self.carried = carried;
+    }
+}

@@ -1,0 +1,152 @@
+//! One connection: its input, its output, and what its owner keeps with it.
+//!
+//! Invariants:
+//! - replies are appended to `output` while the send before is in flight elsewhere, so a request can be parsed
+//!   and answered without touching bytes that the kernel reads;
+//! - a connection that is closing delivers no more input.
+
+#![forbid(unsafe_code)]
+
+use std::{fmt, io, net::SocketAddr, path::PathBuf};
+
+use tessera_proto::ReplyBuffer;
+
+use super::buffer::Input;
+
+/// Names a connection of one worker. The generation tells a connection from an earlier one that had
+/// the same place, so an id that is out of date finds nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    pub index: u32,
+    pub generation: u32,
+}
+
+/// One end of a connection, printed as Redis prints it in CLIENT LIST.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    Tcp(SocketAddr),
+    /// The path of the listening socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(address) => address.fmt(f),
+            Endpoint::Unix(path) => write!(f, "{}:0", path.display()),
+        }
+    }
+}
+
+/// How to close a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseMode {
+    /// At once; output that has not been sent is lost.
+    Now,
+    /// When all output has been sent. No more input is delivered.
+    AfterReply,
+}
+
+/// Why a connection was closed.
+#[derive(Debug)]
+pub enum CloseCause {
+    /// Its owner closed it.
+    Asked,
+    /// The network failed, or the peer did: reset, timed out, unreachable.
+    Failed(io::Error),
+}
+
+/// A connection with the state `S` that its owner keeps with it.
+#[derive(Debug)]
+pub struct Connection<S> {
+    /// Bytes received and not consumed.
+    pub input: Input,
+    /// Replies that wait for their send. After appending, the network must be told with `mark_dirty`.
+    pub output: ReplyBuffer,
+    pub session: S,
+    pub peer: Endpoint,
+    pub local: Endpoint,
+    /// The descriptor's number, for CLIENT LIST. Not to be used for input or output.
+    pub descriptor: i32,
+    /// Bytes received in all.
+    pub received: u64,
+    /// Bytes sent in all.
+    pub sent: u64,
+    /// Bytes that the kernel has been given and has not confirmed.
+    pub(super) in_flight: usize,
+    /// Length of the allocation that was lent to the kernel, to tell what has arrived in it.
+    pub(super) in_direct: usize,
+    pub(super) failure: Option<io::Error>,
+    pub(super) state: State,
+    pub(super) receiving: Receiving,
+    /// Whether it stands in the list of connections with output to send.
+    pub(super) dirty: bool,
+    /// Whether a `Readable` for it is queued.
+    pub(super) announced: bool,
+    /// Whether it stands in the list of connections whose input was touched in this turn.
+    pub(super) touched: bool,
+}
+
+/// The life of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Open,
+    /// All output is sent first.
+    Closing,
+    /// The ring has been told to release the socket, or the connection is broken.
+    Closed,
+}
+
+/// What the ring does for the input of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receiving {
+    /// Into the ring's buffers.
+    Ring,
+    /// Stopping, to go on with `Direct`.
+    Switching,
+    /// Into the allocation of a long argument.
+    Direct,
+    Paused,
+    /// The peer sends no more, or nobody would read it.
+    Ended,
+}
+
+impl<S> Connection<S> {
+    pub(super) fn new(session: S, peer: Endpoint, local: Endpoint, descriptor: i32) -> Self {
+        Connection {
+            input: Input::default(),
+            output: ReplyBuffer::new(),
+            session,
+            peer,
+            local,
+            descriptor,
+            received: 0,
+            sent: 0,
+            in_flight: 0,
+            in_direct: 0,
+            failure: None,
+            state: State::Open,
+            receiving: Receiving::Ring,
+            dirty: false,
+            announced: false,
+            touched: false,
+        }
+    }
+
+    /// Bytes of output that the kernel has not taken yet: what output buffer limits are about.
+    #[inline]
+    pub fn pending_output(&self) -> usize {
+        self.output.len() + self.in_flight
+    }
+
+    /// Whether the connection is being closed; its input is not to be executed any more.
+    #[inline]
+    pub fn is_closing(&self) -> bool {
+        self.state != State::Open
+    }
+
+    /// Whether input is held back by `pause_receive`.
+    pub fn is_paused(&self) -> bool {
+        self.receiving == Receiving::Paused
+    }
+}

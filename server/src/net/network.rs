@@ -1,0 +1,616 @@
+//! The network of one worker: drives the ring and keeps the connections.
+//!
+//! A worker's turn: [`Network::poll`] submits all sends of the last turn and collects what has happened,
+//! [`Network::take_event`] tells it, the worker parses `connection.input` and appends to
+//! `connection.output`, tells so with [`Network::mark_dirty`], and ends with [`Network::finish_turn`].
+//!
+//! Invariants:
+//! - a connection's place is reused only after `Closed` has been reported for it, which comes after
+//!   the kernel has finished with its socket;
+//! - a connection has one send in flight; what is appended meanwhile goes with the next;
+//! - each `Readable` is queued once per connection, however many buffers have arrived.
+
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use socket2::SockRef;
+
+use super::{
+    Board, CloseCause, CloseMode, Connection, ConnectionId, Endpoint, Listener,
+    board::Arrival,
+    buffer::DIRECT_MIN,
+    connection::{Receiving, State},
+    listener::{self, ListenAddress},
+};
+use crate::runtime::{
+    RuntimeError,
+    ring::{Completion, Lease, Ring, RingConfig, Wait},
+    wake::Mail,
+};
+
+/// What a client beyond `maxclients` reads before it is disconnected, as from Redis.
+const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
+/// How long a listener rests when the process is out of descriptors: trying at once would spin.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// At most so often is the log told that listeners rest.
+const REST_REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Which worker a network belongs to, and the sizes of its ring.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NetworkConfig {
+    /// The worker's number on the [`Board`].
+    pub worker: usize,
+    pub ring: RingConfig,
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum NetEvent {
+    /// A new connection, ready for input and output.
+    Opened(ConnectionId),
+    /// Bytes wait in `connection.input`.
+    Readable(ConnectionId),
+    /// The peer has shut down its sending side; all that it sent has been delivered. Redis frees
+    /// such a client at once, but only after the commands it has read were answered; so the worker
+    /// answers what is complete and then closes with [`CloseMode::AfterReply`].
+    Ended(ConnectionId),
+    /// The connection is gone. It can be looked at until the next event is taken, so that its
+    /// session can be unregistered, and no longer.
+    Closed(ConnectionId, CloseCause),
+}
+
+/// What has gone through this worker's network since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections opened here.
+    pub opened: u64,
+    /// Connections closed here.
+    pub closed: u64,
+    /// Connections turned away because of `maxclients`.
+    pub rejected: u64,
+    /// Connections accepted here and handed over to other workers.
+    pub handed_over: u64,
+    /// Times that a listener had to rest, out of descriptors or memory.
+    pub accept_rests: u64,
+    /// Bytes received.
+    pub received: u64,
+    /// Bytes sent.
+    pub sent: u64,
+}
+
+/// The connections and listeners of one worker.
+pub struct Network<S> {
+    ring: Ring,
+    board: Arc<Board>,
+    worker: usize,
+    places: Vec<Place<S>>,
+    free: Vec<u32>,
+    events: VecDeque<NetEvent>,
+    /// Connections with output to send in the next poll.
+    dirty: Vec<u32>,
+    /// Connections whose input was touched in this turn.
+    touched: Vec<u32>,
+    /// The place of the connection whose `Closed` was taken last.
+    retiring: Option<u32>,
+    listeners: Vec<ListenAddress>,
+    resting: Vec<u32>,
+    rest_reported: Option<Instant>,
+    counters: Counters,
+}
+
+struct Place<S> {
+    generation: u32,
+    connection: Option<Connection<S>>,
+}
+
+impl<S: Default> Network<S> {
+    /// Makes the network of this thread and starts to accept.
+    pub fn new(
+        config: NetworkConfig,
+        board: Arc<Board>,
+        listeners: Vec<Listener>,
+    ) -> Result<Network<S>, RuntimeError> {
+        let mut ring = Ring::new(config.ring, board.bell(config.worker))?;
+        let mut addresses = Vec::with_capacity(listeners.len());
+        for (number, listener) in (0..).zip(listeners) {
+            ring.accept(number, listener.socket);
+            addresses.push(listener.address);
+        }
+        Ok(Network {
+            ring,
+            board,
+            worker: config.worker,
+            places: Vec::new(),
+            free: Vec::new(),
+            events: VecDeque::new(),
+            dirty: Vec::new(),
+            touched: Vec::new(),
+            retiring: None,
+            listeners: addresses,
+            resting: Vec::new(),
+            rest_reported: None,
+            counters: Counters::default(),
+        })
+    }
+
+    /// Starts the sends of dirty connections, waits as told unless there is something to do, and
+    /// turns what has happened into events. One system call, when nothing is long.
+    pub fn poll(&mut self, wait: Wait, mail: &impl Mail) -> io::Result<()> {
+        self.start_sends();
+        let attention = Attention { mail, board: &self.board, worker: self.worker };
+        let wait = if self.events.is_empty() { wait } else { Wait::NONE };
+        self.ring.turn(wait, &attention)?;
+        while let Some(completion) = self.ring.next() {
+            self.handle(completion);
+        }
+        if self.board.has_arrivals(self.worker) {
+            for arrival in self.board.take_arrivals(self.worker) {
+                self.open(arrival);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next thing the worker is to be told, until there is none.
+    #[inline]
+    pub fn take_event(&mut self) -> Option<NetEvent> {
+        self.retire();
+        loop {
+            let event = self.events.pop_front()?;
+            match event {
+                NetEvent::Readable(id) => {
+                    let Some(connection) = self.connection(id) else { continue };
+                    connection.announced = false;
+                    if connection.is_closing() {
+                        continue;
+                    }
+                    self.touch(id.index);
+                }
+                NetEvent::Ended(id) => match self.connection(id) {
+                    Some(connection) if !connection.is_closing() => {}
+                    _ => continue,
+                },
+                NetEvent::Closed(id, _) => self.retiring = Some(id.index),
+                NetEvent::Opened(_) => {}
+            }
+            return Some(event);
+        }
+    }
+
+    /// Whether [`Network::take_event`] has something to tell.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// The connection of this id, unless it is gone.
+    #[inline]
+    pub fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection<S>> {
+        let place = self.places.get_mut(id.index as usize)?;
+        if place.generation != id.generation {
+            return None;
+        }
+        place.connection.as_mut()
+    }
+
+    /// All connections, for listings.
+    pub fn connections(&self) -> impl Iterator<Item = (ConnectionId, &Connection<S>)> {
+        self.places.iter().zip(0..).filter_map(|(place, index)| {
+            let id = ConnectionId { index, generation: place.generation };
+            place.connection.as_ref().map(|connection| (id, connection))
+        })
+    }
+
+    /// How many connections this worker has.
+    pub fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    /// Whether this worker has no connections.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Names the eventfd that ends the sleep of a worker that parks outside of its ring.
+    pub(crate) fn register_park_event(&mut self, event: BorrowedFd<'_>) -> io::Result<()> {
+        self.ring.register_event(event)
+    }
+
+    /// Prepares to sleep outside of the ring. Returns whether the worker may;
+    /// [`Network::end_park`] must follow in either case.
+    pub(crate) fn begin_park(&mut self, mail: &impl Mail) -> io::Result<bool> {
+        self.start_sends();
+        let attention = Attention { mail, board: &self.board, worker: self.worker };
+        Ok(self.ring.begin_park(&attention)? && self.events.is_empty())
+    }
+
+    pub(crate) fn end_park(&mut self, mail: &impl Mail) {
+        self.ring.end_park(mail);
+    }
+
+    /// Tells that output was appended: it is sent by the next poll, all in one send.
+    #[inline]
+    pub fn mark_dirty(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection(id) else { return };
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(id.index);
+        }
+    }
+
+    /// Has `Readable` reported again, for input that the worker has left for a later turn.
+    pub fn requeue(&mut self, id: ConnectionId) {
+        if self.connection(id).is_some() {
+            self.announce(id.index);
+        }
+    }
+
+    /// Closes a connection. `Closed` is reported when its socket is closed.
+    pub fn close(&mut self, id: ConnectionId, mode: CloseMode) {
+        let Some(connection) = self.connection(id) else { return };
+        if connection.state == State::Closed {
+            return;
+        }
+        if mode == CloseMode::Now || connection.pending_output() == 0 {
+            self.release(id.index);
+            return;
+        }
+        if connection.state == State::Open {
+            connection.state = State::Closing;
+            let was = std::mem::replace(&mut connection.receiving, Receiving::Ended);
+            if !matches!(was, Receiving::Ended | Receiving::Paused) {
+                self.ring.stop_receive(id.index);
+            }
+            self.mark_dirty(id);
+        }
+    }
+
+    /// Holds input back: nothing more is reported until [`Network::resume_receive`]. The peer is slowed down
+    /// once the kernel's buffers are full.
+    pub fn pause_receive(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection(id) else { return };
+        if matches!(connection.receiving, Receiving::Paused | Receiving::Ended) {
+            return;
+        }
+        connection.receiving = Receiving::Paused;
+        self.ring.stop_receive(id.index);
+    }
+
+    /// Ends [`Network::pause_receive`], and reports what has come meanwhile.
+    pub fn resume_receive(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection(id) else { return };
+        if connection.receiving != Receiving::Paused {
+            return;
+        }
+        connection.receiving = Receiving::Ring;
+        let waiting = !connection.input.is_empty();
+        self.ring.start_receive(id.index);
+        if waiting {
+            self.announce(id.index);
+        }
+    }
+
+    /// Gives the ring's buffers back, carrying over what was not consumed. Call it when all events
+    /// of a turn have been served.
+    pub fn finish_turn(&mut self) {
+        self.retire();
+        while let Some(index) = self.touched.pop() {
+            let Some(connection) = &mut self.places[index as usize].connection else { continue };
+            connection.touched = false;
+            connection.input.carry();
+            let long = connection.input.missing() >= DIRECT_MIN;
+            if long && connection.receiving == Receiving::Ring {
+                connection.receiving = Receiving::Switching;
+                self.ring.stop_receive(index);
+            }
+        }
+    }
+
+    /// Takes no more connections and closes the listeners: the first step of a graceful stop.
+    pub fn stop_accepting(&mut self) {
+        self.resting.clear();
+        for listener in (0..).take(self.listeners.len()) {
+            self.ring.stop_accept(listener);
+        }
+    }
+
+    /// Closes all connections. The worker goes on polling until [`Network::is_empty`], or its patience ends.
+    pub fn close_all(&mut self, mode: CloseMode) {
+        let ids: Vec<ConnectionId> = self.connections().map(|(id, _)| id).collect();
+        for id in ids {
+            self.close(id, mode);
+        }
+    }
+
+    /// Changes `tcp-keepalive` of a connection's socket.
+    pub fn set_keepalive(&self, id: ConnectionId, seconds: u32) -> io::Result<()> {
+        let descriptor = self.ring.descriptor(id.index).ok_or(io::ErrorKind::NotConnected)?;
+        listener::set_keepalive(&SockRef::from(&descriptor), seconds)
+    }
+
+    fn handle(&mut self, completion: Completion) {
+        match completion {
+            Completion::Received { socket, bytes } => self.received(socket, bytes),
+            Completion::Sent { socket, bytes, finished } => self.sent(socket, bytes, finished),
+            Completion::Accepted { listener, socket } => {
+                self.accepted(Arrival { socket, listener });
+            }
+            Completion::Ended { socket } => self.ended(socket),
+            Completion::Failed { socket, error } => self.failed(socket, error),
+            Completion::Released { socket } => self.released(socket),
+            Completion::Stopped { socket } => self.stopped(socket),
+            Completion::Filled { socket, buffer } => self.filled(socket, buffer),
+            Completion::AcceptStopped { listener, error } => self.rest(listener, &error),
+            Completion::Timer => {
+                for listener in std::mem::take(&mut self.resting) {
+                    self.ring.resume_accept(listener);
+                }
+            }
+            Completion::Rung => {}
+        }
+    }
+
+    #[inline]
+    fn received(&mut self, index: u32, bytes: Lease) {
+        let len = bytes.len();
+        let Some(connection) = &mut self.places[index as usize].connection else { return };
+        connection.received += len as u64;
+        self.counters.received += len as u64;
+        if connection.receiving == Receiving::Ended {
+            return;
+        }
+        connection.input.receive(bytes);
+        let quiet = connection.input.missing() > 0 || connection.receiving == Receiving::Paused;
+        self.touch(index);
+        if !quiet {
+            self.announce(index);
+        }
+    }
+
+    /// A long argument has grown in its own allocation.
+    fn filled(&mut self, index: u32, buffer: BytesMut) {
+        let Some(connection) = &mut self.places[index as usize].connection else { return };
+        let before = connection.in_direct;
+        let arrived = (buffer.len() - before) as u64;
+        connection.received += arrived;
+        self.counters.received += arrived;
+        connection.input.give_back(buffer);
+        match connection.receiving {
+            Receiving::Direct if connection.input.missing() > 0 => self.receive_direct(index),
+            Receiving::Direct | Receiving::Ring => {
+                connection.receiving = Receiving::Ring;
+                self.ring.start_receive(index);
+                self.announce(index);
+            }
+            _ => {}
+        }
+    }
+
+    /// The multishot receive is over; a long argument goes on into its own allocation.
+    fn stopped(&mut self, index: u32) {
+        let Some(connection) = &mut self.places[index as usize].connection else { return };
+        if connection.receiving != Receiving::Switching {
+            return;
+        }
+        if connection.input.missing() > 0 {
+            connection.receiving = Receiving::Direct;
+            self.receive_direct(index);
+        } else {
+            connection.receiving = Receiving::Ring;
+            self.ring.start_receive(index);
+        }
+    }
+
+    fn receive_direct(&mut self, index: u32) {
+        let Some(connection) = &mut self.places[index as usize].connection else { return };
+        let buffer = connection.input.lend();
+        connection.in_direct = buffer.len();
+        self.ring.receive_into(index, buffer);
+    }
+
+    fn ended(&mut self, index: u32) {
+        let place = &mut self.places[index as usize];
+        let Some(connection) = &mut place.connection else { return };
+        connection.receiving = Receiving::Ended;
+        let id = ConnectionId { index, generation: place.generation };
+        self.events.push_back(NetEvent::Ended(id));
+    }
+
+    fn sent(&mut self, index: u32, bytes: usize, finished: bool) {
+        let Some(connection) = &mut self.places[index as usize].connection else { return };
+        connection.sent += bytes as u64;
+        connection.in_flight -= bytes;
+        self.counters.sent += bytes as u64;
+        if !finished {
+            return;
+        }
+        if !connection.output.is_empty() {
+            if !connection.dirty {
+                connection.dirty = true;
+                self.dirty.push(index);
+            }
+        } else if connection.state == State::Closing {
+            self.release(index);
+        }
+    }
+
+    fn start_sends(&mut self) {
+        while let Some(index) = self.dirty.pop() {
+            let Some(connection) = &mut self.places[index as usize].connection else { continue };
+            connection.dirty = false;
+            let idle = connection.in_flight == 0 && connection.state != State::Closed;
+            if idle && !connection.output.is_empty() {
+                connection.in_flight = connection.output.len();
+                self.ring.send(index, &mut connection.output);
+            }
+        }
+    }
+
+    fn failed(&mut self, index: u32, error: io::Error) {
+        let Some(connection) = &mut self.places[index as usize].connection else { return };
+        if connection.state != State::Closed {
+            connection.failure = Some(error);
+            self.release(index);
+        }
+    }
+
+    fn release(&mut self, index: u32) {
+        let Some(connection) = &mut self.places[index as usize].connection else { return };
+        connection.state = State::Closed;
+        connection.receiving = Receiving::Ended;
+        self.ring.release(index);
+    }
+
+    fn released(&mut self, index: u32) {
+        let place = &mut self.places[index as usize];
+        let Some(connection) = &mut place.connection else { return };
+        let cause = connection.failure.take().map_or(CloseCause::Asked, CloseCause::Failed);
+        let id = ConnectionId { index, generation: place.generation };
+        self.board.leave(self.worker);
+        self.counters.closed += 1;
+        self.events.push_back(NetEvent::Closed(id, cause));
+    }
+
+    /// Frees the place of the connection whose end the worker has been told.
+    #[inline]
+    fn retire(&mut self) {
+        if let Some(index) = self.retiring.take() {
+            let place = &mut self.places[index as usize];
+            place.connection = None;
+            place.generation = place.generation.wrapping_add(1);
+            self.free.push(index);
+        }
+    }
+
+    fn announce(&mut self, index: u32) {
+        let place = &mut self.places[index as usize];
+        let Some(connection) = &mut place.connection else { return };
+        if !connection.announced {
+            connection.announced = true;
+            let id = ConnectionId { index, generation: place.generation };
+            self.events.push_back(NetEvent::Readable(id));
+        }
+    }
+
+    fn touch(&mut self, index: u32) {
+        let Some(connection) = &mut self.places[index as usize].connection else { return };
+        if !connection.touched {
+            connection.touched = true;
+            self.touched.push(index);
+        }
+    }
+
+    fn accepted(&mut self, arrival: Arrival) {
+        match self.board.admit(self.worker) {
+            None => {
+                self.counters.rejected += 1;
+                reject(&arrival.socket);
+            }
+            Some(worker) if worker == self.worker => self.open(arrival),
+            Some(worker) => {
+                self.counters.handed_over += 1;
+                self.board.hand_over(worker, arrival);
+            }
+        }
+    }
+
+    fn open(&mut self, arrival: Arrival) {
+        let Some((peer, local)) = self.endpoints(&arrival) else {
+            // The peer has gone already.
+            self.board.leave(self.worker);
+            return;
+        };
+        let descriptor = arrival.socket.as_raw_fd();
+        let connection = Connection::new(S::default(), peer, local, descriptor);
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place { generation: 0, connection: None });
+            (self.places.len() - 1) as u32
+        });
+        let place = &mut self.places[index as usize];
+        place.connection = Some(connection);
+        let id = ConnectionId { index, generation: place.generation };
+        self.ring.attach(index, arrival.socket);
+        self.ring.start_receive(index);
+        self.counters.opened += 1;
+        self.events.push_back(NetEvent::Opened(id));
+    }
+
+    fn endpoints(&self, arrival: &Arrival) -> Option<(Endpoint, Endpoint)> {
+        let socket = SockRef::from(&arrival.socket);
+        // A Unix socket is listed only by the worker that listens there: it stands last.
+        let local = socket.local_addr().ok()?;
+        if let Some(local) = local.as_socket() {
+            let peer = socket.peer_addr().ok()?.as_socket()?;
+            return Some((Endpoint::Tcp(unmapped(peer)), Endpoint::Tcp(unmapped(local))));
+        }
+        let path = local.as_pathname().unwrap_or("".as_ref()).to_owned();
+        Some((Endpoint::Unix(path.clone()), Endpoint::Unix(path)))
+    }
+
+    /// Lets a listener rest after it has failed.
+    fn rest(&mut self, listener: u32, error: &io::Error) {
+        self.counters.accept_rests += 1;
+        if self.resting.is_empty() {
+            self.ring.set_timer(ACCEPT_REST);
+        }
+        self.resting.push(listener);
+        if self.rest_reported.is_none_or(|last| last.elapsed() > REST_REPORT_INTERVAL) {
+            self.rest_reported = Some(Instant::now());
+            tracing::warn!(
+                "Accepting client connection: {error}. If descriptors ran out, raise `ulimit -n` \
+                 or lower `maxclients`"
+            );
+        }
+    }
+}
+
+/// What a worker looks at before it sleeps: its mail, and its desk.
+struct Attention<'a, M> {
+    mail: &'a M,
+    board: &'a Board,
+    worker: usize,
+}
+
+impl<M: Mail> Mail for Attention<'_, M> {
+    fn has_mail(&self) -> bool {
+        self.mail.has_mail() || self.board.has_arrivals(self.worker)
+    }
+
+    fn announce_sleep(&self) -> bool {
+        !self.board.has_arrivals(self.worker) && self.mail.announce_sleep()
+    }
+
+    fn announce_awake(&self) {
+        self.mail.announce_awake();
+    }
+}
+
+/// Tells a client that there are too many. As Redis does, it tries once and does not wait.
+fn reject(socket: &OwnedFd) {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // The client is disconnected either way, so a failure changes nothing.
+    let _ = SockRef::from(&socket.as_fd()).send_with_flags(TOO_MANY_CLIENTS, flags);
+}
+
+/// An IPv4 address that a dual-stack socket shows as IPv6, as itself.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::from((v4, v6.port())),
+            None => address,
+        },
+        SocketAddr::V4(_) => address,
+    }
+}

@@ -1,0 +1,140 @@
+//! The doorbell of a worker: ends its sleep from any thread.
+//!
+//! Why an eventfd and not a message from ring to ring: both cost the same (11 to 13 µs on either
+//! side), and an eventfd can also be written by threads that have no ring.
+//!
+//! No wake is lost: the sleeper sets its flag, passes a fence and then looks for mail; the sender
+//! leaves its mail, passes a fence and then looks at the flag. One of the two sees the other.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering, fence},
+    },
+};
+
+/// What a worker must look at before it sleeps.
+///
+/// A plain closure serves where nobody needs to know that the worker sleeps; whoever sends to
+/// sleepers implements the announcements too.
+pub trait Mail {
+    /// Whether something waits for this worker.
+    fn has_mail(&self) -> bool;
+
+    /// Announces that this worker sleeps from now on, then looks for mail once more. Returns
+    /// whether the worker may sleep; if not, the announcement has been taken back.
+    fn announce_sleep(&self) -> bool {
+        !self.has_mail()
+    }
+
+    /// Tells that the sleep is over, whatever ended it.
+    fn announce_awake(&self) {}
+}
+
+impl<F: Fn() -> bool> Mail for F {
+    fn has_mail(&self) -> bool {
+        self()
+    }
+}
+
+/// Wakes one worker. Clones ring the same bell.
+#[derive(Clone, Debug)]
+pub struct Doorbell {
+    shared: Arc<Bell>,
+}
+
+#[derive(Debug)]
+struct Bell {
+    event: OwnedFd,
+    asleep: AtomicBool,
+}
+
+impl Doorbell {
+    /// Makes a bell that nobody has rung.
+    pub fn new() -> io::Result<Doorbell> {
+        // SAFETY: eventfd takes no pointers.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+        let event = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Doorbell { shared: Arc::new(Bell { event, asleep: AtomicBool::new(false) }) })
+    }
+
+    /// Wakes the worker whether or not it has announced that it sleeps. For senders that keep an
+    /// account of sleepers of their own.
+    pub fn ring(&self) {
+        let one = 1_u64.to_ne_bytes();
+        // SAFETY: the pointer and the length are those of `one`. A write to an eventfd can only
+        // fail or block when its counter is about to overflow, and then the worker is woken anyway.
+        unsafe { libc::write(self.shared.event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+
+    /// Wakes the worker if it sleeps. Call it after leaving mail.
+    pub fn ring_if_asleep(&self) {
+        fence(Ordering::SeqCst);
+        if self.shared.asleep.load(Ordering::Relaxed)
+            && self.shared.asleep.swap(false, Ordering::AcqRel)
+        {
+            self.ring();
+        }
+    }
+
+    /// The worker's side: from now on senders ring. Mail must be looked for afterwards.
+    pub(super) fn announce_sleep(&self) {
+        self.shared.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The worker's side: senders need not ring any more.
+    pub(super) fn announce_awake(&self) {
+        self.shared.asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// The eventfd itself, for a bell that has no clones and that only the kernel rings.
+    pub(super) fn into_event(self) -> io::Result<OwnedFd> {
+        match Arc::try_unwrap(self.shared) {
+            Ok(bell) => Ok(bell.event),
+            Err(shared) => shared.event.try_clone(),
+        }
+    }
+
+    pub(super) fn event(&self) -> BorrowedFd<'_> {
+        self.shared.event.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rings(bell: &Doorbell) -> u64 {
+        let mut count = 0_u64;
+        let descriptor = bell.event().as_raw_fd();
+        let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd, and a zero timeout.
+        if unsafe { libc::poll(&raw mut poll, 1, 0) } == 1 {
+            // SAFETY: `count` has the eight bytes that a read of an eventfd fills.
+            assert_eq!(unsafe { libc::read(descriptor, (&raw mut count).cast(), 8) }, 8);
+        }
+        count
+    }
+
+    #[test]
+    fn only_a_sleeper_is_woken_and_only_once() {
+        let bell = Doorbell::new().expect("an eventfd");
+        bell.ring_if_asleep();
+        assert_eq!(rings(&bell), 0);
+        bell.announce_sleep();
+        bell.ring_if_asleep();
+        bell.ring_if_asleep();
+        assert_eq!(rings(&bell), 1);
+        bell.announce_sleep();
+        bell.announce_awake();
+        bell.ring_if_asleep();
+        assert_eq!(rings(&bell), 0);
+    }
+}
