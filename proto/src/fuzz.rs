@@ -3,12 +3,16 @@
 //! Each function panics when a promise is broken, and only then. The oracles are written for
 //! plainness: they keep no progress, copy everything and recurse.
 
+mod reply;
+
 use bytes::Bytes;
 
 use crate::glob;
 use crate::limits::Limits;
 use crate::request::{RequestParser, Step};
 use crate::{ProtocolError, RequestBatch, float, number};
+
+pub use reply::{Reply, Wire, replies_are_read_back};
 
 /// A request as copies of its arguments.
 pub type Request = Vec<Vec<u8>>;

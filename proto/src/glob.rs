@@ -212,6 +212,11 @@ mod tests {
 
     proptest! {
         #[test]
+        fn random_bytes_match_alike(bytes: Vec<u8>) {
+            crate::fuzz::glob_agrees(&bytes);
+        }
+
+        #[test]
         fn matching_agrees_with_the_recursive_definition(
             pattern in r"[ab?*\[\]\\^\-]{0,8}", text in r"[ab\]\-A]{0,6}", ignore_case: bool,
         ) {

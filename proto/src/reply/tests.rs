@@ -1,6 +1,9 @@
 //! Tests of the reply writer.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::fuzz::replies_are_read_back;
 
 fn written(protocol: Protocol, write: impl FnOnce(&mut ReplyWriter<'_>)) -> String {
     let mut buffer = ReplyBuffer::new();
@@ -157,4 +160,13 @@ fn protocols_have_their_numbers() {
         assert_eq!(Protocol::from_version(i64::from(protocol.version())), Some(protocol));
     }
     assert_eq!(Protocol::from_version(4), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_plain_reader_reads_back_what_is_written(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        replies_are_read_back(&bytes);
+    }
 }
