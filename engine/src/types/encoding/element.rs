@@ -6,8 +6,7 @@
 
 use bytes::Bytes;
 
-/// Longest decimal form of an `i64`.
-const INT_CHARS_MAX: usize = 20;
+use super::page::INLINE_BYTES_MAX;
 
 /// An element borrowed from a collection.
 #[derive(Clone, Copy, Debug)]
@@ -101,27 +100,20 @@ impl<'a> Element<'a> {
 /// zeros, within range.
 #[inline]
 pub fn canonical_i64(bytes: &[u8]) -> Option<i64> {
-    if bytes.is_empty() || bytes.len() > INT_CHARS_MAX {
-        return None;
+    match bytes {
+        [b'-' | b'0'..=b'9', ..] => tessera_proto::parse_i64(bytes),
+        _ => None,
     }
-    let (negative, digits) = match bytes {
-        [b'-', digits @ ..] => (true, digits),
-        digits => (false, digits),
-    };
-    match digits {
-        [b'0'] if !negative => return Some(0),
-        [b'1'..=b'9', ..] => {}
-        _ => return None,
+}
+
+/// Calls `f` with `text` as a tree stores it: long texts in a shared allocation of their own.
+#[inline]
+pub fn with_body<R>(text: &[u8], f: impl FnOnce(Element<'_>) -> R) -> R {
+    if text.len() > INLINE_BYTES_MAX {
+        f(Element::Shared(&Bytes::copy_from_slice(text)))
+    } else {
+        f(Element::Bytes(text))
     }
-    let mut value: i64 = 0;
-    for &digit in digits {
-        let digit = i64::from(digit.wrapping_sub(b'0'));
-        if !(0..=9).contains(&digit) {
-            return None;
-        }
-        value = value.checked_mul(10)?.checked_sub(digit)?;
-    }
-    if negative { Some(value) } else { value.checked_neg() }
 }
 
 /// Bytes that an integer takes when its redundant sign bytes are left out: 1 to 8.

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::types::encoding::{
     Element,
+    element::with_body,
     order::{ByHash, ByIndex, ByScore, Order, score_of},
-    page::INLINE_BYTES_MAX,
 };
 
 /// Checks the invariants of the whole tree.
@@ -59,14 +58,6 @@ fn nodes<O: Order>(tree: &Tree<O>, other: &Tree<O>) -> (usize, usize) {
     all(&other.root, &mut theirs);
     let shared = ours.iter().filter(|node| theirs.iter().any(|other| same(node, other))).count();
     (ours.len(), shared)
-}
-
-fn with_body<R>(text: &[u8], f: impl FnOnce(Element<'_>) -> R) -> R {
-    if text.len() > INLINE_BYTES_MAX {
-        f(Element::Shared(&Bytes::copy_from_slice(text)))
-    } else {
-        f(Element::Bytes(text))
-    }
 }
 
 fn texts<O: Order>(tree: &Tree<O>) -> Vec<Vec<u8>> {

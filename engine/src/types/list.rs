@@ -1,0 +1,487 @@
+//! Lists: elements by position.
+//!
+//! A small list is a listpack, a larger one a tree sorted by position. Elements that are integers
+//! are stored as such in both.
+//!
+//! OBJECT ENCODING says `listpack` until the list outgrows `list-max-listpack-size`, then
+//! `quicklist` until it has shrunk to half of that, as in Redis.
+#![forbid(unsafe_code)]
+
+use super::{
+    Either, Garbage, SHRINK_BYTES_MAX, SMALL_BYTES_MAX, Thresholds,
+    encoding::{
+        Element,
+        element::with_body,
+        listpack::{self, Listpack},
+        order::ByIndex,
+        page::NewRecord,
+        tree::Tree,
+    },
+};
+
+/// Bytes of an empty listpack of Redis.
+const REDIS_LISTPACK_BYTES: usize = 7;
+/// Where `list-max-listpack-size` counts elements, this size in bytes is the limit too.
+const REDIS_SAFETY_BYTES: usize = 8192;
+
+/// One of a list's ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The head, where LPUSH pushes.
+    Front,
+    /// The tail, where RPUSH pushes.
+    Back,
+}
+
+/// A list. Cloning captures it in O(1) when it is large.
+#[derive(Clone, Debug)]
+pub struct List {
+    repr: Repr,
+    /// Size in Redis's listpack format while OBJECT ENCODING says `listpack`; `None` once it says
+    /// `quicklist`.
+    packed_bytes: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+enum Repr {
+    Small(Listpack),
+    Large(Tree<ByIndex>),
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl List {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self { repr: Repr::Small(Listpack::new()), packed_bytes: Some(REDIS_LISTPACK_BYTES) }
+    }
+
+    /// Number of elements.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.repr {
+            Repr::Small(pack) => pack.len(),
+            Repr::Large(tree) => tree.len(),
+        }
+    }
+
+    /// Whether there is no element.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The name of the encoding that OBJECT ENCODING answers.
+    pub fn encoding_name(&self) -> &'static str {
+        if self.packed_bytes.is_some() { "listpack" } else { "quicklist" }
+    }
+
+    /// Bytes of memory behind the list.
+    pub fn memory_bytes(&self) -> usize {
+        match &self.repr {
+            Repr::Small(pack) => pack.memory_bytes(),
+            Repr::Large(tree) => tree.memory_bytes(),
+        }
+    }
+
+    /// The list's memory, to be freed.
+    pub fn into_garbage(self) -> Garbage {
+        match self.repr {
+            Repr::Small(_) => Garbage::default(),
+            Repr::Large(tree) => tree.into_garbage().into(),
+        }
+    }
+
+    /// The element at `index`.
+    pub fn get(&self, index: usize) -> Option<Element<'_>> {
+        if index >= self.len() {
+            return None;
+        }
+        match &self.repr {
+            Repr::Small(pack) => Some(pack.view().get(pack.view().offset_of(index))),
+            Repr::Large(tree) => tree.get(index).map(|record| record.body),
+        }
+    }
+
+    /// The elements from `index` on.
+    pub fn iter_from(&self, index: usize) -> impl Iterator<Item = Element<'_>> {
+        match &self.repr {
+            Repr::Small(pack) => {
+                let view = pack.view();
+                Either::Left(view.iter_from(view.offset_of(index)).map(|(_, element)| element))
+            }
+            Repr::Large(tree) => {
+                Either::Right(tree.seek(index).forward().map(|record| record.body))
+            }
+        }
+    }
+
+    /// The elements before `index`, the nearest first.
+    pub fn iter_back_from(&self, index: usize) -> impl Iterator<Item = Element<'_>> {
+        match &self.repr {
+            Repr::Small(pack) => {
+                let skipped = pack.len() - index.min(pack.len());
+                Either::Left(pack.view().iter_back().skip(skipped).map(|(_, element)| element))
+            }
+            Repr::Large(tree) => {
+                Either::Right(tree.seek(index).backward().map(|record| record.body))
+            }
+        }
+    }
+
+    /// Pushes `text` at `end`.
+    pub fn push(&mut self, end: End, text: &[u8], thresholds: &Thresholds) {
+        let element = self.admit(text, thresholds);
+        match &mut self.repr {
+            Repr::Small(pack) => match end {
+                End::Front => pack.push_front(element),
+                End::Back => pack.push_back(element),
+            },
+            Repr::Large(tree) => {
+                let path = match end {
+                    End::Front => tree.seek_start().path(),
+                    End::Back => tree.seek_end().path(),
+                };
+                with_record(element, |record| tree.insert(&path, record));
+            }
+        }
+    }
+
+    /// Inserts `text` before the element at `index`, or at the end.
+    pub fn insert(&mut self, index: usize, text: &[u8], thresholds: &Thresholds) {
+        let element = self.admit(text, thresholds);
+        match &mut self.repr {
+            Repr::Small(pack) => pack.insert(pack.view().offset_of(index), element),
+            Repr::Large(tree) => {
+                let path = tree.seek(index).path();
+                with_record(element, |record| tree.insert(&path, record));
+            }
+        }
+    }
+
+    /// Puts `text` in the place of the element at `index`; false if there is none.
+    pub fn set(&mut self, index: usize, text: &[u8], thresholds: &Thresholds) -> bool {
+        let Some(old) = self.get(index).map(|old| old.redis_listpack_len()) else { return false };
+        let element = self.admit(text, thresholds);
+        self.count_removed(old);
+        match &mut self.repr {
+            Repr::Small(pack) => pack.replace(pack.view().offset_of(index), element),
+            Repr::Large(tree) => {
+                let path = tree.seek(index).path();
+                with_record(element, |record| tree.replace(&path, record));
+            }
+        }
+        self.shrink(thresholds);
+        true
+    }
+
+    /// Removes the element at `end`, after `f` has seen it; none of an empty list.
+    #[inline]
+    pub fn pop<R>(
+        &mut self,
+        end: End,
+        thresholds: &Thresholds,
+        f: impl FnOnce(Element<'_>) -> R,
+    ) -> Option<R> {
+        let index = match end {
+            End::Front => 0,
+            End::Back => self.len().checked_sub(1)?,
+        };
+        let result = f(self.get(index)?);
+        self.remove(index, thresholds);
+        Some(result)
+    }
+
+    /// Removes the element at `index`, which exists.
+    pub fn remove(&mut self, index: usize, thresholds: &Thresholds) {
+        if self.packed_bytes.is_some() {
+            let removed = self.get(index).map_or(0, |old| old.redis_listpack_len());
+            self.count_removed(removed);
+        }
+        match &mut self.repr {
+            Repr::Small(pack) => pack.remove(pack.view().offset_of(index), 1),
+            Repr::Large(tree) => {
+                let path = tree.seek(index).path();
+                tree.remove(&path);
+            }
+        }
+        self.shrink(thresholds);
+    }
+
+    /// Removes the elements `from..to`, which exist. What is returned is to be freed in slices.
+    pub fn remove_range(&mut self, from: usize, to: usize, thresholds: &Thresholds) -> Garbage {
+        if self.packed_bytes.is_some() {
+            let removed = self.iter_from(from).take(to - from);
+            let removed = removed.map(|old| old.redis_listpack_len()).sum();
+            self.count_removed(removed);
+        }
+        let garbage = match &mut self.repr {
+            Repr::Small(pack) => {
+                pack.remove(pack.view().offset_of(from), to - from);
+                Garbage::default()
+            }
+            Repr::Large(tree) => tree.remove_range(from, to).into(),
+        };
+        self.shrink(thresholds);
+        garbage
+    }
+
+    /// Removes up to `limit` elements that are `text`, beginning at `end`; how many.
+    pub fn remove_equal(
+        &mut self,
+        text: &[u8],
+        end: End,
+        limit: usize,
+        thresholds: &Thresholds,
+    ) -> usize {
+        let indexes: Vec<usize> = match end {
+            End::Front => matches(self.iter_from(0), text).take(limit).collect(),
+            End::Back => {
+                let len = self.len();
+                let found = matches(self.iter_back_from(len), text).take(limit);
+                found.map(|from_back| len - 1 - from_back).collect()
+            }
+        };
+        for (removed, index) in indexes.iter().enumerate() {
+            let shift = if end == End::Front { removed } else { 0 };
+            self.remove(index - shift, thresholds);
+        }
+        indexes.len()
+    }
+
+    /// Makes room for `text` and counts it; the form in which to store it.
+    fn admit<'a>(&mut self, text: &'a [u8], thresholds: &Thresholds) -> Element<'a> {
+        let element = Element::compact(text);
+        if let Repr::Small(pack) = &self.repr {
+            let bytes = pack.raw().len() + listpack::encoded_len(&element);
+            if bytes > SMALL_BYTES_MAX {
+                self.repr = Repr::Large(tree_of(pack));
+            }
+        }
+        if let Some(bytes) = &mut self.packed_bytes {
+            *bytes += element.redis_listpack_len();
+            let bytes = *bytes;
+            if !fits_listpack(bytes, self.len() + 1, thresholds.list_max_listpack_size, 1) {
+                self.packed_bytes = None;
+            }
+        }
+        element
+    }
+
+    fn count_removed(&mut self, removed: usize) {
+        if let Some(bytes) = &mut self.packed_bytes {
+            *bytes -= removed;
+        }
+    }
+
+    /// After a removal: takes the smaller representation and the name of one, once they fit well.
+    fn shrink(&mut self, thresholds: &Thresholds) {
+        let Repr::Large(tree) = &self.repr else { return self.shrink_name(thresholds) };
+        if tree.memory_bytes() > REDIS_SAFETY_BYTES * 8 {
+            return;
+        }
+        if tree.memory_bytes() <= SHRINK_BYTES_MAX {
+            let mut pack = Listpack::new();
+            tree.iter().for_each(|record| pack.push_back(record.body));
+            self.repr = Repr::Small(pack);
+        }
+        self.shrink_name(thresholds);
+    }
+
+    fn shrink_name(&mut self, thresholds: &Thresholds) {
+        let limit = thresholds.list_max_listpack_size;
+        let len = self.len();
+        if self.packed_bytes.is_some() || !fits_listpack(2 * len, len, limit, 2) {
+            return;
+        }
+        let elements: usize = self.iter_from(0).map(|e| e.redis_listpack_len()).sum();
+        let bytes = REDIS_LISTPACK_BYTES + elements;
+        if fits_listpack(bytes, len, limit, 2) {
+            self.packed_bytes = Some(bytes);
+        }
+    }
+}
+
+/// Whether so many bytes and elements fit a listpack of 1/`part` of the size that
+/// `list-max-listpack-size` allows.
+fn fits_listpack(bytes: usize, len: usize, limit: i64, part: usize) -> bool {
+    let (bytes_max, len_max) = match limit {
+        0.. => (REDIS_SAFETY_BYTES, limit as usize),
+        -5..0 => (2048 << -limit, usize::MAX),
+        _ => (65_536, usize::MAX),
+    };
+    bytes <= bytes_max / part && len <= len_max / part
+}
+
+fn matches<'a>(
+    elements: impl Iterator<Item = Element<'a>>,
+    text: &[u8],
+) -> impl Iterator<Item = usize> {
+    elements.enumerate().filter(|(_, element)| element.is(text)).map(|(index, _)| index)
+}
+
+fn with_record<R>(element: Element<'_>, f: impl FnOnce(&NewRecord<'_>) -> R) -> R {
+    match element {
+        Element::Bytes(text) => with_body(text, |body| f(&NewRecord { tag: 0, head: &[], body })),
+        body => f(&NewRecord { tag: 0, head: &[], body }),
+    }
+}
+
+fn tree_of(pack: &Listpack) -> Tree<ByIndex> {
+    let mut tree = Tree::new();
+    for (_, element) in pack.view().iter() {
+        with_record(element, |record| tree.push_back(record));
+    }
+    tree
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::Index};
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Push(bool, Vec<u8>),
+        Pop(bool),
+        Insert(Index, Vec<u8>),
+        Set(Index, Vec<u8>),
+        Trim(Index, Index),
+        RemoveEqual(Vec<u8>, bool, usize),
+    }
+
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            4 => (0..20_i64).prop_map(|int| int.to_string().into_bytes()),
+            4 => vec(any::<u8>(), 0..60),
+            1 => vec(any::<u8>(), 300..1500),
+        ]
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let index = any::<Index>;
+        prop_oneof![
+            8 => (any::<bool>(), text()).prop_map(|(end, text)| Op::Push(end, text)),
+            3 => any::<bool>().prop_map(Op::Pop),
+            3 => (index(), text()).prop_map(|(at, text)| Op::Insert(at, text)),
+            2 => (index(), text()).prop_map(|(at, text)| Op::Set(at, text)),
+            1 => (index(), index()).prop_map(|(from, to)| Op::Trim(from, to)),
+            1 => (text(), any::<bool>(), 0..5_usize).prop_map(|(t, e, n)| Op::RemoveEqual(t, e, n)),
+        ]
+    }
+
+    fn end(back: bool) -> End {
+        if back { End::Back } else { End::Front }
+    }
+
+    fn run(list: &mut List, model: &mut Vec<Vec<u8>>, op: Op, thresholds: &Thresholds) {
+        let len = model.len();
+        match op {
+            Op::Push(back, text) => {
+                list.push(end(back), &text, thresholds);
+                model.insert(if back { len } else { 0 }, text);
+            }
+            Op::Pop(back) => {
+                let popped = list.pop(end(back), thresholds, |element| element.to_vec());
+                let index = if back { len.saturating_sub(1) } else { 0 };
+                let expected = (len > 0).then(|| model.remove(index));
+                assert_eq!(popped, expected);
+            }
+            Op::Insert(at, text) => {
+                let at = at.index(len + 1);
+                list.insert(at, &text, thresholds);
+                model.insert(at, text);
+            }
+            Op::Set(at, text) => {
+                let at = at.index(len + 1);
+                assert_eq!(list.set(at, &text, thresholds), at < len);
+                if at < len {
+                    model[at] = text;
+                }
+            }
+            Op::Trim(from, to) => {
+                let (a, b) = (from.index(len + 1), to.index(len + 1));
+                let (from, to) = (a.min(b), a.max(b).min(a.min(b) + 3));
+                drop(list.remove_range(from, to, thresholds));
+                model.drain(from..to);
+            }
+            Op::RemoveEqual(text, back, limit) => {
+                let mut found: Vec<_> = (0..len).filter(|&index| model[index] == text).collect();
+                if back {
+                    found.reverse();
+                }
+                found.truncate(limit);
+                assert_eq!(list.remove_equal(&text, end(back), limit, thresholds), found.len());
+                found.sort_unstable();
+                found.iter().rev().for_each(|&index| drop(model.remove(index)));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_matches_a_vector(ops in vec(op(), 1..200), limit in -2..20_i64) {
+            let thresholds = Thresholds { list_max_listpack_size: limit, ..Thresholds::default() };
+            let (mut list, mut model) = (List::new(), Vec::new());
+            for op in ops {
+                run(&mut list, &mut model, op, &thresholds);
+                prop_assert_eq!(list.len(), model.len());
+                if let Some(bytes) = list.packed_bytes {
+                    let sum: usize = list.iter_from(0).map(|e| e.redis_listpack_len()).sum();
+                    prop_assert_eq!(bytes, sum + REDIS_LISTPACK_BYTES);
+                }
+            }
+            let all: Vec<_> = list.iter_from(0).map(|element| element.to_vec()).collect();
+            prop_assert_eq!(&all, &model);
+            for index in 0..=model.len() {
+                let element = list.get(index).map(|element| element.to_vec());
+                prop_assert_eq!(element.as_ref(), model.get(index));
+                let before = list.iter_back_from(index).next().map(|element| element.to_vec());
+                prop_assert_eq!(before.as_ref(), index.checked_sub(1).map(|at| &model[at]));
+            }
+        }
+    }
+
+    #[test]
+    fn the_name_follows_redis_thresholds() {
+        let thresholds = Thresholds { list_max_listpack_size: 4, ..Thresholds::default() };
+        let mut list = List::new();
+        for _ in 0..4 {
+            list.push(End::Back, b"a", &thresholds);
+        }
+        assert_eq!(list.encoding_name(), "listpack");
+        list.push(End::Back, b"a", &thresholds);
+        assert_eq!(list.encoding_name(), "quicklist");
+        for _ in 0..2 {
+            list.remove(0, &thresholds);
+            assert_eq!(list.encoding_name(), "quicklist");
+        }
+        list.remove(0, &thresholds);
+        assert_eq!(list.encoding_name(), "listpack");
+
+        let thresholds = Thresholds::default();
+        let mut list = List::new();
+        list.push(End::Back, &[b'x'; 8000], &thresholds);
+        assert_eq!(list.encoding_name(), "listpack");
+        list.push(End::Back, &[b'x'; 200], &thresholds);
+        assert_eq!(list.encoding_name(), "quicklist");
+    }
+
+    #[test]
+    fn a_captured_list_keeps_its_content() {
+        let thresholds = Thresholds::default();
+        let mut list = List::new();
+        for number in 0..5000 {
+            list.push(End::Front, format!("element {number}").as_bytes(), &thresholds);
+        }
+        let captured = list.clone();
+        while list.pop(End::Back, &thresholds, |_| ()).is_some() {}
+        assert_eq!((list.len(), captured.len()), (0, 5000));
+        assert_eq!(captured.get(0).map(|e| e.to_vec()), Some(b"element 4999".to_vec()));
+    }
+}
