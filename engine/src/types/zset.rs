@@ -333,10 +333,8 @@ fn with_score<R>(score: f64, f: impl FnOnce(Element<'_>) -> R) -> R {
 fn set_small(pack: &mut Listpack, member: &[u8], score: f64) -> Option<Change> {
     let view = pack.view();
     let found = view.find(member, 2);
-    if let Some(at) = found {
-        if score_at(view, view.next_offset(at)) == score {
-            return Some(Change::Unchanged);
-        }
+    if found.is_some_and(|at| score_at(view, view.next_offset(at)) == score) {
+        return Some(Change::Unchanged);
     }
     let element = Element::compact(member);
     // A score takes nine bytes at most.

@@ -111,11 +111,7 @@ pub struct Page {
 impl Page {
     /// An empty page of the smallest size.
     pub fn new() -> Self {
-        Self::from_scratch(Head { len: 0, heap: 0, dead: 0, shared: None }, &[0; 64], 64)
-    }
-
-    fn from_scratch(head: Head, scratch: &[u8], class: usize) -> Self {
-        Self { block: Arc::from_header_and_slice(head, &scratch[..class - OVERHEAD_BYTES]) }
+        Builder::new(0).page
     }
 
     /// Number of records.
@@ -249,20 +245,23 @@ impl Page {
 
     /// Moves the records from slot `index` on to a new page.
     pub fn split_off(&mut self, index: usize, format: PageFormat) -> Self {
-        let mut right = Builder::new();
-        right.take(self, index, self.len(), format);
-        let mut left = Builder::new();
+        let bytes = |from, to| {
+            (from..to).map(|at| self.record_len(at, format) + format.slot_bytes()).sum::<usize>()
+        };
+        let mut left = Builder::new(bytes(0, index));
         left.take(self, 0, index, format);
-        *self = left.finish(0, format);
-        right.finish(0, format)
+        let mut right = Builder::new(bytes(index, self.len()));
+        right.take(self, index, self.len(), format);
+        *self = left.page;
+        right.page
     }
 
     /// Appends the records of `other`; the caller knows that they fit.
     pub fn append(&mut self, other: &Self, format: PageFormat) {
-        let mut both = Builder::new();
+        let mut both = Builder::new(self.live_bytes(format) + other.live_bytes(format));
         both.take(self, 0, self.len(), format);
         both.take(other, 0, other.len(), format);
-        *self = both.finish(0, format);
+        *self = both.page;
     }
 
     /// The slot that splits the records into halves of about the same bytes; neither is empty.
@@ -341,9 +340,9 @@ impl Page {
     /// Moves the records to a new block with room for `need` bytes, without the dead ones.
     #[cold]
     fn rebuild(&mut self, need: usize, format: PageFormat) {
-        let mut builder = Builder::new();
+        let mut builder = Builder::new(need);
         builder.take(self, 0, self.len(), format);
-        *self = builder.finish(need, format);
+        *self = builder.page;
     }
 
     /// Counts the record of slot `index` as dead.
@@ -378,61 +377,53 @@ impl Default for Page {
     }
 }
 
-/// Puts records together on the stack before they get an allocation of the right size.
+/// Puts records together in a new page.
 struct Builder {
-    slots: [u8; PAGE_BYTES_MAX],
-    heap: [u8; PAGE_BYTES_MAX],
-    head: Head,
+    page: Page,
 }
 
 impl Builder {
-    fn new() -> Self {
-        Self {
-            slots: [0; PAGE_BYTES_MAX],
-            heap: [0; PAGE_BYTES_MAX],
-            head: Head { len: 0, heap: 0, dead: 0, shared: None },
-        }
+    /// A page with room for `need` bytes of records and slots.
+    fn new(need: usize) -> Self {
+        static ZEROS: [u8; PAGE_BYTES_MAX] = [0; PAGE_BYTES_MAX];
+        let need = need + OVERHEAD_BYTES;
+        let class = SIZE_CLASSES.into_iter().find(|&class| class >= need).unwrap_or(PAGE_BYTES_MAX);
+        let head = Head { len: 0, heap: 0, dead: 0, shared: None };
+        let zeros = &ZEROS[..class - OVERHEAD_BYTES];
+        Self { page: Page { block: Arc::from_header_and_slice(head, zeros) } }
     }
 
     /// Appends the records `from..to` of `page`.
     fn take(&mut self, page: &Page, from: usize, to: usize, format: PageFormat) {
         let width = format.slot_bytes();
         let source = &page.block.slice;
-        let whole = from == 0 && to == page.len() && self.head.len == 0;
+        let (head, slice) = self.page.own();
+        let whole = from == 0 && to == page.len() && head.len == 0;
         if whole && page.block.header.dead == 0 && page.block.header.shared.is_none() {
             let heap = usize::from(page.block.header.heap);
-            self.slots[..to * width].copy_from_slice(&source[..to * width]);
-            self.heap[PAGE_BYTES_MAX - heap..].copy_from_slice(&source[source.len() - heap..]);
-            self.head.len = to as u16;
-            self.head.heap = heap as u16;
+            let at = slice.len() - heap;
+            slice[..to * width].copy_from_slice(&source[..to * width]);
+            slice[at..].copy_from_slice(&source[source.len() - heap..]);
+            (head.len, head.heap) = (to as u16, heap as u16);
             return;
         }
         for index in from..to {
             let (at, len) = (page.record_at(index, format), page.record_len(index, format));
-            self.head.heap += len as u16;
-            let to = PAGE_BYTES_MAX - usize::from(self.head.heap);
-            self.heap[to..to + len].copy_from_slice(&source[at..at + len]);
-            if let Element::Shared(body) = page.record(index, format).body {
-                let number = self.head.keep(body);
-                self.heap[to + len - 2..to + len].copy_from_slice(&number.to_le_bytes());
+            head.heap += len as u16;
+            let to = slice.len() - usize::from(head.heap);
+            slice[to..to + len].copy_from_slice(&source[at..at + len]);
+            if page.block.header.shared.is_some()
+                && let Element::Shared(body) = page.record(index, format).body
+            {
+                let number = head.keep(body);
+                slice[to + len - 2..to + len].copy_from_slice(&number.to_le_bytes());
             }
-            let slot = usize::from(self.head.len) * width;
-            self.slots[slot..slot + width].copy_from_slice(&source[index * width..][..width]);
-            self.slots[slot + width - DISTANCE_BYTES..slot + width]
-                .copy_from_slice(&self.head.heap.to_le_bytes());
-            self.head.len += 1;
+            let slot = usize::from(head.len) * width;
+            slice[slot..slot + width].copy_from_slice(&source[index * width..][..width]);
+            slice[slot + width - DISTANCE_BYTES..slot + width]
+                .copy_from_slice(&head.heap.to_le_bytes());
+            head.len += 1;
         }
-    }
-
-    /// The page, with room for `need` bytes in all and a little slack.
-    fn finish(mut self, need: usize, format: PageFormat) -> Page {
-        let slots = usize::from(self.head.len) * format.slot_bytes();
-        let heap = usize::from(self.head.heap);
-        let need = need.max(slots + heap) + OVERHEAD_BYTES;
-        let class = SIZE_CLASSES.into_iter().find(|&class| class >= need).unwrap_or(PAGE_BYTES_MAX);
-        let capacity = class - OVERHEAD_BYTES;
-        self.slots[capacity - heap..capacity].copy_from_slice(&self.heap[PAGE_BYTES_MAX - heap..]);
-        Page::from_scratch(self.head, &self.slots, class)
     }
 }
 
