@@ -19,8 +19,9 @@ use bytes::Bytes;
 use crate::args::{Args, SHARE_MIN_BYTES, Span};
 use crate::limits::REQUEST_BYTES_MAX;
 
-/// Most bytes of arguments whose memory a cleared batch keeps.
-pub const KEPT_MAX_BYTES: usize = 64 * 1024;
+/// Most bytes of arguments whose memory a cleared batch keeps. Batches are few, as many as messages
+/// may be under way, so this can be generous.
+pub const KEPT_MAX_BYTES: usize = 256 * 1024;
 /// Most spans and requests whose memory a cleared batch keeps.
 const KEPT_MAX_SPANS: usize = 4096;
 /// Most bytes between the arguments of a request, for each argument, that are copied with them.

@@ -166,13 +166,21 @@ impl ReplyBuffer {
     /// does not stay paid for on every idle connection.
     #[inline]
     pub fn clear(&mut self) {
+        self.clear_keeping(KEPT_MAX_BYTES);
+    }
+
+    /// Drops everything and keeps at most `kept_max` bytes of memory: none at all for a connection
+    /// that has fallen idle, more than usual for one of the few buffers that all connections use.
+    #[inline]
+    pub fn clear_keeping(&mut self, kept_max: usize) {
         self.small.clear();
-        if self.small.capacity() > KEPT_MAX_BYTES {
-            self.small.shrink_to(KEPT_MAX_BYTES);
+        if self.small.capacity() > kept_max {
+            // Shrinking would copy what the vector held before.
+            self.small = Vec::with_capacity(kept_max);
         }
-        if !self.large.is_empty() {
+        if self.large.capacity() > 0 {
             self.large.clear();
-            self.large.shrink_to(KEPT_MAX_CHUNKS);
+            self.large.shrink_to(KEPT_MAX_CHUNKS.min(kept_max));
             self.large_bytes = 0;
         }
     }
@@ -343,6 +351,8 @@ mod tests {
         buffer.extend(&vec![0; 4 * KEPT_MAX_BYTES]);
         buffer.clear();
         assert!(buffer.is_empty() && buffer.memory_bytes() < 2 * KEPT_MAX_BYTES);
+        buffer.clear_keeping(0);
+        assert_eq!(buffer.memory_bytes(), 0);
     }
 
     #[test]

@@ -8,14 +8,26 @@
 //! targets and benches all drive the same code.
 //!
 //! Map:
-//! - [`request`]: [`RequestParser`], fed with the bytes of one connection; [`inline`] splits the
-//!   lines that people type into telnet;
+//! - [`request`]: [`RequestParser`], fed with the bytes of one connection; `inline` splits the lines
+//!   that people type into telnet;
 //! - [`args`]: [`Args`], the arguments of one request; [`batch`]: [`RequestBatch`], requests copied
 //!   out of the input so that another thread can run them;
 //! - [`reply`]: [`ReplyWriter`], every reply type of both protocol versions; [`buffer`]:
 //!   [`ReplyBuffer`], the bytes it writes, with large values spliced in by reference;
 //! - [`limits`], [`error`]: what a client may send and what it is told otherwise;
 //! - [`number`], [`float`], [`glob`], [`slot`]: pure functions.
+//!
+//! ```
+//! use tessera_proto::{Limits, Protocol, ReplyBuffer, ReplyWriter, RequestParser, Step};
+//!
+//! let input = b"*2\r\n$4\r\nECHO\r\n$2\r\nhi\r\n";
+//! let mut parser = RequestParser::new();
+//! assert_eq!(parser.parse(input, &Limits::default()), Ok(Step::Request { consumed: 22 }));
+//!
+//! let mut replies = ReplyBuffer::new();
+//! ReplyWriter::new(&mut replies, Protocol::Resp2).bulk(&parser.args(input)[1]);
+//! assert_eq!(replies.to_vec(), b"$2\r\nhi\r\n");
+//! ```
 //!
 //! Invariants:
 //! - no unsafe code, no I/O, no clock, no command names;

@@ -333,9 +333,13 @@ impl<'a> ReplyWriter<'a> {
     }
 
     fn finish(&mut self, begun: &Deferred, marker: u8, len: usize) {
-        let mut header = Vec::with_capacity(HEADER_MAX_BYTES);
-        push_header(&mut header, marker, len);
-        self.buffer.replace(begun.0, RESERVED.len(), &header);
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(len).as_bytes();
+        let mut header = [marker; HEADER_MAX_BYTES];
+        let end = 1 + digits.len();
+        header[1..end].copy_from_slice(digits);
+        header[end..end + 2].copy_from_slice(b"\r\n");
+        self.buffer.replace(begun.0, RESERVED.len(), &header[..end + 2]);
     }
 
     /// How a map of `len` pairs is announced.

@@ -116,6 +116,9 @@ impl RequestParser {
         // is too long looks like one that is not whole, and only that rare case is examined.
         let input = &input[..input.len().min(limits.request_max())];
         if self.stage == Stage::Start {
+            if input.is_empty() {
+                return Ok(Step::NeedMore { missing: 1 });
+            }
             self.begin();
             if let Some((count, start)) = short_header(input, 0, b'*')
                 && count.wrapping_sub(1) < limits.multibulk_max_now() as usize
@@ -176,11 +179,8 @@ impl RequestParser {
     #[cold]
     fn resume(&mut self, input: &[u8], limits: &Limits) -> Result<Step, ProtocolError> {
         if self.stage == Stage::Start {
-            self.stage = match input.first() {
-                None => return Ok(Step::NeedMore { missing: 1 }),
-                Some(b'*') => Stage::Count,
-                Some(_) => Stage::Inline,
-            };
+            let is_array = input.first() == Some(&b'*');
+            self.stage = if is_array { Stage::Count } else { Stage::Inline };
         }
         match self.stage {
             Stage::Inline => return self.parse_inline(input, limits),
