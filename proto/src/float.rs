@@ -7,7 +7,8 @@
 //! Writing takes the fewest digits that read back as the same double, which Ryū finds, and lays them
 //! out as Valkey 8 does (its `d2string` and `fpconv`): whole numbers up to 2^62 without a point, other
 //! ones plainly while that stays short, else with an exponent. Valkey finds the digits by Grisu2,
-//! which in about one case of a thousand gives one digit more; both read back as the same double.
+//! which in about three cases of a thousand ends in another last digit or has one more; both read
+//! back as the same double.
 
 /// Most bytes of the text of a double.
 pub const F64_MAX_BYTES: usize = 32;

@@ -4,6 +4,7 @@
 //! plainness: they keep no progress, copy everything and recurse.
 
 mod reply;
+mod request;
 
 use bytes::Bytes;
 
@@ -13,6 +14,7 @@ use crate::request::{RequestParser, Step};
 use crate::{ProtocolError, RequestBatch, float, number};
 
 pub use reply::{Reply, Wire, replies_are_read_back};
+pub use request::naive_parse;
 
 /// A request as copies of its arguments.
 pub type Request = Vec<Vec<u8>>;
@@ -71,11 +73,13 @@ pub fn tight_limits(authenticated: bool) -> Limits {
     }
 }
 
-/// Splitting the input anywhere changes neither the requests nor the error.
+/// Splitting the input anywhere changes neither the requests nor the error, which are those that the
+/// plain parser finds.
 pub fn any_split_agrees(bytes: &[u8]) {
     let [seed, input @ ..] = bytes else { return };
     let limits = if seed & 1 == 0 { Limits::default() } else { tight_limits(seed & 2 == 0) };
     let whole = parse_shown(input, [input.len()], &limits);
+    assert_eq!(naive_parse(input, &limits), whole, "by the plain parser");
     assert_eq!(parse_shown(input, 0..=input.len(), &limits), whole, "byte by byte");
     let step = usize::from(seed >> 2) + 1;
     let shown = (0..input.len()).step_by(step).chain([input.len()]);

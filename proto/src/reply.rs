@@ -166,7 +166,7 @@ impl<'a> ReplyWriter<'a> {
     }
 
     /// A string that goes out by reference if it is long (see
-    /// [`SPLICE_MIN_BYTES`](crate::buffer::SPLICE_MIN_BYTES)).
+    /// [`SPLICE_MIN_BYTES`]).
     #[inline]
     pub fn bulk_owned(&mut self, value: Bytes) {
         if value.len() < SPLICE_MIN_BYTES {
