@@ -1,5 +1,32 @@
-//! Tessera's storage engine: no sockets, no threads.
+//! The storage engine of Tessera: everything that one core owns, without sockets or threads.
+//!
+//! # Layers
+//!
+//! Imports point downward only:
+//!
+//! ```text
+//! transaction   commands over several shards: locks, coordinator, order rules, as plain data
+//! shard         one keyspace, its clock and its figures; executes commands, does background work
+//! command       one row and one function per command, one file per family
+//! keyspace      databases of entries: table, deadlines, scanning
+//! value         what a key can hold
+//! types         strings, lists, hashes, sets, sorted sets and their encodings
+//! sys           clock and random numbers: real and simulated
+//! ```
+//!
+//! # Invariants
+//!
+//! - Nothing here reads a clock, a socket, a file or a random device except through `sys`, so that
+//!   a whole set of shards runs in one deterministic test thread.
+//! - A shard is used by one thread at a time; nothing in it is shared, so nothing in it locks.
+//! - A command is one function without a wait inside: it sees and leaves its shard consistent.
 #![deny(unsafe_code)]
 
+pub mod command;
 pub mod keyspace;
+pub mod shard;
+pub mod sys;
 pub mod types;
+pub mod value;
+
+pub use tessera_proto as proto;

@@ -1,13 +1,461 @@
-//! The keyspace: keys, their entries and deadlines.
+//! The keys of one shard: numbered databases of entries, with deadlines.
+//!
+//! # Invariants
+//!
+//! - an entry whose deadline has passed does not exist: every way to reach an entry compares its
+//!   deadline with the shard's time first, and removes it when it has passed;
+//! - the entry holds the only copy of its deadline; nothing else is kept in step;
+//! - time stands still while a command runs, so a command never sees a key vanish half way;
+//! - reaching a key takes one hash and one look-up, whatever is then done with it;
+//! - no step here takes time in proportion to the number of keys: what a flush throws away is freed
+//!   in slices by [`Keyspace::free_slice`].
+#![deny(unsafe_code)]
 
 mod bucket;
 pub mod entry;
+pub mod events;
+pub mod expire;
 pub mod hash;
 mod pages;
 mod segment;
 mod slab;
+mod slot;
 pub mod table;
+pub mod usage;
+
+use crate::{
+    sys::{clock::Clock, random::Random},
+    value::{Object, Value, outside_bytes},
+};
+use events::{Class, Events};
+use usage::Policy;
 
 pub use entry::{Body, BodyMut, EntryRef, INLINE_MAX, KIND_MAX, LRU_MAX, NewBody, RemovedBody};
 pub use hash::{KeyHash, Seed};
+pub use slot::{Deadline, Slot};
 pub use table::{CURSOR_BITS, Drain, Entry, EntryMut, Table, VacantEntry, Verdict};
+
+/// Entries' worth of work in one call of [`Keyspace::free_slice`]: 50 to 100 µs.
+const FREE_BUDGET: usize = 1_000;
+/// The most keys past their deadline that [`Keyspace::random_key`] removes before it is content with
+/// one of them, as others may have many more.
+const RANDOM_KEY_DRAWS_MAX: usize = 100;
+
+/// What a keyspace has counted since it was made, or since CONFIG RESETSTAT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyspaceStats {
+    /// Reads that found their key.
+    pub hits: u64,
+    /// Reads that did not.
+    pub misses: u64,
+    /// Keys removed because their deadline passed.
+    pub expired: u64,
+}
+
+/// One numbered database.
+struct Database {
+    table: Table<Object>,
+    /// Memory of the entries' objects, which the table does not count.
+    object_bytes: usize,
+}
+
+/// What a deadline is compared with and use is noted by, fixed while a command runs.
+#[derive(Clone, Copy)]
+struct Moment {
+    clock: Clock,
+    now_ms: i64,
+    policy: Policy,
+    /// The usage bits of a key made now.
+    fresh_usage: u32,
+}
+
+impl Moment {
+    fn new(clock: Clock, policy: Policy) -> Self {
+        Self { clock, now_ms: clock.now_ms(), policy, fresh_usage: policy.fresh(clock) }
+    }
+
+    /// The usage bits of a key that had `before` and is used now.
+    #[inline]
+    fn usage_after(&self, before: u32, random: &mut Random) -> u32 {
+        match self.policy {
+            Policy::Recency => self.fresh_usage,
+            Policy::Frequency { .. } => self.policy.used(before, self.clock, random),
+        }
+    }
+
+    #[inline]
+    fn has_passed(&self, deadline: Option<i64>) -> bool {
+        deadline.is_some_and(|deadline| deadline <= self.now_ms)
+    }
+}
+
+/// The keys that one shard owns, in all databases.
+pub struct Keyspace {
+    databases: Vec<Database>,
+    /// The database of the command that runs.
+    selected: usize,
+    /// Whether the running command's access leaves usage alone.
+    no_touch: bool,
+    moment: Moment,
+    /// For the counters of an LFU policy.
+    random: Random,
+    /// Flushed databases on their way to the allocator.
+    garbage: Vec<Drain<Object>>,
+    /// Counters for INFO.
+    pub stats: KeyspaceStats,
+    /// Notifications that wait for delivery.
+    pub events: Events,
+}
+
+impl Keyspace {
+    /// `databases` empty databases whose hash function follows from `seed`.
+    pub fn new(seed: u64, databases: usize) -> Self {
+        let hash_seed = Seed::fixed(seed);
+        let database = || Database { table: Table::new(hash_seed.clone()), object_bytes: 0 };
+        Self {
+            databases: (0..databases).map(|_| database()).collect(),
+            selected: 0,
+            no_touch: false,
+            moment: Moment::new(Clock::default(), Policy::Recency),
+            random: Random::from_seed(seed),
+            garbage: Vec::new(),
+            stats: KeyspaceStats::default(),
+            events: Events::default(),
+        }
+    }
+
+    /// Remembers the use of keys by `policy` from now on.
+    pub fn set_usage_policy(&mut self, policy: Policy) {
+        self.moment = Moment::new(self.moment.clock, policy);
+    }
+
+    /// How the use of keys is remembered.
+    pub fn usage_policy(&self) -> Policy {
+        self.moment.policy
+    }
+
+    /// Selects the database of the command that runs next.
+    #[inline]
+    pub fn select(&mut self, database: usize, no_touch: bool) {
+        debug_assert!(database < self.databases.len());
+        self.selected = database;
+        self.no_touch = no_touch;
+    }
+
+    /// The number of the selected database.
+    pub fn selected(&self) -> usize {
+        self.selected
+    }
+
+    /// How many databases there are.
+    pub fn database_count(&self) -> usize {
+        self.databases.len()
+    }
+
+    /// Moves the time on to `now_us`, microseconds since the Unix epoch; never back.
+    #[inline]
+    pub fn advance_clock_us(&mut self, now_us: i64) {
+        if now_us > self.moment.clock.now_us() {
+            self.moment = Moment::new(Clock::at_us(now_us), self.moment.policy);
+        }
+    }
+
+    /// The shard's time.
+    #[inline]
+    pub fn clock(&self) -> Clock {
+        self.moment.clock
+    }
+
+    /// Milliseconds since the Unix epoch: what deadlines are compared with.
+    #[inline]
+    pub fn now_ms(&self) -> i64 {
+        self.moment.now_ms
+    }
+
+    /// Asks the processor for the first cache line that a command on `key` will touch. When those of
+    /// a batch have been asked for, [`prefetch_entry`](Self::prefetch_entry) asks for the second.
+    #[inline]
+    pub fn prefetch(&self, database: usize, key: &[u8]) -> KeyHash {
+        let table = &self.databases[database].table;
+        let hash = table.hash(key);
+        table.prefetch(hash);
+        hash
+    }
+
+    /// The second step of [`prefetch`](Self::prefetch), with the hash that the first has answered.
+    #[inline]
+    pub fn prefetch_entry(&self, database: usize, hash: KeyHash) {
+        self.databases[database].table.prefetch_entry(hash);
+    }
+
+    /// The entry of `key`, for a command that reads it: counts a hit or a miss and notes the use.
+    #[inline]
+    pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_, Object>> {
+        self.slot_read(key).into_view()
+    }
+
+    /// The entry of `key`, for a command that asks about it without using its value (TTL, TYPE):
+    /// counts a hit or a miss.
+    pub fn inspect(&mut self, key: &[u8]) -> Option<EntryRef<'_, Object>> {
+        self.slot_counted(key, false).into_view()
+    }
+
+    /// The entry of `key` without counting or noting anything.
+    #[inline]
+    pub fn peek(&mut self, key: &[u8]) -> Option<EntryRef<'_, Object>> {
+        self.slot_in(self.selected, key, false).into_view()
+    }
+
+    /// Whether `key` is there.
+    #[inline]
+    pub fn contains(&mut self, key: &[u8]) -> bool {
+        self.peek(key).is_some()
+    }
+
+    /// The place of `key`, taken or not, for a command that changes it. Notes the use.
+    #[inline]
+    pub fn slot<'k>(&mut self, key: &'k [u8]) -> Slot<'_, 'k> {
+        self.slot_in(self.selected, key, !self.no_touch)
+    }
+
+    /// The place of `key` for a command that reads it and then changes it: also counts a hit or a
+    /// miss.
+    #[inline]
+    pub fn slot_read<'k>(&mut self, key: &'k [u8]) -> Slot<'_, 'k> {
+        self.slot_counted(key, !self.no_touch)
+    }
+
+    #[inline]
+    fn slot_counted<'k>(&mut self, key: &'k [u8], touch: bool) -> Slot<'_, 'k> {
+        let selected = self.selected;
+        let (slot, stats, events) = self.find(selected, key, touch);
+        if slot.is_vacant() {
+            stats.misses += 1;
+            events.report(Class::MISS, "keymiss", selected, key);
+        } else {
+            stats.hits += 1;
+        }
+        slot
+    }
+
+    /// The place of `key` in `database`, whichever is selected, without noting the use.
+    pub fn slot_of<'k>(&mut self, database: usize, key: &'k [u8]) -> Slot<'_, 'k> {
+        self.slot_in(database, key, false)
+    }
+
+    #[inline]
+    fn slot_in<'k>(&mut self, database: usize, key: &'k [u8], touch: bool) -> Slot<'_, 'k> {
+        self.find(database, key, touch).0
+    }
+
+    /// The one look-up: finds the place of `key`, removes what has expired there, notes the use. The
+    /// counters come along, as they cannot be reached while the place is borrowed.
+    #[inline]
+    fn find<'k>(
+        &mut self,
+        number: usize,
+        key: &'k [u8],
+        touch: bool,
+    ) -> (Slot<'_, 'k>, &mut KeyspaceStats, &mut Events) {
+        let Self { databases, stats, events, moment, random, .. } = self;
+        let Database { table, object_bytes } = &mut databases[number];
+        let hash = table.hash(key);
+        let mut slot = Slot::new(table.entry(hash, key), object_bytes, moment.fresh_usage);
+        if moment.has_passed(slot.deadline()) {
+            slot = slot.vacate(key);
+            note_expired(stats, events, number, key);
+        } else if touch {
+            slot.note_use(moment, random);
+        }
+        (slot, stats, events)
+    }
+
+    /// Removes `key` of the selected database; answers whether it was there.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        self.slot_in(self.selected, key, false).remove()
+    }
+
+    /// Takes `key` of `database` away with all that belongs to it.
+    pub fn take(&mut self, database: usize, key: &[u8]) -> Option<Held> {
+        self.slot_in(database, key, false).take()
+    }
+
+    /// A copy of what `key` of `database` holds.
+    pub fn copy(&mut self, database: usize, key: &[u8]) -> Option<Held> {
+        let entry = self.slot_in(database, key, false).into_view()?;
+        Some(Held::copy_of(entry))
+    }
+
+    /// Puts `held` at `key` of `database` in place of whatever was there; answers whether something
+    /// was.
+    pub fn put(&mut self, database: usize, key: &[u8], held: Held) -> bool {
+        let slot = self.slot_in(database, key, false);
+        let replaced = !slot.is_vacant();
+        slot.put_held(held);
+        replaced
+    }
+
+    /// Reports that `name` happened to `key` of the selected database.
+    #[inline]
+    pub fn notify(&mut self, class: Class, name: &'static str, key: &[u8]) {
+        self.events.report(class, name, self.selected, key);
+    }
+
+    /// How many keys `database` holds, those past their deadline and not yet removed included.
+    pub fn len(&self, database: usize) -> usize {
+        self.databases[database].table.len()
+    }
+
+    /// Whether no database holds a key.
+    pub fn is_empty(&self) -> bool {
+        self.databases.iter().all(|database| database.table.is_empty())
+    }
+
+    /// How many keys of `database` have a deadline.
+    pub fn volatile_len(&self, database: usize) -> usize {
+        self.databases[database].table.volatile_len()
+    }
+
+    /// Bytes of memory that keys and values take.
+    pub fn used_bytes(&self) -> usize {
+        self.databases.iter().map(|each| each.table.used_bytes() + each.object_bytes).sum()
+    }
+
+    /// A key of the selected database, each about equally likely; none past its deadline, unless it
+    /// seems that all are.
+    pub fn random_key(&mut self, random: &mut Random) -> Option<Vec<u8>> {
+        let mut last = None;
+        for _ in 0..RANDOM_KEY_DRAWS_MAX {
+            let table = &self.databases[self.selected].table;
+            let key = table.random(|| random.next_u64())?.key().to_vec();
+            if self.contains(&key) {
+                return Some(key);
+            }
+            last = Some(key);
+        }
+        last
+    }
+
+    /// Visits about `count` keys of the selected database from `cursor` on that have not expired, and
+    /// answers where to go on, 0 at the end. A key that is there throughout is visited at least once.
+    pub fn scan<'t>(
+        &'t self,
+        cursor: u64,
+        count: usize,
+        mut visit: impl FnMut(EntryRef<'t, Object>),
+    ) -> u64 {
+        let moment = self.moment;
+        self.databases[self.selected].table.scan(cursor, count, |entry| {
+            if !moment.has_passed(entry.deadline()) {
+                visit(entry);
+            }
+        })
+    }
+
+    /// Visits every key of the selected database that has not expired. Takes its time.
+    pub fn for_each(&self, mut visit: impl FnMut(EntryRef<'_, Object>)) {
+        let entries = self.databases[self.selected].table.iter();
+        entries.filter(|entry| !self.moment.has_passed(entry.deadline())).for_each(&mut visit);
+    }
+
+    /// Removes keys of `database` whose deadline has passed, from `cursor` on, looking at about
+    /// `budget` keys.
+    fn expire_slice(&mut self, database: usize, cursor: u64, budget: usize) -> ExpireSlice {
+        let Self { databases, stats, events, moment, .. } = self;
+        let Database { table, object_bytes } = &mut databases[database];
+        let (mut visited, mut expired) = (0, 0);
+        let cursor = table.for_each_volatile_slice(
+            cursor,
+            budget,
+            |entry| {
+                visited += 1;
+                if !moment.has_passed(entry.deadline()) {
+                    return Verdict::Keep;
+                }
+                expired += 1;
+                note_expired(stats, events, database, entry.key());
+                Verdict::Remove
+            },
+            |removed| slot::discard(removed, object_bytes),
+        );
+        ExpireSlice { cursor, visited, expired }
+    }
+
+    /// Swaps two databases.
+    pub fn swap(&mut self, first: usize, second: usize) {
+        self.databases.swap(first, second);
+    }
+
+    /// Empties `database`; answers how many keys it had. The memory is freed in slices.
+    pub fn flush(&mut self, database: usize) -> usize {
+        let Database { table, object_bytes } = &mut self.databases[database];
+        let keys = table.len();
+        if keys > 0 {
+            self.garbage.push(table.take());
+            *object_bytes = 0;
+        }
+        keys
+    }
+
+    /// Whether something that was flushed waits to be freed.
+    pub fn has_garbage(&self) -> bool {
+        !self.garbage.is_empty()
+    }
+
+    /// Frees a slice of what was flushed, well below half a millisecond; answers whether more is
+    /// left.
+    pub fn free_slice(&mut self) -> bool {
+        if let Some(drain) = self.garbage.last_mut()
+            && drain.free(FREE_BUDGET, drop)
+        {
+            self.garbage.pop();
+        }
+        !self.garbage.is_empty()
+    }
+
+    /// Checks everything that must always hold, at the cost of visiting every key. For tests.
+    pub fn check(&self) {
+        for Database { table, object_bytes } in &self.databases {
+            table.check();
+            let outside: usize = table.iter().map(|entry| outside_bytes(&entry.body())).sum();
+            assert_eq!(*object_bytes, outside, "objects' memory is miscounted");
+        }
+    }
+}
+
+/// What one call of `Keyspace::expire_slice` did.
+struct ExpireSlice {
+    /// Where to go on, 0 at the end of the database.
+    cursor: u64,
+    /// How many keys with a deadline were looked at.
+    visited: usize,
+    /// How many of them were removed.
+    expired: usize,
+}
+
+#[cold]
+fn note_expired(stats: &mut KeyspaceStats, events: &mut Events, database: usize, key: &[u8]) {
+    stats.expired += 1;
+    events.report(Class::EXPIRED, "expired", database, key);
+}
+
+/// A value with its deadline and usage, away from any key.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The value.
+    pub value: Value,
+    /// Its deadline in Unix milliseconds.
+    pub deadline: Option<i64>,
+    /// Its usage bits (see [`usage`]).
+    pub usage: u32,
+}
+
+impl Held {
+    fn copy_of(entry: EntryRef<'_, Object>) -> Self {
+        Self {
+            value: Value::copy_of(&entry.body()),
+            deadline: entry.deadline(),
+            usage: entry.lru(),
+        }
+    }
+}

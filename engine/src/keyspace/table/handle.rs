@@ -128,6 +128,14 @@ impl<'t, T> EntryMut<'t, T> {
         removed
     }
 
+    /// Removes the entry and keeps the place of its key, which is `key`.
+    pub fn vacate<'k>(self, key: &'k [u8]) -> (RemovedBody<T>, VacantEntry<'t, 'k, T>) {
+        debug_assert_eq!(self.key(), key);
+        let removed = self.table.remove_at(self.hash.0, self.place);
+        self.table.shrink(self.hash.0);
+        (removed, VacantEntry { table: self.table, hash: self.hash, key })
+    }
+
     /// Tells the slot where the entry is now and what its tags are.
     fn changed(&mut self, entry: RawEntry) {
         self.entry = entry;

@@ -64,7 +64,12 @@ impl<T> Table<T> {
     /// Visits the entries of home buckets from `cursor` on until `count` or more were visited, and
     /// returns the next cursor, 0 at the end. Start with 0. Looks at ten home buckets for each
     /// entry asked for at most, so that a sparse table costs no more than a full one.
-    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(EntryRef<'_, T>)) -> u64 {
+    pub fn scan<'t>(
+        &'t self,
+        cursor: u64,
+        count: usize,
+        mut visit: impl FnMut(EntryRef<'t, T>),
+    ) -> u64 {
         let mut at = cursor << CURSOR_SHIFT;
         let mut visited = 0;
         for _ in 0..count.max(1).saturating_mul(HOMES_PER_ENTRY) {

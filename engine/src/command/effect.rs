@@ -1,0 +1,25 @@
+//! What a command did, for the chores that follow every write.
+#![forbid(unsafe_code)]
+
+/// What a command did to the keyspace. The caller logs, counts and notifies from it, so that no
+/// command can forget to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Effect {
+    /// The keyspace is as it was.
+    Unchanged,
+    /// So many changes, as `rdb_changes_since_last_save` counts them.
+    Changed(u64),
+}
+
+impl Effect {
+    /// One change if `changed`.
+    pub fn changed_if(changed: bool) -> Self {
+        Self::count(u64::from(changed))
+    }
+
+    /// `changes` changes, or none.
+    pub fn count(changes: u64) -> Self {
+        if changes == 0 { Self::Unchanged } else { Self::Changed(changes) }
+    }
+}

@@ -1,0 +1,40 @@
+//! The commands: what each is, and what it does to a shard.
+//!
+//! A new command is one row and one function in its family's file. The row says everything that
+//! others need to know of it; [`table`] joins the families. A function gets a [`Context`] and the
+//! arguments, writes its reply, and returns an [`Effect`] or a [`CommandError`]; the shard does the
+//! chores that every write shares.
+#![forbid(unsafe_code)]
+
+pub mod connection;
+pub mod context;
+pub mod effect;
+pub mod error;
+pub mod generic;
+mod help;
+pub mod keys;
+pub mod server;
+pub mod string;
+pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use context::Context;
+pub use effect::Effect;
+pub use error::CommandError;
+pub use keys::{Access, KeySpec, Place};
+pub use table::{Arity, Command, CommandTable, Flags, Group, Run, Way, table};
+
+/// What family files need for their rows.
+pub mod prelude {
+    pub use tessera_proto::{Args, ReplyWriter};
+
+    pub use super::{
+        Access, CommandError, Context, Effect, KeySpec,
+        table::{
+            Arity::{AtLeast, Exactly},
+            flag::*,
+        },
+    };
+    pub use crate::{commands, keyspace::events::Class};
+}

@@ -1,0 +1,173 @@
+//! Commands that set whole strings.
+#![forbid(unsafe_code)]
+
+use super::{
+    options::{Condition, Expiry, SetOptions, Unit},
+    text::{Text, new_body},
+};
+use crate::{
+    command::prelude::*,
+    keyspace::{Deadline, Slot},
+};
+
+/// SET key value [NX | XX | IFEQ value] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL].
+#[inline]
+pub(super) fn set(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
+    if args.len() == 3 {
+        put(cx, args, 1, 2);
+        cx.reply.ok();
+        return Ok(Effect::Changed(1));
+    }
+    set_with_options(cx, args)
+}
+
+/// What SET does to its key: with GET it reads it too.
+pub(super) fn set_access(args: &Args<'_>) -> Access {
+    let reads = args.iter().skip(3).any(|word| word.eq_ignore_ascii_case(b"GET"));
+    if reads { Access::RW | Access::ACCESS | Access::UPDATE } else { Access::OW | Access::UPDATE }
+}
+
+/// SETNX key value: whether it was set.
+pub(super) fn setnx(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
+    let key = &args[1];
+    let slot = cx.keyspace.slot(key);
+    let absent = slot.is_vacant();
+    if absent {
+        slot.put(new_body(args, 2), Deadline::Never);
+        cx.notify(Class::STRING, "set", key);
+    }
+    cx.reply.integer(i64::from(absent));
+    Ok(Effect::changed_if(absent))
+}
+
+/// SETEX key seconds value.
+pub(super) fn setex(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
+    let deadline = Unit::EX.deadline(&args[2], cx.keyspace.now_ms(), "setex")?;
+    set_until(cx, args, deadline)
+}
+
+/// PSETEX key milliseconds value.
+pub(super) fn psetex(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
+    let deadline = Unit::PX.deadline(&args[2], cx.keyspace.now_ms(), "psetex")?;
+    set_until(cx, args, deadline)
+}
+
+/// GETSET key value: the old value.
+pub(super) fn getset(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
+    let key = &args[1];
+    let slot = cx.keyspace.slot_read(key);
+    reply_old(&slot, &mut cx.reply)?;
+    slot.put(new_body(args, 2), Deadline::Never);
+    cx.notify(Class::STRING, "set", key);
+    Ok(Effect::Changed(1))
+}
+
+/// MSET key value [key value …].
+pub(super) fn mset(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
+    let pairs = pairs(args, "mset")?;
+    put_pairs(cx, args);
+    cx.reply.ok();
+    Ok(Effect::count(pairs))
+}
+
+/// MSETNX key value [key value …]: whether they were set, for which none may exist.
+pub(super) fn msetnx(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
+    let pairs = pairs(args, "msetnx")?;
+    if args.iter().skip(1).step_by(2).any(|key| cx.keyspace.contains(key)) {
+        cx.reply.integer(0);
+        return Ok(Effect::Unchanged);
+    }
+    put_pairs(cx, args);
+    cx.reply.integer(1);
+    Ok(Effect::count(pairs))
+}
+
+fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
+    let options = SetOptions::parse(args)?;
+    let now_ms = cx.keyspace.now_ms();
+    let deadline = options.expiry.deadline(now_ms, "set")?;
+    let key = &args[1];
+    let slot = if options.get { cx.keyspace.slot_read(key) } else { cx.keyspace.slot(key) };
+    if options.get {
+        reply_old(&slot, &mut cx.reply)?;
+    }
+    if !holds(options.condition, &slot)? {
+        if !options.get {
+            cx.reply.null();
+        }
+        return Ok(Effect::Unchanged);
+    }
+    if !options.get {
+        cx.reply.ok();
+    }
+    if deadline.is_some_and(|deadline| deadline <= now_ms) {
+        // What would be gone at once is not stored.
+        let removed = slot.remove();
+        if removed {
+            cx.notify(Class::GENERIC, "del", key);
+        }
+        return Ok(Effect::changed_if(removed));
+    }
+    let until = match (deadline, options.expiry) {
+        (Some(deadline), _) => Deadline::At(deadline),
+        (None, Expiry::Keep) => Deadline::Keep,
+        (None, _) => Deadline::Never,
+    };
+    slot.put(new_body(args, 2), until);
+    cx.notify(Class::STRING, "set", key);
+    if deadline.is_some() {
+        cx.notify(Class::GENERIC, "expire", key);
+    }
+    Ok(Effect::Changed(1))
+}
+
+fn holds(condition: Condition<'_>, slot: &Slot<'_, '_>) -> Result<bool, CommandError> {
+    Ok(match (condition, slot.body()) {
+        (Condition::Always, _) => true,
+        (Condition::Absent, body) => body.is_none(),
+        (Condition::Present, body) => body.is_some(),
+        (Condition::Equal(wanted), Some(body)) => Text::of(body)?.with_bytes(|old| old == wanted),
+        (Condition::Equal(_), None) => false,
+    })
+}
+
+/// Replies what is in the slot: a string or nothing.
+fn reply_old(slot: &Slot<'_, '_>, reply: &mut ReplyWriter<'_>) -> Result<(), CommandError> {
+    match slot.body() {
+        Some(body) => Text::of(body)?.reply(reply),
+        None => reply.null(),
+    }
+    Ok(())
+}
+
+/// SETEX and PSETEX: the deadline lies in the future, since it counts from now.
+fn set_until(cx: &mut Context<'_>, args: &Args<'_>, deadline: i64) -> Result<Effect, CommandError> {
+    let key = &args[1];
+    cx.keyspace.slot(key).put(new_body(args, 3), Deadline::At(deadline));
+    cx.notify(Class::STRING, "set", key);
+    cx.notify(Class::GENERIC, "expire", key);
+    cx.reply.ok();
+    Ok(Effect::Changed(1))
+}
+
+/// Sets the key at `key_at` to the string at `value_at`.
+#[inline]
+fn put(cx: &mut Context<'_>, args: &Args<'_>, key_at: usize, value_at: usize) {
+    let key = &args[key_at];
+    cx.keyspace.slot(key).put(new_body(args, value_at), Deadline::Never);
+    cx.notify(Class::STRING, "set", key);
+}
+
+fn put_pairs(cx: &mut Context<'_>, args: &Args<'_>) {
+    for key_at in (1..args.len()).step_by(2) {
+        put(cx, args, key_at, key_at + 1);
+    }
+}
+
+/// How many pairs of key and value the arguments are.
+fn pairs(args: &Args<'_>, command: &'static str) -> Result<u64, CommandError> {
+    if args.len().is_multiple_of(2) {
+        return Err(CommandError::WrongArity { command: command.into() });
+    }
+    Ok((args.len() / 2) as u64)
+}

@@ -1,0 +1,122 @@
+//! Runs command lines on a shard, for the tests of the families.
+#![forbid(unsafe_code)]
+
+use tessera_proto::{Args, Protocol, ReplyBuffer, Span};
+
+use super::{CommandError, Effect, table};
+use crate::shard::{Call, Settings, Shard};
+
+/// The time at which a bench starts, in milliseconds since the Unix epoch.
+pub(crate) const START_MS: i64 = 1_700_000_000_000;
+
+/// A shard with a client, and a clock that the test moves.
+pub(crate) struct Bench {
+    pub(crate) shard: Shard,
+    pub(crate) database: u32,
+    pub(crate) protocol: Protocol,
+    now_ms: i64,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self::with(Settings::default())
+    }
+
+    pub(crate) fn with(settings: Settings) -> Self {
+        let mut shard = Shard::new(7, settings);
+        shard.advance_clock_us(START_MS * 1_000);
+        Self { shard, database: 0, protocol: Protocol::Resp2, now_ms: START_MS }
+    }
+
+    /// Lets `ms` milliseconds pass.
+    pub(crate) fn pass_ms(&mut self, ms: i64) {
+        self.now_ms += ms;
+        self.shard.advance_clock_us(self.now_ms * 1_000);
+    }
+
+    /// Runs a command line, whose words are separated by single blanks, and answers its reply in a
+    /// readable form (see [`Reply`]).
+    pub(crate) fn run(&mut self, line: &str) -> String {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        self.call(&words)
+    }
+
+    /// Runs a command.
+    pub(crate) fn call(&mut self, words: &[&[u8]]) -> String {
+        self.effect(words).0
+    }
+
+    /// Runs a command; answers its reply and what it did.
+    pub(crate) fn effect(&mut self, words: &[&[u8]]) -> (String, Result<Effect, CommandError>) {
+        let (bytes, spans) = lay_out(words);
+        let args = Args::new(&bytes, &spans);
+        let mut out = ReplyBuffer::new();
+        let result = match table().resolve(&args) {
+            Ok(command) => {
+                let call = Call {
+                    command,
+                    args,
+                    database: self.database,
+                    protocol: self.protocol,
+                    no_touch: false,
+                };
+                self.shard.execute(&call, &mut out)
+            }
+            Err(error) => return (format!("-{error}"), Err(error)),
+        };
+        (render(&out.to_vec()), result)
+    }
+
+    /// Runs command lines and compares the replies.
+    pub(crate) fn expect(&mut self, exchanges: &[(&str, &str)]) {
+        for (line, reply) in exchanges {
+            assert_eq!(self.run(line), *reply, "reply to {line}");
+        }
+    }
+}
+
+fn lay_out(words: &[&[u8]]) -> (Vec<u8>, Vec<Span>) {
+    let mut bytes = Vec::new();
+    let spans = words.iter().map(|word| {
+        let start = bytes.len() as u32;
+        bytes.extend_from_slice(word);
+        Span { start, len: word.len() as u32 }
+    });
+    let spans = spans.collect();
+    (bytes, spans)
+}
+
+/// A reply on one line: `OK` and other statuses as they are, `-ERR …`, `:1`, `"text"`, `nil`,
+/// `[a b]` for arrays, `{a b}` for maps.
+fn render(reply: &[u8]) -> String {
+    let mut rest = reply;
+    let text = render_one(&mut rest);
+    assert!(rest.is_empty(), "more than one reply: {}", reply.escape_ascii());
+    text
+}
+
+fn render_one(rest: &mut &[u8]) -> String {
+    let end = rest.windows(2).position(|pair| pair == b"\r\n").expect("a whole line");
+    let (kind, line) = (rest[0], String::from_utf8_lossy(&rest[1..end]).into_owned());
+    *rest = &rest[end + 2..];
+    let mut many = |open: &str, len: usize, close: &str| {
+        let parts: Vec<String> = (0..len).map(|_| render_one(rest)).collect();
+        format!("{open}{}{close}", parts.join(" "))
+    };
+    match kind {
+        b'+' => line,
+        b'-' | b':' => format!("{}{line}", kind as char),
+        b'_' => "nil".into(),
+        b'$' | b'*' if line == "-1" => "nil".into(),
+        b'*' => many("[", line.parse().expect("a length"), "]"),
+        b'%' => many("{", 2 * line.parse::<usize>().expect("a length"), "}"),
+        b'$' => {
+            let len: usize = line.parse().expect("a length");
+            let text = format!("\"{}\"", rest[..len].escape_ascii());
+            assert_eq!(&rest[len..len + 2], b"\r\n");
+            *rest = &rest[len + 2..];
+            text
+        }
+        _ => panic!("a reply of unknown kind: {}", kind as char),
+    }
+}

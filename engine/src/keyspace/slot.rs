@@ -1,0 +1,242 @@
+//! The place of one key, taken or vacant, as commands work on it.
+//!
+//! Why not the table's own handles: these keep the count of the objects' memory, give a new key its
+//! usage bits, and say in one word what becomes of the deadline.
+//!
+//! Invariant: every change of a body goes through here, so that the memory of objects is counted.
+#![forbid(unsafe_code)]
+
+use smallvec::SmallVec;
+
+use super::{
+    Held, Moment,
+    entry::{Body, BodyMut, EntryRef, NewBody, RemovedBody},
+    table::{Entry, EntryMut},
+};
+use crate::{
+    sys::random::Random,
+    value::{Object, Value},
+};
+
+/// What becomes of a key's deadline when its value is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// It stays.
+    Keep,
+    /// There is none.
+    Never,
+    /// It is this, in Unix milliseconds.
+    At(i64),
+}
+
+/// The place of one key in its database.
+pub struct Slot<'t, 'k> {
+    entry: Entry<'t, 'k, Object>,
+    /// The database's count.
+    object_bytes: &'t mut usize,
+    /// The usage bits of a key made now.
+    fresh_usage: u32,
+}
+
+impl<'t, 'k> Slot<'t, 'k> {
+    #[inline]
+    pub(super) fn new(
+        entry: Entry<'t, 'k, Object>,
+        object_bytes: &'t mut usize,
+        fresh_usage: u32,
+    ) -> Self {
+        Self { entry, object_bytes, fresh_usage }
+    }
+
+    /// Whether the key is not there.
+    #[inline]
+    pub fn is_vacant(&self) -> bool {
+        matches!(self.entry, Entry::Vacant(_))
+    }
+
+    /// What the key holds.
+    #[inline]
+    pub fn body(&self) -> Option<Body<'_, Object>> {
+        self.occupied().map(EntryMut::body)
+    }
+
+    /// The key's deadline in Unix milliseconds.
+    #[inline]
+    pub fn deadline(&self) -> Option<i64> {
+        self.occupied()?.deadline()
+    }
+
+    /// The entry, to be read as long as the keyspace is borrowed.
+    #[inline]
+    pub fn into_view(self) -> Option<EntryRef<'t, Object>> {
+        match self.entry {
+            Entry::Occupied(entry) => Some(entry.into_view()),
+            Entry::Vacant(_) => None,
+        }
+    }
+
+    /// The integer that the key holds, to be changed in place.
+    #[inline]
+    pub fn integer_mut(&mut self) -> Option<&mut i64> {
+        match self.occupied_mut()?.body_mut() {
+            BodyMut::Int(number) => Some(number),
+            BodyMut::Inline { .. } | BodyMut::Object(_) => None,
+        }
+    }
+
+    /// The inline bytes that the key holds, made `len` long: what is kept stays, zeros are added.
+    /// Nothing if the key holds anything else.
+    pub fn resize_inline(&mut self, len: usize) -> Option<&mut [u8]> {
+        let entry = self.occupied_mut()?;
+        match entry.body() {
+            Body::Inline { .. } => Some(entry.resize_inline(len)),
+            Body::Int(_) | Body::Object(_) => None,
+        }
+    }
+
+    /// Lets `change` work on the object that the key holds; nothing if it holds none.
+    pub fn change_object<R>(&mut self, change: impl FnOnce(&mut Object) -> R) -> Option<R> {
+        let Entry::Occupied(entry) = &mut self.entry else { return None };
+        let BodyMut::Object(object) = entry.body_mut() else { return None };
+        let before = object.memory_bytes();
+        let result = change(object);
+        *self.object_bytes = *self.object_bytes - before + object.memory_bytes();
+        Some(result)
+    }
+
+    /// Makes the key hold `body`.
+    #[inline]
+    pub fn put(self, body: NewBody<'_, Object>, deadline: Deadline) {
+        let usage = self.fresh_usage;
+        self.put_used(body, deadline, usage);
+    }
+
+    /// Makes the key hold what was held elsewhere, its deadline and usage too.
+    pub fn put_held(self, held: Held) {
+        let Held { value, deadline, usage } = held;
+        let deadline = deadline.map_or(Deadline::Never, Deadline::At);
+        value.put_with(|body| self.put_used(body, deadline, usage));
+    }
+
+    /// `usage` is for a new key; one that is there keeps its own.
+    #[inline]
+    fn put_used(self, body: NewBody<'_, Object>, deadline: Deadline, usage: u32) {
+        if let NewBody::Object(object) = &body {
+            *self.object_bytes += object.memory_bytes();
+        }
+        match self.entry {
+            Entry::Occupied(mut entry) => {
+                let removed = entry.set_body(body);
+                match deadline {
+                    Deadline::Keep => {}
+                    Deadline::Never => change_deadline(&mut entry, None),
+                    Deadline::At(at) => change_deadline(&mut entry, Some(at)),
+                }
+                discard(removed, self.object_bytes);
+            }
+            Entry::Vacant(vacant) => {
+                let deadline = match deadline {
+                    Deadline::Keep | Deadline::Never => None,
+                    Deadline::At(at) => Some(at),
+                };
+                vacant.insert(body, deadline).set_lru(usage);
+            }
+        }
+    }
+
+    /// Sets or clears the deadline, in Unix milliseconds, of a key that is there.
+    pub fn set_deadline(&mut self, deadline: Option<i64>) {
+        if let Entry::Occupied(entry) = &mut self.entry {
+            change_deadline(entry, deadline);
+        }
+    }
+
+    /// Removes the key; answers whether it was there.
+    pub fn remove(self) -> bool {
+        match self.entry {
+            Entry::Occupied(entry) => {
+                discard(entry.remove(), self.object_bytes);
+                true
+            }
+            Entry::Vacant(_) => false,
+        }
+    }
+
+    /// Removes the key and hands over what belonged to it.
+    pub fn take(self) -> Option<Held> {
+        let Entry::Occupied(entry) = self.entry else { return None };
+        let (deadline, usage) = (entry.deadline(), entry.lru());
+        let inline = match entry.body() {
+            Body::Inline { bytes, .. } => SmallVec::from_slice(bytes),
+            Body::Int(_) | Body::Object(_) => SmallVec::new(),
+        };
+        let value = match entry.remove() {
+            RemovedBody::Int(number) => Value::Int(number),
+            RemovedBody::Inline { kind } => Value::Inline { kind, bytes: inline },
+            RemovedBody::Object(object) => {
+                *self.object_bytes -= object.memory_bytes();
+                Value::Object(object)
+            }
+        };
+        Some(Held { value, deadline, usage })
+    }
+
+    /// Removes the key, whose deadline has passed, and keeps the place.
+    #[cold]
+    pub(super) fn vacate(self, key: &'k [u8]) -> Self {
+        match self.entry {
+            Entry::Occupied(entry) => {
+                let (removed, vacant) = entry.vacate(key);
+                discard(removed, self.object_bytes);
+                Self { entry: Entry::Vacant(vacant), ..self }
+            }
+            Entry::Vacant(_) => self,
+        }
+    }
+
+    /// Notes that the key is used.
+    #[inline]
+    pub(super) fn note_use(&mut self, moment: &Moment, random: &mut Random) {
+        if let Entry::Occupied(entry) = &mut self.entry {
+            let before = entry.lru();
+            let after = moment.usage_after(before, random);
+            // A line that is only read stays shared in the cache.
+            if before != after {
+                entry.set_lru(after);
+            }
+        }
+    }
+
+    #[inline]
+    fn occupied(&self) -> Option<&EntryMut<'t, Object>> {
+        match &self.entry {
+            Entry::Occupied(entry) => Some(entry),
+            Entry::Vacant(_) => None,
+        }
+    }
+
+    #[inline]
+    fn occupied_mut(&mut self) -> Option<&mut EntryMut<'t, Object>> {
+        match &mut self.entry {
+            Entry::Occupied(entry) => Some(entry),
+            Entry::Vacant(_) => None,
+        }
+    }
+}
+
+/// Sets the deadline unless it is so already: that may move the entry.
+#[inline]
+fn change_deadline(entry: &mut EntryMut<'_, Object>, deadline: Option<i64>) {
+    if entry.deadline() != deadline {
+        entry.set_deadline(deadline);
+    }
+}
+
+/// Lets go of what an entry held.
+#[inline]
+pub(super) fn discard(removed: RemovedBody<Object>, object_bytes: &mut usize) {
+    if let RemovedBody::Object(object) = removed {
+        *object_bytes -= object.memory_bytes();
+        drop(object);
+    }
+}

@@ -1,0 +1,217 @@
+//! A shard: one core's part of the keyspace and everything that belongs to it.
+//!
+//! A shard executes commands and does its background work in slices; it knows no sockets, threads
+//! or other shards. The server's worker, the log's replay, the simulation and the benches all drive
+//! it through [`Shard::execute`] and [`Shard::tick`].
+//!
+//! Invariants:
+//! - a command that fails leaves no trace of a reply but its error;
+//! - time moves only through [`Shard::advance_clock_us`], never while a command runs.
+#![forbid(unsafe_code)]
+
+use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter};
+
+use crate::{
+    command::{Command, CommandError, Context, Effect, Run},
+    keyspace::{Keyspace, events::Class, expire::ExpireCycle, usage::Policy},
+    sys::random::Random,
+};
+
+/// Limits and thresholds that commands obey, from the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `proto-max-bulk-len`: the longest string, in bytes.
+    pub bulk_bytes_max: usize,
+    /// Number of databases.
+    pub databases: usize,
+    /// Whether keys whose deadline passed are removed in the background.
+    pub active_expire: bool,
+    /// `active-expire-effort`, 1 to 10.
+    pub active_expire_effort: u32,
+    /// Whether an LFU policy keeps access frequencies where an LRU policy keeps times.
+    pub lfu: bool,
+    /// `lfu-log-factor`: the greater, the more accesses a step of a key's counter stands for.
+    pub lfu_log_factor: u32,
+    /// `lfu-decay-time`: minutes without use that cost one step; 0 for never.
+    pub lfu_decay_minutes: u32,
+    /// `notify-keyspace-events`: the events that are kept for delivery.
+    pub notify: Class,
+    /// This shard's number. Fixed when the shard is made.
+    pub shard: usize,
+    /// How many shards there are. Fixed when the shard is made.
+    pub shards: usize,
+}
+
+impl Settings {
+    fn usage_policy(&self) -> Policy {
+        if self.lfu {
+            Policy::Frequency {
+                log_factor: self.lfu_log_factor,
+                decay_minutes: self.lfu_decay_minutes,
+            }
+        } else {
+            Policy::Recency
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bulk_bytes_max: 512 << 20,
+            databases: 16,
+            active_expire: true,
+            active_expire_effort: 1,
+            lfu: false,
+            lfu_log_factor: 10,
+            lfu_decay_minutes: 1,
+            notify: Class::NONE,
+            shard: 0,
+            shards: 1,
+        }
+    }
+}
+
+/// One command as it reaches a shard.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// Its row; the arity has been checked.
+    pub command: &'static Command,
+    /// Its arguments, the name included.
+    pub args: Args<'a>,
+    /// The connection's database, below [`Settings::databases`].
+    pub database: u32,
+    /// The reply's version.
+    pub protocol: Protocol,
+    /// CLIENT NO-TOUCH: reading does not count as use.
+    pub no_touch: bool,
+}
+
+/// One core's part of the keyspace.
+pub struct Shard {
+    /// The keys. Public for routing decisions that need figures (DBSIZE weights).
+    pub keyspace: Keyspace,
+    settings: Settings,
+    random: Random,
+    expire: ExpireCycle,
+    changes: u64,
+}
+
+impl Shard {
+    /// An empty shard. `seed` decides hashes and random choices; servers draw it afresh, tests fix
+    /// it.
+    ///
+    /// # Panics
+    ///
+    /// When there is no database, or the shard's number is not below the number of shards.
+    pub fn new(seed: u64, settings: Settings) -> Self {
+        assert!(settings.databases > 0 && settings.shard < settings.shards);
+        let mut shard = Self {
+            keyspace: Keyspace::new(seed, settings.databases),
+            settings,
+            random: Random::from_seed(seed),
+            expire: ExpireCycle::default(),
+            changes: 0,
+        };
+        shard.apply_settings();
+        shard
+    }
+
+    /// Takes over changed settings. The number of databases, the shard's own number and that of all
+    /// shards stay.
+    pub fn configure(&mut self, settings: Settings) {
+        let Settings { databases, shard, shards, .. } = self.settings;
+        self.settings = Settings { databases, shard, shards, ..settings };
+        self.apply_settings();
+    }
+
+    fn apply_settings(&mut self) {
+        self.keyspace.set_usage_policy(self.settings.usage_policy());
+        self.keyspace.events.configure(self.settings.notify);
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Moves the shard's time on to `now_us`, microseconds since the Unix epoch; never back.
+    #[inline]
+    pub fn advance_clock_us(&mut self, now_us: i64) {
+        self.keyspace.advance_clock_us(now_us);
+    }
+
+    /// Executes one command and appends its reply to `out`.
+    ///
+    /// # Errors
+    ///
+    /// What the command answered, when that is an error; it is in `out` already.
+    ///
+    /// # Panics
+    ///
+    /// When the row's code is not the engine's.
+    #[inline]
+    pub fn execute(
+        &mut self,
+        call: &Call<'_>,
+        out: &mut ReplyBuffer,
+    ) -> Result<Effect, CommandError> {
+        let Run::Shard(function) = call.command.run else {
+            panic!("'{}' does not run on a shard", call.command.full_name);
+        };
+        self.keyspace.select(call.database as usize, call.no_touch);
+        let before = out.mark();
+        let mut context = Context {
+            keyspace: &mut self.keyspace,
+            reply: ReplyWriter::new(out, call.protocol),
+            settings: &self.settings,
+            random: &mut self.random,
+        };
+        match function(&mut context, &call.args) {
+            Ok(effect) => {
+                if let Effect::Changed(changes) = effect {
+                    self.changes += changes;
+                }
+                Ok(effect)
+            }
+            Err(error) => {
+                out.truncate(before);
+                ReplyWriter::new(out, call.protocol).error(&error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// Changes since the start, as `rdb_changes_since_last_save` counts them.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Does a slice of background work: removes keys whose deadline passed and frees what was
+    /// flushed. Answers whether more is waiting to be done at once.
+    pub fn tick(&mut self) -> bool {
+        let expiring = self.settings.active_expire
+            && self.expire.slice(&mut self.keyspace, self.settings.active_expire_effort);
+        let freeing = self.keyspace.free_slice();
+        expiring || freeing
+    }
+
+    /// When [`tick`](Self::tick) should be called at the latest, in microseconds since the Unix
+    /// epoch; nothing while there is no background work, so that an idle worker can sleep.
+    pub fn tick_due_us(&self) -> Option<i64> {
+        if self.keyspace.has_garbage() {
+            return Some(0);
+        }
+        let volatile = (0..self.settings.databases).any(|db| self.keyspace.volatile_len(db) > 0);
+        (self.settings.active_expire && volatile).then(|| self.expire.due_us())
+    }
+
+    /// Checks everything that must always hold, at the cost of visiting every key. For tests.
+    ///
+    /// # Panics
+    ///
+    /// When something does not hold.
+    pub fn check(&self) {
+        self.keyspace.check();
+    }
+}

@@ -1,0 +1,63 @@
+//! Time, as a shard sees it.
+//!
+//! A shard never asks the machine for the time. Its worker reads the clock once a turn, messages
+//! between shards carry the sender's time, and a receiver takes the greater: a deadline that one
+//! client has seen pass is passed for everyone who could know of it.
+//!
+//! Invariant: [`Clock::now_ms`] never goes back, also when the machine's clock is set back.
+#![forbid(unsafe_code)]
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The latest time a shard has heard of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    now_us: i64,
+}
+
+impl Clock {
+    /// A clock that stands at `now_us`, microseconds since the Unix epoch.
+    pub fn at_us(now_us: i64) -> Self {
+        Self { now_us }
+    }
+
+    /// Moves on to `now_us` (microseconds since the Unix epoch) unless that lies in the past.
+    pub fn advance_us(&mut self, now_us: i64) {
+        self.now_us = self.now_us.max(now_us);
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub fn now_us(&self) -> i64 {
+        self.now_us
+    }
+
+    /// Milliseconds since the Unix epoch: the unit of deadlines.
+    pub fn now_ms(&self) -> i64 {
+        self.now_us / 1_000
+    }
+
+    /// Seconds since the Unix epoch.
+    pub fn now_s(&self) -> i64 {
+        self.now_us / 1_000_000
+    }
+}
+
+/// The machine's wall clock in microseconds since the Unix epoch.
+pub fn wall_clock_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_set_back_does_not_go_back() {
+        let mut clock = Clock::at_us(5_000_000);
+        clock.advance_us(4_000_000);
+        assert_eq!(clock.now_ms(), 5_000);
+        clock.advance_us(6_500_000);
+        assert_eq!((clock.now_s(), clock.now_ms()), (6, 6_500));
+    }
+}

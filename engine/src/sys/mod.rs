@@ -1,0 +1,5 @@
+//! What the engine needs of the machine, as values that a simulation can make up.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod random;

@@ -1,0 +1,151 @@
+//! What a key can hold.
+//!
+//! Integers and short byte strings stand in the entry itself (see `keyspace::entry`); whatever is
+//! larger is an [`Object`] that the entry points to. [`value_type`], [`encoding_name`] and
+//! [`Value`] look at both together.
+//!
+//! A new data type is a variant here; the exhaustive matches (size, names, copying) then make the
+//! compiler list what is left to write.
+#![forbid(unsafe_code)]
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::keyspace::{Body, NewBody};
+
+/// The longest string that is kept in its entry, in bytes. From one byte more on, replies send a
+/// string by reference and SET takes it over without a copy (`proto::buffer::SPLICE_MIN_BYTES`), for
+/// which it must be an object; below, one allocation and one copy are cheaper.
+pub const INLINE_STRING_BYTES_MAX: usize = tessera_proto::buffer::SPLICE_MIN_BYTES - 1;
+
+/// The longest string that Redis calls `embstr`, in bytes.
+const EMBSTR_BYTES_MAX: usize = 44;
+
+/// What the bytes of an inline body are: its `kind`.
+pub mod inline {
+    /// A string as it was set.
+    pub const STRING: u8 = 0;
+    /// A string that was changed in place, which Redis calls `raw` whatever its length.
+    pub const CHANGED_STRING: u8 = 1;
+}
+
+/// The types of values under the names that TYPE answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ValueType {
+    /// Bytes, or a number.
+    String,
+}
+
+impl ValueType {
+    /// Every type.
+    pub const ALL: [Self; 1] = [Self::String];
+
+    /// The answer of TYPE.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::String => "string",
+        }
+    }
+
+    /// The type that TYPE calls `name`, in any case.
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.name().as_bytes().eq_ignore_ascii_case(name))
+    }
+}
+
+/// A value too large for its entry.
+#[derive(Clone, Debug)]
+pub enum Object {
+    /// A string of more than [`INLINE_STRING_BYTES_MAX`] bytes, or one that was. Shared with
+    /// replies on their way out, so it is changed in place only while nobody else holds it.
+    String(Bytes),
+}
+
+impl Object {
+    /// The type that the value has for clients.
+    pub fn value_type(&self) -> ValueType {
+        match self {
+            Self::String(_) => ValueType::String,
+        }
+    }
+
+    /// OBJECT ENCODING's name for the representation.
+    pub fn encoding_name(&self) -> &'static str {
+        match self {
+            Self::String(_) => "raw",
+        }
+    }
+
+    /// Bytes of memory behind the entry's pointer, allocator rounding left out.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::String(bytes) => bytes.len(),
+            }
+    }
+}
+
+/// The type that a body has for clients.
+#[inline]
+pub fn value_type(body: &Body<'_, Object>) -> ValueType {
+    match body {
+        Body::Int(_) | Body::Inline { .. } => ValueType::String,
+        Body::Object(object) => object.value_type(),
+    }
+}
+
+/// OBJECT ENCODING's name for how a body is kept, as Redis would name its own form of it.
+pub fn encoding_name(body: &Body<'_, Object>) -> &'static str {
+    match body {
+        Body::Int(_) => "int",
+        Body::Inline { kind: inline::STRING, bytes } if bytes.len() <= EMBSTR_BYTES_MAX => "embstr",
+        Body::Inline { .. } => "raw",
+        Body::Object(object) => object.encoding_name(),
+    }
+}
+
+/// Bytes of memory that a body takes outside its entry.
+pub fn outside_bytes(body: &Body<'_, Object>) -> usize {
+    match body {
+        Body::Int(_) | Body::Inline { .. } => 0,
+        Body::Object(object) => object.memory_bytes(),
+    }
+}
+
+/// A value that stands on its own, between two keys or two databases.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// An integer.
+    Int(i64),
+    /// What an entry holds inline.
+    Inline {
+        /// See [`inline`].
+        kind: u8,
+        /// The bytes.
+        bytes: SmallVec<[u8; 64]>,
+    },
+    /// What an entry points to.
+    Object(Box<Object>),
+}
+
+impl Value {
+    /// A copy of what an entry holds.
+    pub fn copy_of(body: &Body<'_, Object>) -> Self {
+        match *body {
+            Body::Int(number) => Self::Int(number),
+            Body::Inline { kind, bytes } => {
+                Self::Inline { kind, bytes: SmallVec::from_slice(bytes) }
+            }
+            Body::Object(object) => Self::Object(Box::new(object.clone())),
+        }
+    }
+
+    /// What to put into an entry with `put`.
+    pub fn put_with<R>(self, put: impl FnOnce(NewBody<'_, Object>) -> R) -> R {
+        match self {
+            Self::Int(number) => put(NewBody::Int(number)),
+            Self::Inline { kind, bytes } => put(NewBody::Inline { kind, bytes: &bytes }),
+            Self::Object(object) => put(NewBody::Object(object)),
+        }
+    }
+}
