@@ -149,24 +149,13 @@ impl<'a> Args<'a> {
     /// memory than twice its own. Panics when there are fewer arguments, as indexing does.
     #[must_use]
     pub fn bytes(&self, index: usize) -> Bytes {
-        if let Some(shared) = self.share(index) {
-            let pinned = if let Backing::Owner(owner) = self.backing { owner.len() } else { 0 };
-            if pinned / 2 <= shared.len() {
-                return shared;
-            }
-        }
-        Bytes::copy_from_slice(&self[index])
-    }
-
-    /// Argument `index` by reference, if it is large and has an owner.
-    pub(crate) fn share(&self, index: usize) -> Option<Bytes> {
         let span = self.spans[index];
-        match self.backing {
-            Backing::Owner(owner) if span.len as usize >= SHARE_MIN_BYTES => {
-                Some(owner.slice(span.range()))
+        match (self.backing, span.part_index()) {
+            (Backing::Parts(parts), Some(part)) => parts[part].clone(),
+            (Backing::Owner(owner), None) if is_worth_sharing(span, owner) => {
+                owner.slice(span.range())
             }
-            Backing::Parts(parts) => parts.get(span.part_index()?).cloned(),
-            _ => None,
+            _ => Bytes::copy_from_slice(self.resolve(span)),
         }
     }
 
@@ -195,6 +184,11 @@ impl<'a> Args<'a> {
             _ => panic!("{span:?} lies outside of its request of {} bytes", self.input.len()),
         }
     }
+}
+
+fn is_worth_sharing(span: Span, owner: &Bytes) -> bool {
+    let len = span.len as usize;
+    len >= SHARE_MIN_BYTES && len >= owner.len() / 2
 }
 
 impl Index<usize> for Args<'_> {
@@ -308,7 +302,7 @@ mod tests {
         let spans = spans(&[(0, SHARE_MIN_BYTES)]);
         let args = Args::with_owner(&owner, &spans);
         assert_ne!(args.bytes(0).as_ptr(), owner.as_ptr());
-        assert_eq!(args.share(0).map(|part| part.as_ptr()), Some(owner.as_ptr()));
+        assert_eq!(args.bytes(0), owner[..SHARE_MIN_BYTES]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Requests copied out of their connection's input, to be run by another thread.
 //!
 //! What: the bytes of the arguments of many requests in one vector, their spans in another. Large
-//! arguments that have an owner are not copied but held by reference; they change threads as
-//! [`Bytes`].
+//! arguments stand apart as [`Bytes`]: by reference when they have an owner, else in an allocation of
+//! their own, so that a command that stores one keeps it without a further copy.
 //!
 //! Why one vector: a message takes two or three allocations whatever the number of requests, none
 //! when the batch is used again, and the arguments of one request lie together in the cache. When
@@ -92,18 +92,20 @@ impl RequestBatch {
         self.end_request();
     }
 
-    /// Appends argument `index` of `args` to the request being composed; by reference if it is large
-    /// and has an owner. Panics when there are fewer arguments.
+    /// Appends argument `index` of `args` to the request being composed: a large one by reference if
+    /// its owner allows ([`Args::bytes`]). Panics when there are fewer arguments.
     pub fn add(&mut self, args: &Args<'_>, index: usize) {
-        match args.share(index) {
-            Some(shared) => self.add_part(shared),
-            None => self.add_slice(&args[index]),
+        if args[index].len() < SHARE_MIN_BYTES {
+            self.add_slice(&args[index]);
+        } else {
+            self.add_part(args.bytes(index));
         }
     }
 
-    /// Appends a copy of `argument` to the request being composed.
+    /// Appends a copy of `argument` to the request being composed. A large copy stands alone, so that
+    /// whoever executes the request can keep it as it is.
     pub fn add_slice(&mut self, argument: &[u8]) {
-        if self.input.len() + argument.len() > REQUEST_BYTES_MAX {
+        if argument.len() >= SHARE_MIN_BYTES || self.is_full_for(argument.len()) {
             return self.add_part(Bytes::copy_from_slice(argument));
         }
         self.spans.push(Span::new(self.input.len(), argument.len()));
@@ -160,6 +162,12 @@ impl RequestBatch {
         self.part_bytes = 0;
     }
 
+    /// Whether so many bytes more would be too many for spans.
+    #[inline]
+    fn is_full_for(&self, len: usize) -> bool {
+        self.input.len() + len > REQUEST_BYTES_MAX
+    }
+
     fn add_part(&mut self, part: Bytes) {
         self.spans.push(Span::part(self.parts.len(), part.len()));
         self.part_bytes += part.len();
@@ -178,14 +186,14 @@ impl RequestBatch {
         if bytes.len() >= SHARE_MIN_BYTES || !is_dense {
             return false;
         }
-        let base = self.input.len();
-        if base + bytes.len() > REQUEST_BYTES_MAX {
+        if self.is_full_for(bytes.len()) {
             return false;
         }
         let inside = |span: &Span| span.range().start >= from && span.range().end <= to;
         if !args.spans().iter().all(inside) {
             return false;
         }
+        let base = self.input.len();
         self.input.extend_from_slice(bytes);
         let moved = |span: &Span| Span::new(span.range().start - from + base, span.len as usize);
         self.spans.extend(args.spans().iter().map(moved));
@@ -250,6 +258,19 @@ mod tests {
     }
 
     #[test]
+    fn large_arguments_can_be_kept_as_they_arrive() {
+        let (value, mut batch) = (vec![b'x'; SHARE_MIN_BYTES], RequestBatch::new());
+        let owner = push_parsed(&mut batch, &vec![value.clone(); 3]);
+        batch.push_slices([&value[..]]);
+        let many = batch.get(0).unwrap();
+        assert!(!owner.as_ptr_range().contains(&many[0].as_ptr()), "it would pin the other two");
+        for (args, index) in [(many, 0), (many, 2), (batch.get(1).unwrap(), 0)] {
+            assert_eq!(args.bytes(index).as_ptr(), args[index].as_ptr());
+            assert_eq!(args.bytes(index), value);
+        }
+    }
+
+    #[test]
     fn requests_can_be_composed_of_chosen_arguments() {
         let mut batch = RequestBatch::new();
         let source = [b"MGET".to_vec(), b"a".to_vec(), b"b".to_vec(), b"c".to_vec()];
@@ -281,8 +302,11 @@ mod tests {
     #[test]
     fn a_cleared_batch_keeps_bounded_memory() {
         let mut batch = RequestBatch::new();
-        batch.push_slices([&vec![0; 4 * KEPT_MAX_BYTES][..]]);
+        let argument = vec![0; SHARE_MIN_BYTES - 1];
+        batch.push_slices((0..64).map(|_| &argument[..]));
+        batch.push_slices([&vec![0; SHARE_MIN_BYTES][..]]);
         batch.push_slices([]);
+        assert!(batch.input.capacity() > 2 * KEPT_MAX_BYTES && batch.parts.len() == 1);
         batch.clear();
         assert!(batch.is_empty() && batch.len_bytes() == 0);
         assert!(batch.input.capacity() < 2 * KEPT_MAX_BYTES);
