@@ -6,6 +6,8 @@ mod delete;
 mod expire;
 mod object;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 pub use scan::{ScanPosition, scan_cursor_shard};
 

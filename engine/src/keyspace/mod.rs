@@ -21,6 +21,8 @@ mod segment;
 mod slab;
 mod slot;
 pub mod table;
+#[cfg(test)]
+mod tests;
 pub mod usage;
 
 use crate::{
