@@ -1,12 +1,55 @@
-//! Tessera's server: sockets, threads and sessions around the engine.
-
+//! Tessera's server: threads, sockets and sessions around the engine.
+//!
+//! # Map
+//!
+//! ```text
+//! start, signal       command line to running workers to exit status
+//! config, log         redis.conf's options; lines in the form of Redis's log
+//! server              what all workers share: configuration, figures, the end
+//! worker              one thread: a shard, its connections, its end of the mesh; one turn
+//! dispatch            rounds: the one order of commands over all shards
+//! parts, gather       commands in parts over several shards, and their joined reply
+//! mail                serving other workers' parcels, handing out own replies
+//! parcel, outbox      what travels between workers
+//! route, replies      key to shard; the order of a connection's replies
+//! session, session_commands   a connection's state and the commands about it
+//! metrics             figures for INFO
+//! mesh                mailboxes, credits, sleep and wake
+//! net                 listeners, connections, buffers
+//! runtime             executor (glommio) and ring (io_uring): the only modules that name them
+//! ```
+//!
+//! # Invariants
+//!
+//! - no lock is taken between reading a request and writing its reply;
+//! - a worker never waits for another one: what cannot go on now is set aside;
+//! - a panic anywhere ends the process.
 #![deny(unsafe_code)]
 
 pub mod config;
+pub mod dispatch;
+pub mod gather;
 pub mod info;
 pub mod log;
+pub mod mail;
 pub mod mesh;
 pub mod metrics;
 pub mod net;
+pub mod outbox;
+pub mod parcel;
+pub mod parts;
+pub mod replies;
+pub mod route;
 pub mod runtime;
+pub mod server;
+pub mod session;
+pub mod session_commands;
 pub mod signal;
+pub mod start;
+pub mod stopwatch;
+pub mod worker;
+
+pub use start::main_with_args;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

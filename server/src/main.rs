@@ -1,1 +1,7 @@
-fn main() {}
+//! The `tessera-server` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tessera_server::main_with_args()
+}

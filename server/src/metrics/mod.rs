@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod calls;
 mod histogram;
 mod process;
 mod sampler;

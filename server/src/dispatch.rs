@@ -1,0 +1,385 @@
+//! How a worker brings the commands of its connections to the shards: rounds.
+//!
+//! # The one order
+//!
+//! Commands of one connection must take effect in the order sent, on all shards and for every
+//! observer, although shards run in parallel. Every shard has one mailbox whose places are totally
+//! ordered, and the rules are:
+//!
+//! - (a) a *run* is the longest stretch of a connection's commands that go to one shard. In round
+//!   *k* of a turn every connection with input contributes its *k*-th run, and all runs to one
+//!   other shard travel in one parcel, which takes one place. So places are taken in the order of
+//!   each connection's program.
+//! - (b) the owner of a mailbox never passes a place that is taken and not yet filled.
+//! - (c) a run for the worker's own shard executes in place. At the start of each round, and so
+//!   after all places of the rounds before it were taken, the worker reads its own mailbox's tail
+//!   and first serves everything before it. If something before the tail is not filled yet, own
+//!   runs wait (their connections keep their turn), while other connections' runs go out.
+//! - (d) a command in parts over several shards gives all of them in one round, and its
+//!   connection's next command goes in a later round.
+//!
+//! Why this is enough: let a writer's W1 stand before its W2, and a reader's R2, which saw W2, stand
+//! before its R1, on whatever shards. W1 took its place (or, on its own shard, executed) before W2
+//! took its place or executed; R2 executed after W2; R1 took its place after R2 took its own. If
+//! R1 executes in place, it does so after a tail that was read later than R2's place was taken has
+//! been served, and W1's place is before that tail. So R1 executes after W1.
+//!
+//! # Backpressure
+//!
+//! A parcel needs a credit of its destination. A connection whose run finds none is stalled, so
+//! that nothing of it overtakes, and goes on when a parcel comes home; the worker itself never
+//! waits.
+#![forbid(unsafe_code)]
+
+use std::mem;
+
+use tessera_engine::{
+    command::{Command, CommandError, CommandTable, Flags, table::flag},
+    shard::{Call, Shard},
+};
+use tessera_proto::{Args, Limits, ReplyBuffer, ReplyWriter, Step};
+
+use crate::{
+    metrics::WorkerMetrics,
+    net::{CloseMode, Connection, ConnectionId},
+    parcel::{Addressee, CallHeader},
+    replies::BufferPool,
+    route::{Route, ShardMap},
+    session::{Held, Session, Standing},
+    stopwatch::Stopwatch,
+    worker::Worker,
+};
+
+/// From this length on, a request's own allocation may become the value, so that it is not copied.
+const OWNED_REQUEST_MIN: usize = tessera_proto::buffer::SPLICE_MIN_BYTES;
+
+/// How far a connection came in one round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Advance {
+    /// Its input holds no further complete request.
+    Idle,
+    /// Its next command belongs to the next round.
+    NextRound,
+    /// Its next command waits for a place in the own mailbox that is taken and not filled, or for
+    /// the end of a pause: it is tried again in the next turn.
+    NextTurn,
+    /// Its next command waits for a credit.
+    NoCredit,
+    /// It executes nothing more.
+    Finished,
+}
+
+/// Why the stretch of commands that a worker executes in place has ended.
+enum Stop {
+    /// At a request that something else has to be done with.
+    At(Held),
+    /// For good, or for this round.
+    With(Advance),
+}
+
+/// What executing in place needs besides the connection.
+struct InPlace<'a> {
+    shard: &'a mut Shard,
+    own: u32,
+    /// Whether own commands may execute in this round, by rules (a) and (c).
+    may_run: bool,
+    map: ShardMap,
+    commands: &'static CommandTable,
+    limits: &'a Limits,
+    positions: &'a mut Vec<usize>,
+    pool: &'a mut BufferPool,
+    metrics: &'a WorkerMetrics,
+    stopwatch: &'a mut Stopwatch,
+    pause: Pause,
+}
+
+/// CLIENT PAUSE, as it is in force for this turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// Everything goes on.
+    #[default]
+    Off,
+    /// Commands that write wait.
+    Writes,
+    /// All commands wait.
+    All,
+}
+
+impl Pause {
+    /// Whether a command with these flags waits.
+    fn holds(self, flags: Flags) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Writes => flags.has(flag::WRITE),
+            Self::All => true,
+        }
+    }
+}
+
+impl Worker {
+    /// Serves all connections that have something to execute, round by round.
+    pub(crate) fn run_rounds(&mut self) {
+        while !self.ready.is_empty() {
+            let own_open = self.serve_mail();
+            let mut round = mem::replace(&mut self.ready, mem::take(&mut self.spare_ready));
+            for &id in &round {
+                let advance = self.advance(id, own_open);
+                self.settle(id, advance);
+            }
+            self.outboxes.post_all(self.now_us);
+            self.outboxes.wake();
+            round.clear();
+            self.spare_ready = round;
+        }
+    }
+
+    /// Takes the next run of one connection: executes it, or packs it for its shard.
+    fn advance(&mut self, id: ConnectionId, own_open: bool) -> Advance {
+        // The shard of this round's run, once its first command has been seen.
+        let mut target = None;
+        loop {
+            let may_run = own_open && target.is_none_or(|shard| shard == self.own);
+            let Some(stop) = self.run_in_place(id, may_run, &mut target) else {
+                return Advance::Finished;
+            };
+            let held = match stop {
+                Stop::With(advance) => return advance,
+                Stop::At(held) => held,
+            };
+            match held.route {
+                Route::Shard(shard) if shard != self.own => {
+                    if target.is_some_and(|other| other != shard) {
+                        return Advance::NextRound;
+                    }
+                    if !self.outboxes.has_room(shard) {
+                        return Advance::NoCredit;
+                    }
+                    target = Some(shard);
+                    self.pack(id, held, shard);
+                }
+                Route::Shard(_) if target.is_some() => return Advance::NextRound,
+                Route::Shard(_) => return Advance::NextTurn,
+                Route::Session => {
+                    if let Some(advance) = self.run_session(id, held, target.is_none(), own_open) {
+                        return advance;
+                    }
+                }
+                Route::Parts | Route::Across if target.is_some() => return Advance::NextRound,
+                Route::Parts => return self.send_parts(id, held, own_open),
+                Route::Across => return self.send_across(id, held),
+            }
+        }
+    }
+
+    /// Executes the commands at the front of the input that belong to the own shard.
+    fn run_in_place(
+        &mut self,
+        id: ConnectionId,
+        may_run: bool,
+        target: &mut Option<u32>,
+    ) -> Option<Stop> {
+        let connection = self.network.connection(id)?;
+        let mut here = InPlace {
+            shard: &mut self.shard,
+            own: self.own,
+            may_run,
+            map: self.map,
+            commands: self.commands,
+            limits: &self.limits[usize::from(connection.session.authenticated)],
+            positions: &mut self.positions,
+            pool: &mut self.pool,
+            metrics: &self.metrics,
+            stopwatch: &mut self.stopwatch,
+            pause: self.pause,
+        };
+        let before = connection.session.commands;
+        let stop = here.run(connection);
+        if connection.session.commands != before {
+            connection.session.active_us = self.now_us;
+            *target = Some(self.own);
+        }
+        Some(stop)
+    }
+
+    /// Puts the command at the front of the input into the parcel for `shard`.
+    fn pack(&mut self, id: ConnectionId, held: Held, shard: u32) {
+        let Some(connection) = self.network.connection(id) else { return };
+        let Connection { input, session, .. } = connection;
+        let discard = session.discards_reply();
+        let ticket = match self.outboxes.last(shard) {
+            Some(last)
+                if last.connection == id && !discard && session.replies.may_extend(last.ticket) =>
+            {
+                last.ticket
+            }
+            _ => session.replies.wait(discard),
+        };
+        let to = Addressee { connection: id, ticket, part: 0 };
+        let header = CallHeader::new(held.command, session);
+        if held.consumed >= OWNED_REQUEST_MIN {
+            let owner = input.take_owned(held.consumed);
+            self.outboxes.push(shard, to, header, &session.parser.args_with_owner(&owner));
+        } else {
+            self.outboxes.push(shard, to, header, &session.parser.args(input.bytes()));
+            input.consume(held.consumed);
+        }
+        session.note(held.command, self.now_us);
+        self.outboxes.post_if_full(shard, self.now_us);
+    }
+
+    /// Records where a connection stands after its part of a round.
+    fn settle(&mut self, id: ConnectionId, advance: Advance) {
+        let Some(connection) = self.network.connection(id) else { return };
+        let session = &mut connection.session;
+        // Nothing more comes from a peer that has ended: what is executed is all there is.
+        let is_over = advance == Advance::Idle && session.is_ended;
+        let advance = if is_over { Advance::Finished } else { advance };
+        session.standing = match advance {
+            Advance::Idle => Standing::Idle,
+            Advance::NextRound => Standing::Ready,
+            Advance::NextTurn | Advance::NoCredit => Standing::Stalled,
+            Advance::Finished => Standing::Finished,
+        };
+        let has_output = !connection.output.is_empty();
+        let may_close = session.standing == Standing::Finished && session.replies.is_empty();
+        match advance {
+            Advance::NextRound => self.ready.push(id),
+            Advance::NextTurn => self.next_turn.push(id),
+            Advance::NoCredit => {
+                self.metrics.counters.credit_stalls.add(1);
+                self.without_credit.push(id);
+            }
+            Advance::Idle | Advance::Finished => {}
+        }
+        if has_output {
+            self.network.mark_dirty(id);
+        }
+        if may_close {
+            self.network.close(id, CloseMode::AfterReply);
+        }
+    }
+}
+
+impl InPlace<'_> {
+    /// Executes requests until one is not for here.
+    fn run(&mut self, connection: &mut Connection<Session>) -> Stop {
+        loop {
+            let held = match self.next(connection) {
+                Ok(held) => held,
+                Err(stop) => return stop,
+            };
+            if held.route != Route::Shard(self.own) || !self.may_run {
+                connection.session.held = Some(held);
+                return Stop::At(held);
+            }
+            self.execute(connection, held);
+        }
+    }
+
+    /// The request at the front of the input, parsed, checked and routed. Requests that fail a
+    /// check are answered and passed over.
+    #[inline]
+    fn next(&mut self, connection: &mut Connection<Session>) -> Result<Held, Stop> {
+        if let Some(held) = connection.session.held {
+            if self.pause.holds(held.command.flags) {
+                return Err(Stop::With(Advance::NextTurn));
+            }
+            return Ok(held);
+        }
+        loop {
+            let Connection { input, session, .. } = &mut *connection;
+            let consumed = match session.parser.parse(input.bytes(), self.limits) {
+                Ok(Step::Request { consumed }) => consumed,
+                Ok(Step::NeedMore { missing }) => {
+                    input.expect(missing);
+                    return Err(Stop::With(Advance::Idle));
+                }
+                Err(error) => {
+                    if !error.is_silent() {
+                        self.answer(connection, &CommandError::text(format!("ERR {error}")));
+                    }
+                    return Err(Stop::With(Advance::Finished));
+                }
+            };
+            if session.parser.spans().is_empty() {
+                input.consume(consumed);
+                continue;
+            }
+            let args = session.parser.args(input.bytes());
+            match self.check(session.authenticated, &args) {
+                Ok((command, route)) => {
+                    let held = Held { consumed, command, route };
+                    if self.pause.holds(command.flags) {
+                        session.held = Some(held);
+                        return Err(Stop::With(Advance::NextTurn));
+                    }
+                    return Ok(held);
+                }
+                Err(error) => {
+                    input.consume(consumed);
+                    self.metrics.refused(None, &error);
+                    self.answer(connection, &error);
+                }
+            }
+        }
+    }
+
+    /// Everything that can be said against a request before it runs.
+    #[inline]
+    fn check(
+        &mut self,
+        authenticated: bool,
+        args: &Args<'_>,
+    ) -> Result<(&'static Command, Route), CommandError> {
+        let command = self.commands.resolve(args)?;
+        if !authenticated && !command.flags.has(flag::NO_AUTH) {
+            return Err(CommandError::text("NOAUTH Authentication required."));
+        }
+        let route = self.map.route(command, args, self.positions)?;
+        Ok((command, route))
+    }
+
+    /// Executes one request on the own shard.
+    #[inline]
+    fn execute(&mut self, connection: &mut Connection<Session>, held: Held) {
+        let Connection { input, output, session, .. } = connection;
+        let discard = session.discards_reply();
+        let owner = (held.consumed >= OWNED_REQUEST_MIN).then(|| input.take_owned(held.consumed));
+        let args = match &owner {
+            Some(owner) => session.parser.args_with_owner(owner),
+            None => session.parser.args(input.bytes()),
+        };
+        let call = Call {
+            command: held.command,
+            args,
+            database: session.database,
+            protocol: session.protocol,
+            no_touch: session.no_touch,
+        };
+        let out = session.replies.sink(output, self.pool);
+        let before = out.mark();
+        let outcome = self.shard.execute(&call, out);
+        if discard {
+            out.truncate(before);
+        }
+        self.metrics.executed(held.command, self.stopwatch.lap_ns(), outcome.as_ref().err());
+        if owner.is_none() {
+            input.consume(held.consumed);
+        }
+        session.held = None;
+        session.commands += 1;
+        session.last_command = Some(held.command);
+    }
+
+    /// Answers an error in its turn.
+    #[cold]
+    fn answer(&mut self, connection: &mut Connection<Session>, error: &CommandError) {
+        let Connection { output, session, .. } = connection;
+        if session.discards_reply() {
+            return;
+        }
+        let protocol = session.protocol;
+        let out: &mut ReplyBuffer = session.replies.sink(output, self.pool);
+        ReplyWriter::new(out, protocol).error(&error.to_string());
+    }
+}

@@ -1,0 +1,115 @@
+//! What a worker does with its mail: executes others' parcels, and hands out the replies of its own.
+#![forbid(unsafe_code)]
+
+use std::{mem, ops::Range};
+
+use tessera_engine::{command::Run, shard::Call};
+use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter};
+
+use crate::{
+    mesh::mailbox::Next,
+    net::{CloseMode, Connection, ConnectionId},
+    parcel::{CallHeader, Message, Parcel},
+    session::Standing,
+    session_commands::{Code, PART_PROTOCOL},
+    worker::Worker,
+};
+
+impl Worker {
+    /// Serves everything that stands before the mailbox's tail as it is now. Answers whether all of
+    /// it could be served: if a place is taken and not yet filled, what stands behind it waits.
+    pub(crate) fn serve_mail(&mut self) -> bool {
+        let tail = self.mail.tail();
+        let mut complete = true;
+        while self.mail.head() < tail {
+            match self.mail.next() {
+                Next::Message(Message::Request(parcel)) => self.serve(parcel),
+                Next::Message(Message::Reply(parcel)) => self.hand_out(parcel),
+                Next::Unfilled | Next::Empty => {
+                    self.metrics.counters.unfilled_stalls.add(1);
+                    complete = false;
+                    break;
+                }
+            }
+        }
+        complete
+    }
+
+    /// Executes a parcel of another worker and sends it home.
+    fn serve(&mut self, mut parcel: Box<Parcel>) {
+        self.outboxes.received(parcel.origin);
+        self.shard.advance_clock_us(parcel.now_us);
+        self.stopwatch.start();
+        let calls = parcel.len() as u64;
+        parcel.execute(|header, args, out| self.execute_call(header, args, out));
+        self.metrics.counters.remote_commands.add(calls);
+        parcel.now_us = parcel.now_us.max(self.now_us);
+        self.outboxes.reply(parcel);
+    }
+
+    /// Executes one call of a parcel, or one part of a command, on this shard.
+    pub(crate) fn execute_call(
+        &mut self,
+        header: &CallHeader,
+        args: Args<'_>,
+        out: &mut ReplyBuffer,
+    ) {
+        if let Run::Session = header.command.run {
+            if let Some(Code::Everywhere(everywhere)) = self.codes.get(header.command) {
+                (everywhere.part)(self, &args, &mut ReplyWriter::new(out, PART_PROTOCOL));
+            }
+            return;
+        }
+        let call = Call {
+            command: header.command,
+            args,
+            database: header.database,
+            protocol: header.protocol,
+            no_touch: header.no_touch,
+        };
+        let outcome = self.shard.execute(&call, out);
+        self.metrics.executed(header.command, self.stopwatch.lap_ns(), outcome.as_ref().err());
+    }
+
+    /// Hands the replies of an own parcel to the connections that wait for them.
+    fn hand_out(&mut self, parcel: Box<Parcel>) {
+        self.shard.advance_clock_us(parcel.now_us);
+        for (to, range) in parcel.answers() {
+            self.arrive(to.connection, to.ticket, to.part, (parcel.replies(), range));
+        }
+        self.outboxes.come_home(parcel);
+        // A credit has come back: whoever waited for one tries again.
+        self.wake_stalled(|worker| mem::take(&mut worker.without_credit));
+    }
+
+    /// Puts a reply, or a part of one, in its place; what can leave is marked to be sent.
+    pub(crate) fn arrive(
+        &mut self,
+        id: ConnectionId,
+        ticket: u64,
+        part: u32,
+        reply: (&ReplyBuffer, Range<Mark>),
+    ) {
+        let Some(connection) = self.network.connection(id) else { return };
+        let Connection { output, session, .. } = connection;
+        session.replies.arrive(ticket, part, reply, output, &mut self.pool);
+        let has_output = !output.is_empty();
+        let may_close = session.standing == Standing::Finished && session.replies.is_empty();
+        if has_output {
+            self.network.mark_dirty(id);
+        }
+        if may_close {
+            self.network.close(id, CloseMode::AfterReply);
+        }
+    }
+
+    /// Makes stalled connections ready again.
+    pub(crate) fn wake_stalled(&mut self, take: impl Fn(&mut Self) -> Vec<ConnectionId>) {
+        for id in take(self) {
+            if let Some(connection) = self.network.connection(id) {
+                connection.session.standing = Standing::Ready;
+                self.ready.push(id);
+            }
+        }
+    }
+}

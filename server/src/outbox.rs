@@ -1,0 +1,120 @@
+//! Parcels being packed, one for each other shard.
+//!
+//! Invariant: a parcel is begun only while a credit for its destination is left, and spends it when
+//! it is sent; so a parcel that is open can always be sent.
+#![forbid(unsafe_code)]
+
+use tessera_proto::Args;
+
+use crate::{
+    mesh::{Peer, credit::Class},
+    parcel::{Addressee, CallHeader, Message, Parcel},
+};
+
+/// A worker's way to all other shards.
+pub struct Outboxes {
+    peers: Vec<Peer<Message>>,
+    open: Vec<Option<Box<Parcel>>>,
+    /// Emptied parcels. Boxed, since they travel as pointers.
+    #[allow(clippy::vec_box)]
+    free: Vec<Box<Parcel>>,
+    own: u32,
+    /// Destinations that got mail since they were last woken.
+    to_wake: Vec<bool>,
+}
+
+impl Outboxes {
+    /// Outboxes of worker `own` for the mailboxes of `peers`, itself included but never used.
+    pub fn new(own: u32, peers: Vec<Peer<Message>>) -> Self {
+        let open = peers.iter().map(|_| None).collect();
+        let to_wake = vec![false; peers.len()];
+        Self { peers, open, free: Vec::new(), own, to_wake }
+    }
+
+    /// Whether a call for `shard` can be packed now.
+    #[inline]
+    pub fn has_room(&self, shard: u32) -> bool {
+        let shard = shard as usize;
+        self.open[shard].is_some() || self.peers[shard].credits.left(Class::Request) > 0
+    }
+
+    /// Who gets the reply of the call that was packed last for `shard` and has not been sent.
+    pub fn last(&self, shard: u32) -> Option<Addressee> {
+        self.open[shard as usize].as_ref()?.last()
+    }
+
+    /// Packs a call.
+    ///
+    /// # Panics
+    ///
+    /// When there is no room.
+    pub fn push(&mut self, shard: u32, to: Addressee, header: CallHeader, args: &Args<'_>) {
+        assert!(self.has_room(shard), "a call was packed without a credit");
+        let own = self.own;
+        let free = &mut self.free;
+        let parcel = self.open[shard as usize].get_or_insert_with(|| {
+            let mut parcel = free.pop().unwrap_or_default();
+            (parcel.origin, parcel.executor) = (own, shard);
+            parcel
+        });
+        parcel.push(to, header, args);
+    }
+
+    /// Sends everything that is open: the end of a round.
+    pub fn post_all(&mut self, now_us: i64) {
+        for shard in 0..self.open.len() {
+            self.post(shard, now_us);
+        }
+    }
+
+    fn post(&mut self, shard: usize, now_us: i64) {
+        let Some(mut parcel) = self.open[shard].take() else { return };
+        parcel.now_us = now_us;
+        let sent = self.peers[shard].send(Class::Request, Message::Request(parcel));
+        assert!(sent.is_ok(), "an open parcel has a credit");
+        self.to_wake[shard] = true;
+    }
+
+    /// Sends the parcel for `shard` if it is full: its place is then taken earlier than those of
+    /// its round, which keeps every connection's order.
+    pub fn post_if_full(&mut self, shard: u32, now_us: i64) {
+        let shard = shard as usize;
+        if self.open[shard].as_ref().is_some_and(|parcel| parcel.is_full()) {
+            self.post(shard, now_us);
+        }
+    }
+
+    /// Notes that `origin` sent a request, which gives the right to one reply.
+    pub fn received(&mut self, origin: u32) {
+        self.peers[origin as usize].credits.received(Class::Request);
+    }
+
+    /// Sends a parcel with its replies home.
+    pub fn reply(&mut self, parcel: Box<Parcel>) {
+        let origin = parcel.origin as usize;
+        self.peers[origin].reply(1, Message::Reply(parcel));
+        self.to_wake[origin] = true;
+    }
+
+    /// Takes an own parcel back after its replies were handed out.
+    pub fn come_home(&mut self, mut parcel: Box<Parcel>) {
+        self.peers[parcel.executor as usize].credits.give_back(Class::Request, 1);
+        parcel.clear();
+        self.free.push(parcel);
+    }
+
+    /// Wakes the sleepers among those that got mail.
+    pub fn wake(&mut self) {
+        for (peer, to_wake) in self.peers.iter().zip(&mut self.to_wake) {
+            if std::mem::take(to_wake) {
+                peer.wake_if_asleep();
+            }
+        }
+    }
+
+    /// Whether no parcel of this worker is under way and none of the others' is here.
+    pub fn is_quiet(&self) -> bool {
+        self.open.iter().all(Option::is_none)
+            && self.peers.iter().all(|peer| peer.credits.is_quiet())
+    }
+}

@@ -1,0 +1,163 @@
+//! What travels between workers: batches of commands to the shard that executes them, and back.
+//!
+//! All runs that a worker sends to one shard in one round travel in one [`Parcel`]; the shard
+//! writes the replies into the same parcel and sends it home, where it is emptied and used again.
+//! In the steady state nothing is allocated.
+//!
+//! Invariant: a parcel is owned by one worker at a time; it changes owner only through a mailbox.
+#![forbid(unsafe_code)]
+
+use tessera_engine::command::Command;
+use tessera_proto::{Args, Mark, Protocol, ReplyBuffer, RequestBatch};
+
+use crate::{net::ConnectionId, session::Session};
+
+/// A parcel is sent when it holds so many calls, even before its round ends: long enough to make
+/// the hop cheap, short enough that the receiver goes on with its own connections soon.
+pub const CALLS_MAX: usize = 512;
+/// The same for the bytes of its arguments.
+pub const BYTES_MAX: usize = 64 << 10;
+
+/// What a worker finds in its mailbox.
+pub enum Message {
+    /// Commands to execute here.
+    Request(Box<Parcel>),
+    /// An own parcel coming home with the replies.
+    Reply(Box<Parcel>),
+}
+
+/// Who waits for a reply at home.
+#[derive(Clone, Copy, Debug)]
+pub struct Addressee {
+    /// The connection that sent the command; it may be gone when the reply comes.
+    pub connection: ConnectionId,
+    /// The place in the connection's queue of replies.
+    pub ticket: u64,
+    /// Which part of a command over several shards this is.
+    pub part: u32,
+}
+
+/// How a call is to be executed.
+#[derive(Clone, Copy)]
+pub struct CallHeader {
+    /// The command's row.
+    pub command: &'static Command,
+    /// The connection's database.
+    pub database: u32,
+    /// The reply's version.
+    pub protocol: Protocol,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+}
+
+impl CallHeader {
+    /// How `command` is to be executed for this session.
+    pub fn new(command: &'static Command, session: &Session) -> Self {
+        Self {
+            command,
+            database: session.database,
+            protocol: session.protocol,
+            no_touch: session.no_touch,
+        }
+    }
+}
+
+/// Consecutive calls whose replies go to one addressee.
+#[derive(Clone, Copy, Debug)]
+pub struct RunHeader {
+    /// Who gets the replies.
+    pub to: Addressee,
+    /// The index behind its last call.
+    pub end: u32,
+}
+
+/// A batch of runs from one worker to one shard.
+#[derive(Default)]
+pub struct Parcel {
+    /// The worker that sent it and gets it back.
+    pub origin: u32,
+    /// The shard that executes it.
+    pub executor: u32,
+    /// The sender's time, then the executing shard's, in microseconds since the Unix epoch.
+    pub now_us: i64,
+    calls: Vec<CallHeader>,
+    requests: RequestBatch,
+    runs: Vec<RunHeader>,
+    replies: ReplyBuffer,
+    /// The end of every run's replies.
+    reply_ends: Vec<Mark>,
+}
+
+impl Parcel {
+    /// Adds a call whose reply goes to `to`.
+    pub fn push(&mut self, to: Addressee, header: CallHeader, args: &Args<'_>) {
+        self.requests.push(args);
+        self.calls.push(header);
+        let end = self.calls.len() as u32;
+        match self.runs.last_mut() {
+            Some(run)
+                if run.to.connection == to.connection
+                    && run.to.ticket == to.ticket
+                    && run.to.part == to.part =>
+            {
+                run.end = end
+            }
+            _ => self.runs.push(RunHeader { to, end }),
+        }
+    }
+
+    /// Who gets the reply of the last call.
+    pub fn last(&self) -> Option<Addressee> {
+        self.runs.last().map(|run| run.to)
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// Whether it should leave before its round ends.
+    pub fn is_full(&self) -> bool {
+        self.calls.len() >= CALLS_MAX || self.requests.len_bytes() >= BYTES_MAX
+    }
+
+    /// How many calls are in it.
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Executes every call in order through `execute`, which appends a reply for each.
+    pub fn execute(&mut self, mut execute: impl FnMut(&CallHeader, Args<'_>, &mut ReplyBuffer)) {
+        let mut requests = self.requests.iter();
+        let mut first = 0;
+        for run in &self.runs {
+            for header in &self.calls[first..run.end as usize] {
+                let args = requests.next().expect("a parcel holds arguments for every call");
+                execute(header, args, &mut self.replies);
+            }
+            first = run.end as usize;
+            self.reply_ends.push(self.replies.mark());
+        }
+    }
+
+    /// Every run's addressee with the place of its replies in [`Parcel::replies`].
+    pub fn answers(&self) -> impl Iterator<Item = (Addressee, std::ops::Range<Mark>)> + '_ {
+        let starts = std::iter::once(Mark::default()).chain(self.reply_ends.iter().copied());
+        let places = starts.zip(self.reply_ends.iter().copied());
+        self.runs.iter().zip(places).map(|(run, (start, end))| (run.to, start..end))
+    }
+
+    /// The replies of all runs.
+    pub fn replies(&self) -> &ReplyBuffer {
+        &self.replies
+    }
+
+    /// Empties it for its next use; what it holds beyond the usual is given back.
+    pub fn clear(&mut self) {
+        self.calls.clear();
+        self.requests.clear();
+        self.runs.clear();
+        self.replies.clear();
+        self.reply_ends.clear();
+    }
+}

@@ -1,0 +1,132 @@
+//! From a command to the shards that own its keys.
+//!
+//! slot = CRC16(key, or its `{tag}`) mod 16384, as in Redis Cluster; every shard owns a contiguous
+//! range of slots, so that keys with one tag are always on one shard.
+#![forbid(unsafe_code)]
+
+use tessera_engine::command::{Command, CommandError, Way};
+use tessera_proto::{Args, key_slot};
+
+/// Number of slots, fixed by Redis Cluster.
+pub const SLOTS: u32 = 16_384;
+
+/// How many shards there are, and which one owns what.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardMap {
+    shards: u32,
+}
+
+/// Where a command goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Executed by the connection's worker.
+    Session,
+    /// Whole to one shard.
+    Shard(u32),
+    /// In parts to several shards, as the row's [`Way`] says.
+    Parts,
+    /// Whole, but with keys on several shards: a matter for the coordinator.
+    Across,
+}
+
+impl ShardMap {
+    /// A map over `shards` shards, 1 to [`SLOTS`].
+    pub fn new(shards: usize) -> Self {
+        let shards = u32::try_from(shards).unwrap_or(SLOTS).clamp(1, SLOTS);
+        Self { shards }
+    }
+
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.shards as usize
+    }
+
+    /// The shard that owns `key`.
+    #[inline]
+    pub fn owner(&self, key: &[u8]) -> u32 {
+        if self.shards == 1 { 0 } else { self.owner_of_slot(u32::from(key_slot(key))) }
+    }
+
+    #[inline]
+    fn owner_of_slot(&self, slot: u32) -> u32 {
+        slot * self.shards / SLOTS
+    }
+
+    /// Where `args`, a call of `command` with an admitted number of arguments, goes. `positions` is
+    /// scratch space; after [`Route::Parts`] and [`Route::Across`] it holds the keys' positions.
+    ///
+    /// # Errors
+    ///
+    /// The arguments do not say where the keys are (a wrong `numkeys`).
+    #[inline]
+    pub fn route(
+        &self,
+        command: &Command,
+        args: &Args<'_>,
+        positions: &mut Vec<usize>,
+    ) -> Result<Route, CommandError> {
+        if command.way == Way::Session {
+            return Ok(Route::Session);
+        }
+        if self.shards == 1 {
+            return Ok(Route::Shard(0));
+        }
+        if let Some(at) = command.keys.single() {
+            return Ok(Route::Shard(self.owner(&args[at])));
+        }
+        self.route_many(command, args, positions)
+    }
+
+    fn route_many(
+        &self,
+        command: &Command,
+        args: &Args<'_>,
+        positions: &mut Vec<usize>,
+    ) -> Result<Route, CommandError> {
+        match command.way {
+            Way::SumOfShards | Way::AllShardsOk | Way::JoinOfShards | Way::RandomShard => {
+                return Ok(Route::Parts);
+            }
+            Way::Cursor => return Ok(Route::Parts),
+            _ => {}
+        }
+        positions.clear();
+        command.keys.positions(args, positions)?;
+        let Some((&first, rest)) = positions.split_first() else {
+            return Ok(Route::Shard(0));
+        };
+        let owner = self.owner(&args[first]);
+        if rest.iter().all(|&at| self.owner(&args[at]) == owner) {
+            return Ok(Route::Shard(owner));
+        }
+        Ok(match command.way {
+            Way::SumOfKeys | Way::EachKey | Way::AllKeysOk => Route::Parts,
+            _ => Route::Across,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shard_owns_one_contiguous_range_of_about_the_same_size() {
+        for shards in [1, 2, 3, 4, 7, 64] {
+            let map = ShardMap::new(shards);
+            let owners: Vec<u32> = (0..SLOTS).map(|slot| map.owner_of_slot(slot)).collect();
+            assert!(owners.is_sorted());
+            assert_eq!((owners[0], owners[SLOTS as usize - 1]), (0, shards as u32 - 1));
+            for shard in 0..shards as u32 {
+                let size = owners.iter().filter(|&&owner| owner == shard).count();
+                assert!(size.abs_diff(SLOTS as usize / shards) <= 1, "{shards} shards: {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_with_one_tag_are_on_one_shard() {
+        let map = ShardMap::new(16);
+        assert_eq!(map.owner(b"{user:7}:name"), map.owner(b"{user:7}:mail"));
+    }
+}

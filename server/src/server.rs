@@ -1,0 +1,153 @@
+//! What the workers of one server share, and its start and end.
+#![forbid(unsafe_code)]
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tessera_engine::sys::clock::wall_clock_us;
+
+use crate::{
+    config::ConfigStore, dispatch::Pause, log::Log, metrics::Metrics, net::Board, signal::Shutdown,
+    worker::Next,
+};
+
+/// How long clients have to take their last replies when the server stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a worker sleeps at most while it waits for the others to finish.
+const STOP_NAP: Duration = Duration::from_millis(5);
+
+/// What all workers can see. Nothing here is written on the way of an ordinary command.
+pub struct Shared {
+    /// Number of workers, and of shards.
+    pub workers: usize,
+    /// The configuration.
+    pub config: Arc<ConfigStore>,
+    /// The workers' figures.
+    pub metrics: Metrics,
+    /// Who has how many connections.
+    pub board: Arc<Board>,
+    /// The log.
+    pub log: Log,
+    /// CLIENT PAUSE.
+    pub pause: PauseState,
+    /// The server's end.
+    pub stop: Stop,
+    /// When the server started, in microseconds since the Unix epoch.
+    pub started_us: i64,
+    /// 40 hexadecimal digits that name this run.
+    pub run_id: String,
+    clients: AtomicU64,
+}
+
+impl Shared {
+    /// What `workers` workers share.
+    pub fn new(
+        workers: usize,
+        config: Arc<ConfigStore>,
+        metrics: Metrics,
+        board: Arc<Board>,
+        log: Log,
+        run_id: String,
+    ) -> Self {
+        Self {
+            workers,
+            config,
+            metrics,
+            board,
+            log,
+            pause: PauseState::default(),
+            stop: Stop::new(workers),
+            started_us: wall_clock_us(),
+            run_id,
+            clients: AtomicU64::new(0),
+        }
+    }
+
+    /// The number of a new client.
+    pub fn next_client_id(&self) -> u64 {
+        self.clients.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// CLIENT PAUSE for all workers: two ends, since clients may pause writes for longer than the rest.
+#[derive(Debug, Default)]
+pub struct PauseState {
+    all_until_us: AtomicI64,
+    writes_until_us: AtomicI64,
+}
+
+impl PauseState {
+    /// Pauses until `until_us`, microseconds since the Unix epoch; a pause already in force is
+    /// only made longer.
+    pub fn set(&self, only_writes: bool, until_us: i64) {
+        let end = if only_writes { &self.writes_until_us } else { &self.all_until_us };
+        end.fetch_max(until_us, Ordering::SeqCst);
+    }
+
+    /// CLIENT UNPAUSE.
+    pub fn clear(&self) {
+        self.all_until_us.store(0, Ordering::SeqCst);
+        self.writes_until_us.store(0, Ordering::SeqCst);
+    }
+
+    /// What is paused at `now_us`.
+    #[inline]
+    pub(crate) fn at(&self, now_us: i64) -> Pause {
+        if now_us < self.all_until_us.load(Ordering::Relaxed) {
+            Pause::All
+        } else if now_us < self.writes_until_us.load(Ordering::Relaxed) {
+            Pause::Writes
+        } else {
+            Pause::Off
+        }
+    }
+}
+
+/// The server's end: asked for once, and reached when every worker has nothing under way.
+///
+/// A worker that is done goes on serving the others' mail until all are done, since theirs may
+/// need its shard.
+#[derive(Debug)]
+pub struct Stop {
+    shutdown: Shutdown,
+    since: OnceLock<Instant>,
+    undone: AtomicUsize,
+}
+
+impl Stop {
+    fn new(workers: usize) -> Self {
+        let undone = AtomicUsize::new(workers);
+        Self { shutdown: Shutdown::default(), since: OnceLock::new(), undone }
+    }
+
+    /// What signals and SHUTDOWN set.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// Whether the server is to stop.
+    #[inline]
+    pub fn is_asked(&self) -> bool {
+        self.shutdown.is_requested()
+    }
+
+    /// Notes that one more worker has nothing left to do for its own clients.
+    pub fn worker_done(&self) {
+        self.undone.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// How a worker that has been told to stop goes on.
+    pub fn next(&self) -> Next {
+        let overdue = self.since.get_or_init(Instant::now).elapsed() > STOP_PATIENCE;
+        if overdue || self.undone.load(Ordering::SeqCst) == 0 {
+            Next::Stop
+        } else {
+            Next::Within(STOP_NAP)
+        }
+    }
+}

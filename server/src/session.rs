@@ -1,0 +1,164 @@
+//! What the server knows of one client connection, apart from its bytes.
+//!
+//! A session is owned by the worker that serves the connection and is touched by no other.
+//! Commands that change it (HELLO, AUTH, SELECT, CLIENT …) stand in `session_commands`.
+#![forbid(unsafe_code)]
+
+use tessera_engine::command::Command;
+use tessera_proto::{Protocol, RequestParser};
+
+use crate::{replies::ReplyQueue, route::Route};
+
+/// CLIENT REPLY's modes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// Every command is answered.
+    #[default]
+    On,
+    /// No command is answered.
+    Off,
+    /// The next command is not answered.
+    SkipNext,
+}
+
+/// Where a connection stands between its commands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It has nothing to execute; bytes from the client make it ready.
+    #[default]
+    Idle,
+    /// It is in the worker's list of connections to serve.
+    Ready,
+    /// Its next command waits for a place: of its worker's own mailbox, for a credit of another
+    /// shard, or for the end of a pause.
+    Stalled,
+    /// It executes nothing more: a protocol error, QUIT, or a lost peer.
+    Finished,
+}
+
+/// A request that has been parsed and routed, and could not be executed yet.
+#[derive(Clone, Copy)]
+pub struct Held {
+    /// Its length in the input, which still holds it.
+    pub consumed: usize,
+    /// Its row.
+    pub command: &'static Command,
+    /// Where it goes.
+    pub route: Route,
+}
+
+/// The state of one connection.
+pub struct Session {
+    /// The client's number: unique in the life of the server, growing.
+    pub id: u64,
+    /// The peer as CLIENT LIST shows it.
+    pub peer: String,
+    /// The server's end of the connection.
+    pub local: String,
+    /// CLIENT SETNAME.
+    pub name: String,
+    /// CLIENT SETINFO LIB-NAME.
+    pub library_name: String,
+    /// CLIENT SETINFO LIB-VER.
+    pub library_version: String,
+    /// SELECT.
+    pub database: u32,
+    /// HELLO.
+    pub protocol: Protocol,
+    /// Whether commands other than AUTH and HELLO are allowed.
+    pub authenticated: bool,
+    /// CLIENT NO-EVICT.
+    pub no_evict: bool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// CLIENT REPLY.
+    pub reply_mode: ReplyMode,
+    /// When the connection was made, in microseconds since the Unix epoch.
+    pub created_us: i64,
+    /// When it last sent a command.
+    pub active_us: i64,
+    /// The last command, for CLIENT LIST.
+    pub last_command: Option<&'static Command>,
+    /// Commands executed.
+    pub commands: u64,
+    /// Where its execution stands.
+    pub standing: Standing,
+    /// The peer sends no more.
+    pub is_ended: bool,
+    /// The incremental parser of its input.
+    pub parser: RequestParser,
+    /// The request that waits to be executed.
+    pub held: Option<Held>,
+    /// Replies that have not come yet, and those behind them.
+    pub replies: ReplyQueue,
+}
+
+impl Session {
+    /// A new connection's session, allowed to do everything if `authenticated`.
+    pub fn new(id: u64, peer: String, local: String, now_us: i64, authenticated: bool) -> Self {
+        Self {
+            id,
+            peer,
+            local,
+            name: String::new(),
+            library_name: String::new(),
+            library_version: String::new(),
+            database: 0,
+            protocol: Protocol::Resp2,
+            authenticated,
+            no_evict: false,
+            no_touch: false,
+            reply_mode: ReplyMode::On,
+            created_us: now_us,
+            active_us: now_us,
+            last_command: None,
+            commands: 0,
+            standing: Standing::Idle,
+            is_ended: false,
+            parser: RequestParser::new(),
+            held: None,
+            replies: ReplyQueue::default(),
+        }
+    }
+
+    /// Whether the reply of the command that is about to run is thrown away. Moves CLIENT REPLY
+    /// SKIP on, so it is asked once for each command.
+    #[inline]
+    pub fn discards_reply(&mut self) -> bool {
+        match self.reply_mode {
+            ReplyMode::On => false,
+            ReplyMode::Off => true,
+            ReplyMode::SkipNext => {
+                self.reply_mode = ReplyMode::On;
+                true
+            }
+        }
+    }
+
+    /// Notes a command that was just executed or sent to its shard: nothing is held any more.
+    #[inline]
+    pub fn note(&mut self, command: &'static Command, now_us: i64) {
+        self.held = None;
+        self.commands += 1;
+        self.last_command = Some(command);
+        self.active_us = now_us;
+    }
+
+    /// RESET: back to the state of a new connection, `authenticated` as for a new one.
+    pub fn reset(&mut self, authenticated: bool) {
+        self.database = 0;
+        self.protocol = Protocol::Resp2;
+        self.authenticated = authenticated;
+        self.no_evict = false;
+        self.no_touch = false;
+        self.reply_mode = ReplyMode::On;
+        self.name.clear();
+    }
+}
+
+impl Default for Session {
+    /// The session of a connection that is about to be opened.
+    fn default() -> Self {
+        Self::new(0, String::new(), String::new(), 0, false)
+    }
+}

@@ -1,0 +1,122 @@
+//! The commands that the server executes itself: they work on sessions, on the configuration or on
+//! all workers, not on a shard's keys.
+//!
+//! Their rows stand in the engine's command table like all others; the functions are found here by
+//! the row's full name, once at the start.
+#![forbid(unsafe_code)]
+
+mod greeting;
+
+use tessera_engine::command::{Command, CommandError, Run, table};
+use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter};
+
+use crate::{gather::Merge, server::Shared, session::Session, worker::Worker};
+
+/// What becomes of the connection after the command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum After {
+    /// It goes on.
+    #[default]
+    GoOn,
+    /// It is closed once its replies are sent.
+    Close,
+}
+
+/// What a session command works with.
+pub struct SessionContext<'a> {
+    /// The connection that sent it.
+    pub session: &'a mut Session,
+    /// Where the reply goes; use [`SessionContext::reply`].
+    pub out: &'a mut ReplyBuffer,
+    /// What all workers share.
+    pub shared: &'a Shared,
+    /// The number of the connection's worker.
+    pub worker: usize,
+    /// The worker's time in microseconds since the Unix epoch.
+    pub now_us: i64,
+    /// What becomes of the connection.
+    pub after: After,
+}
+
+impl SessionContext<'_> {
+    /// Writes a reply in the session's protocol version.
+    pub fn reply(&mut self) -> ReplyWriter<'_> {
+        ReplyWriter::new(self.out, self.session.protocol)
+    }
+}
+
+/// A session command's function.
+pub type SessionFn = fn(&mut SessionContext<'_>, &Args<'_>) -> Result<(), CommandError>;
+
+/// What [`Everywhere::ask`] has decided.
+pub enum Asked {
+    /// The reply is written already: no worker needs to be asked.
+    Answered,
+    /// Every worker is asked with these arguments; the answers are merged.
+    Workers {
+        /// The arguments for [`Everywhere::part`], a name first.
+        args: Vec<Vec<u8>>,
+        /// How the answers become the reply.
+        merge: Merge,
+    },
+}
+
+/// A command that needs something of every worker (CLIENT LIST, INFO, CONFIG SET).
+pub struct Everywhere {
+    /// Runs at the connection's worker and says what to ask.
+    pub ask: fn(&mut SessionContext<'_>, &Args<'_>) -> Result<Asked, CommandError>,
+    /// Runs at every worker, the connection's own included, at its place in the one order.
+    pub part: fn(&mut Worker, &Args<'_>, &mut ReplyWriter<'_>),
+}
+
+/// The code of one session command.
+#[derive(Clone, Copy)]
+pub enum Code {
+    /// Runs at the connection's worker alone.
+    Local(SessionFn),
+    /// Runs at all workers.
+    Everywhere(&'static Everywhere),
+}
+
+/// The code of every session command by the row's id.
+pub struct Codes(Vec<Option<Code>>);
+
+/// Full names with their code, family by family.
+const FAMILIES: &[&[(&str, Code)]] = &[greeting::CODE];
+
+impl Codes {
+    /// Joins the rows with their code.
+    pub fn build() -> Self {
+        let mut codes = vec![None; table().count()];
+        for command in table().all().filter(|row| matches!(row.run, Run::Session)) {
+            let code = FAMILIES
+                .iter()
+                .flat_map(|family| family.iter())
+                .find(|(name, _)| *name == command.full_name)
+                .map(|(_, code)| *code);
+            codes[usize::from(command.id)] = code;
+        }
+        Self(codes)
+    }
+
+    /// The code of `command`, if it is a session command.
+    #[inline]
+    pub fn get(&self, command: &Command) -> Option<Code> {
+        self.0[usize::from(command.id)]
+    }
+}
+
+/// The protocol in which workers answer each other's questions.
+pub const PART_PROTOCOL: Protocol = Protocol::Resp3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_row() {
+        let named: usize = FAMILIES.iter().map(|family| family.len()).sum();
+        let found = Codes::build().0.iter().flatten().count();
+        assert_eq!(named, found);
+    }
+}

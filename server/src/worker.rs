@@ -1,0 +1,380 @@
+//! One worker: a shard, its connections, and its place in the mesh.
+//!
+//! A turn: wait for the network or mail; take up what connections received; serve rounds of their
+//! commands (see `dispatch`); send replies; do a slice of background work. Nothing in a turn waits
+//! for another worker.
+#![forbid(unsafe_code)]
+
+use std::{
+    io, mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tessera_engine::{
+    command::{CommandTable, table},
+    shard::{Settings, Shard},
+    sys::{clock::wall_clock_us, random::Random},
+};
+use tessera_proto::{Limits, Protocol, ReplyWriter};
+
+use crate::{
+    config::{Config, ConfigReader},
+    dispatch::Pause,
+    mesh::{Endpoint, mailbox::Receiver, wake::Sleeper},
+    metrics::{DatabaseKeys, WorkerMetrics},
+    net::{CloseMode, ConnectionId, NetEvent, Network},
+    outbox::Outboxes,
+    parcel::Message,
+    replies::BufferPool,
+    route::ShardMap,
+    runtime::{pace::Pacer, wake::Mail},
+    server::Shared,
+    session::{Session, Standing},
+    session_commands::Codes,
+    stopwatch::Stopwatch,
+};
+
+/// Everything that one worker thread owns.
+pub struct Worker {
+    /// This worker's part of the keyspace.
+    pub shard: Shard,
+    /// Its connections.
+    pub network: Network<Session>,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// The configuration in force.
+    pub config: ConfigReader,
+    pub(crate) own: u32,
+    pub(crate) map: ShardMap,
+    pub(crate) commands: &'static CommandTable,
+    pub(crate) codes: Codes,
+    pub(crate) mail: Receiver<Message>,
+    pub(crate) outboxes: Outboxes,
+    pub(crate) pool: BufferPool,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) stopwatch: Stopwatch,
+    pub(crate) random: Random,
+    /// The turn's time in microseconds since the Unix epoch.
+    pub(crate) now_us: i64,
+    /// What clients may send, before and after they have authenticated.
+    pub(crate) limits: [Limits; 2],
+    pub(crate) pause: Pause,
+    /// Connections to serve in the next round.
+    pub(crate) ready: Vec<ConnectionId>,
+    pub(crate) spare_ready: Vec<ConnectionId>,
+    /// Connections to serve in the next turn.
+    pub(crate) next_turn: Vec<ConnectionId>,
+    /// Connections that wait for a credit.
+    pub(crate) without_credit: Vec<ConnectionId>,
+    /// Scratch space for the positions of keys.
+    pub(crate) positions: Vec<usize>,
+    sleeper: Sleeper,
+    /// When background work is due again.
+    next_tick_us: i64,
+    /// Background work is left over from the last slice.
+    is_behind: bool,
+    /// The server is stopping, and this worker accepts no more connections.
+    is_winding_up: bool,
+    /// The server is stopping, and this worker's own clients are gone.
+    is_done: bool,
+}
+
+/// How a worker goes on after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// There is something to do at once.
+    Now,
+    /// Nothing to do until something comes, or this time has passed.
+    Within(Duration),
+    /// The worker has stopped.
+    Stop,
+}
+
+/// What a worker looks at before it sleeps.
+struct Mailroom<'a> {
+    mail: &'a Receiver<Message>,
+    sleeper: &'a Sleeper,
+}
+
+impl Mail for Mailroom<'_> {
+    fn has_mail(&self) -> bool {
+        !self.mail.is_drained()
+    }
+
+    fn announce_sleep(&self) -> bool {
+        self.sleeper.announce_sleep(|| self.mail.is_drained())
+    }
+
+    fn announce_awake(&self) {
+        self.sleeper.announce_awake();
+    }
+}
+
+/// Background work is done at least so often while there is any.
+const TICK_MAX: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// A worker over its own shard, network and end of the mesh.
+    pub fn new(
+        own: usize,
+        shared: Arc<Shared>,
+        network: Network<Session>,
+        endpoint: Endpoint<Message>,
+        seed: u64,
+    ) -> Self {
+        let config = ConfigReader::new(Arc::clone(&shared.config));
+        let map = ShardMap::new(shared.workers);
+        let own = own as u32;
+        let mut worker = Self {
+            shard: Shard::new(seed, settings(config.get())),
+            network,
+            own,
+            map,
+            commands: table(),
+            codes: Codes::build(),
+            mail: endpoint.mail,
+            outboxes: Outboxes::new(own, endpoint.peers),
+            pool: BufferPool::default(),
+            metrics: shared.metrics.worker(own as usize),
+            stopwatch: Stopwatch::new(),
+            random: Random::from_seed(seed.rotate_left(32)),
+            now_us: wall_clock_us(),
+            limits: Default::default(),
+            pause: Pause::Off,
+            ready: Vec::new(),
+            spare_ready: Vec::new(),
+            next_turn: Vec::new(),
+            without_credit: Vec::new(),
+            positions: Vec::new(),
+            sleeper: endpoint.sleeper,
+            next_tick_us: 0,
+            is_behind: false,
+            is_winding_up: false,
+            is_done: false,
+            shared,
+            config,
+        };
+        worker.configure();
+        worker
+    }
+
+    /// Takes over the configuration in force.
+    pub fn configure(&mut self) {
+        let config = self.config.get();
+        self.limits = [false, true].map(|authenticated| Limits {
+            bulk_max: config.proto_max_bulk_len,
+            authenticated,
+            ..Limits::default()
+        });
+        self.shard.configure(settings(config));
+    }
+
+    /// Waits until there is something to do, or until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// The ring has failed, and with it the worker.
+    pub async fn wait(&mut self, pacer: &mut Pacer, deadline: Option<Instant>) -> io::Result<()> {
+        let mailroom = Mailroom { mail: &self.mail, sleeper: &self.sleeper };
+        pacer.turn(&mut self.network, &mailroom, deadline).await
+    }
+
+    /// One turn: serves everything that has come.
+    pub fn serve_turn(&mut self) -> Next {
+        self.now_us = wall_clock_us();
+        self.shard.advance_clock_us(self.now_us);
+        self.stopwatch.start();
+        if self.config.refresh() {
+            self.configure();
+        }
+        self.pause = self.shared.pause.at(self.now_us);
+        self.take_events();
+        self.serve_mail();
+        self.wake_stalled(|worker| mem::take(&mut worker.next_turn));
+        self.run_rounds();
+        self.outboxes.wake();
+        self.network.finish_turn();
+        self.tick();
+        if self.shared.stop.is_asked() {
+            self.wind_up();
+        }
+        self.metrics.counters.loop_turns.add(1);
+        self.next()
+    }
+
+    fn next(&self) -> Next {
+        let is_busy = !self.ready.is_empty() || !self.next_turn.is_empty() || self.is_behind;
+        if self.shared.stop.is_asked() {
+            return self.shared.stop.next();
+        }
+        if is_busy && self.pause == Pause::Off {
+            return Next::Now;
+        }
+        let until_tick = u64::try_from(self.next_tick_us - self.now_us).unwrap_or(0);
+        Next::Within(Duration::from_micros(until_tick).min(TICK_MAX))
+    }
+
+    /// The server is to stop: accepts nobody, and closes each connection once what was received
+    /// from it is answered.
+    fn wind_up(&mut self) {
+        if !mem::replace(&mut self.is_winding_up, true) {
+            self.network.stop_accepting();
+        }
+        let is_settled = |session: &Session| {
+            session.replies.is_empty()
+                && matches!(session.standing, Standing::Idle | Standing::Finished)
+        };
+        let settled: Vec<ConnectionId> = self
+            .network
+            .connections()
+            .filter(|(_, connection)| is_settled(&connection.session))
+            .map(|(id, _)| id)
+            .collect();
+        for id in settled {
+            self.network.close(id, CloseMode::AfterReply);
+        }
+        if self.network.is_empty() && self.outboxes.is_quiet() && !self.is_done {
+            self.is_done = true;
+            self.shared.stop.worker_done();
+        }
+    }
+
+    /// Takes up what has happened to connections.
+    fn take_events(&mut self) {
+        while let Some(event) = self.network.take_event() {
+            match event {
+                NetEvent::Opened(id) => self.open(id),
+                NetEvent::Readable(id) => self.make_ready(id),
+                NetEvent::Ended(id) => self.end(id),
+                NetEvent::Closed(id, _) => self.forget(id),
+            }
+        }
+    }
+
+    fn open(&mut self, id: ConnectionId) {
+        let config = self.config.get();
+        let no_password = config.requirepass.is_empty();
+        let is_protected = config.protected_mode && no_password;
+        let Some(connection) = self.network.connection(id) else { return };
+        let client = self.shared.next_client_id();
+        let (peer, local) = (connection.peer.to_string(), connection.local.to_string());
+        let is_near = connection.peer.is_loopback();
+        connection.session = Session::new(client, peer, local, self.now_us, no_password);
+        self.metrics.counters.connections_received.add(1);
+        if is_protected && !is_near {
+            connection.session.standing = Standing::Finished;
+            ReplyWriter::new(&mut connection.output, Protocol::Resp2).error(PROTECTED);
+            self.network.mark_dirty(id);
+            self.network.close(id, CloseMode::AfterReply);
+        }
+    }
+
+    fn make_ready(&mut self, id: ConnectionId) {
+        let Some(connection) = self.network.connection(id) else { return };
+        if connection.session.standing == Standing::Idle {
+            connection.session.standing = Standing::Ready;
+            self.ready.push(id);
+        }
+    }
+
+    /// The peer sends no more. As in Redis its connection is closed once the commands that it had
+    /// sent are answered.
+    fn end(&mut self, id: ConnectionId) {
+        let Some(connection) = self.network.connection(id) else { return };
+        connection.session.is_ended = true;
+        if connection.session.standing == Standing::Idle {
+            connection.session.standing = Standing::Ready;
+            self.ready.push(id);
+        }
+    }
+
+    fn forget(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.network.connection(id) {
+            connection.session.standing = Standing::Finished;
+        }
+    }
+
+    /// Background work, a slice at a time.
+    fn tick(&mut self) {
+        if self.now_us < self.next_tick_us && !self.is_behind {
+            return;
+        }
+        self.is_behind = self.shard.tick();
+        if self.now_us < self.next_tick_us {
+            return;
+        }
+        self.publish();
+        self.check_clients();
+        let hz = i64::from(self.config.get().hz);
+        self.next_tick_us = self.now_us + if self.is_idle() { 1_000_000 } else { 1_000_000 / hz };
+    }
+
+    /// Whether nothing changes by itself: no deadlines, no clients that could time out.
+    fn is_idle(&self) -> bool {
+        let keyspace = &self.shard.keyspace;
+        (0..keyspace.database_count()).all(|database| keyspace.volatile_len(database) == 0)
+    }
+
+    /// Publishes this worker's figures for INFO.
+    fn publish(&mut self) {
+        let counters = &self.metrics.counters;
+        let network = self.network.counters();
+        counters.connected_clients.set(self.network.len() as u64);
+        counters.connections_rejected.set(network.rejected);
+        counters.net_input_bytes.set(network.received);
+        counters.net_output_bytes.set(network.sent);
+        let stats = self.shard.keyspace.stats;
+        counters.keyspace_hits.set(stats.hits);
+        counters.keyspace_misses.set(stats.misses);
+        counters.expired_keys.set(stats.expired);
+        counters.memory_bytes.set(self.shard.keyspace.used_bytes() as u64);
+        counters.mailbox_depth.set(self.mail.depth() as u64);
+        let keyspace = &self.shard.keyspace;
+        let databases = (0..keyspace.database_count()).filter(|&number| keyspace.len(number) > 0);
+        self.metrics.publish_databases(databases.map(|number| DatabaseKeys {
+            database: number as u32,
+            keys: keyspace.len(number) as u64,
+            expires: keyspace.volatile_len(number) as u64,
+            average_ttl_ms: 0,
+        }));
+    }
+
+    /// Disconnects clients that have been idle for too long or do not read their replies.
+    fn check_clients(&mut self) {
+        let config = self.config.get();
+        let idle_us = i64::from(config.timeout) * 1_000_000;
+        let limit = config.client_output_buffer_limit[0];
+        if idle_us == 0 && limit.soft_bytes == 0 {
+            return;
+        }
+        let now_us = self.now_us;
+        let mut overdue = Vec::new();
+        for (id, connection) in self.network.connections() {
+            let idle = idle_us > 0 && now_us - connection.session.active_us > idle_us;
+            if idle && connection.session.replies.is_empty() {
+                overdue.push(id);
+            }
+        }
+        for id in overdue {
+            self.network.close(id, CloseMode::Now);
+        }
+    }
+}
+
+/// What the engine needs to know of the configuration.
+fn settings(config: &Config) -> Settings {
+    Settings {
+        bulk_bytes_max: config.proto_max_bulk_len as usize,
+        databases: config.databases as usize,
+        active_expire_effort: config.active_expire_effort,
+        ..Settings::default()
+    }
+}
+
+/// What a client of another machine reads while `protected-mode` is on and no password is set.
+const PROTECTED: &str = "DENIED Tessera is running in protected mode because protected mode is \
+    enabled and no password is set for the default user. In this mode connections are only \
+    accepted from the loopback interface. To connect from other machines, set a password with \
+    'CONFIG SET requirepass' or the option 'requirepass', or turn the protection off with \
+    'CONFIG SET protected-mode no' sent from the machine itself if nobody else can reach its port.";
