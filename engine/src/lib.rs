@@ -26,6 +26,7 @@ pub mod command;
 pub mod keyspace;
 pub mod shard;
 pub mod sys;
+pub mod transaction;
 pub mod types;
 pub mod value;
 

@@ -1,0 +1,140 @@
+//! Workloads for the order rules, and the faults that they must find.
+
+use super::{
+    check::{has_one_order, never_older},
+    connection::{Action, Command, Connection},
+    finds_fault,
+    random::Random,
+    with_seeds,
+    world::{Fault, Settings, World},
+};
+
+fn settings(random: &mut Random, fault: Option<Fault>) -> Settings {
+    Settings {
+        workers: random.between(2, 4),
+        keys: random.between(2, 5),
+        credits: random.between(1, 3),
+        fault,
+    }
+}
+
+fn single(key: usize, action: Action) -> Command {
+    Command { parts: vec![(key, action)], atomic: false }
+}
+
+/// Cuts a script into the pipelines in which the client sends it.
+fn in_pipelines(mut script: Vec<Command>, random: &mut Random) -> Vec<Vec<Command>> {
+    let mut pipelines = Vec::new();
+    while !script.is_empty() {
+        let length = random.between(1, script.len().min(6));
+        pipelines.push(script.drain(..length).collect());
+    }
+    pipelines
+}
+
+/// Reads and writes of any keys by a few connections, some over several shards at once: short
+/// histories, judged by the full search.
+fn any_commands(seed: u64, fault: Option<Fault>) -> Result<(), String> {
+    let mut random = Random::new(seed);
+    let settings = settings(&mut random, fault);
+    let mut written = 0;
+    let connections = (0..random.between(2, 5))
+        .map(|_| {
+            let length = random.between(2, 6);
+            let script = (0..length).map(|_| any_command(settings.keys, &mut random, &mut written));
+            let script = script.collect();
+            Connection::new(random.below(settings.workers), in_pipelines(script, &mut random))
+        })
+        .collect();
+    let (history, served) = World::new(settings, connections, random).run();
+    in_order_of_places(&served)?;
+    match has_one_order(&history, settings.keys) {
+        true => Ok(()),
+        false => Err(format!("no order explains {history:#?}")),
+    }
+}
+
+/// One key mostly; every value is written once, so that each read tells which write it saw.
+fn any_command(keys: usize, random: &mut Random, written: &mut u32) -> Command {
+    let count = if random.one_in(5) { random.between(2, keys.min(3)) } else { 1 };
+    let first = random.below(keys);
+    let writes = random.one_in(2);
+    let parts = (0..count).map(|part| {
+        *written += u32::from(writes);
+        let action = if writes { Action::Write(*written) } else { Action::Read };
+        ((first + part) % keys, action)
+    });
+    Command { parts: parts.collect(), atomic: false }
+}
+
+/// One connection writes rising numbers to all keys in one order, again and again: data, then the
+/// pointer to it. The others read in the reverse order: what they read later is never older.
+fn data_then_pointer(seed: u64, fault: Option<Fault>) -> Result<(), String> {
+    let mut random = Random::new(seed);
+    let settings = settings(&mut random, fault);
+    let (writes, reads) = (random.between(3, 12) as u32, random.between(3, 12));
+    let ascending = (1..=writes)
+        .flat_map(|number| (0..settings.keys).map(move |key| single(key, Action::Write(number))));
+    let descending =
+        (0..reads).flat_map(|_| (0..settings.keys).rev().map(|key| single(key, Action::Read)));
+    let mut connection = |script: Vec<Command>| {
+        let worker = random.below(settings.workers);
+        Connection::new(worker, in_pipelines(script, &mut random))
+    };
+    let mut connections = vec![connection(ascending.collect())];
+    connections.extend((0..3).map(|_| connection(descending.clone().collect())));
+    let (history, served) = World::new(settings, connections, random).run();
+    in_order_of_places(&served)?;
+    match history[1..].iter().find(|reads| !never_older(reads, settings.keys)) {
+        None => Ok(()),
+        Some(reads) => Err(format!("what was read later is older: {reads:#?}")),
+    }
+}
+
+/// Rule (b) by itself. As long as each producer fills a place before it takes the next, no client can
+/// tell whether a consumer waits for it; epochs and transactions can, as they count on positions.
+fn in_order_of_places(served: &[Vec<u64>]) -> Result<(), String> {
+    match served.iter().all(|places| places.is_sorted()) {
+        true => Ok(()),
+        false => Err("a consumer passed a place that was not filled".to_owned()),
+    }
+}
+
+#[test]
+fn any_commands_have_one_order() {
+    with_seeds(|seed| any_commands(seed, None));
+}
+
+#[test]
+fn the_data_is_there_before_its_pointer() {
+    with_seeds(|seed| data_then_pointer(seed, None));
+}
+
+#[test]
+fn runs_that_leave_all_at_once_are_found() {
+    finds_fault(|seed| data_then_pointer(seed, Some(Fault::AllRunsAtOnce)));
+    finds_fault(|seed| any_commands(seed, Some(Fault::AllRunsAtOnce)));
+}
+
+#[test]
+fn passing_an_unfilled_place_is_found() {
+    finds_fault(|seed| data_then_pointer(seed, Some(Fault::PassUnfilled)));
+    finds_fault(|seed| any_commands(seed, Some(Fault::PassUnfilled)));
+}
+
+#[test]
+fn a_tail_read_before_the_places_were_taken_is_found() {
+    finds_fault(|seed| data_then_pointer(seed, Some(Fault::TailBeforePlaces)));
+    finds_fault(|seed| any_commands(seed, Some(Fault::TailBeforePlaces)));
+}
+
+#[test]
+fn own_runs_past_an_unfilled_place_are_found() {
+    finds_fault(|seed| data_then_pointer(seed, Some(Fault::OwnDespiteUnfilled)));
+}
+
+#[test]
+fn overtaking_a_run_without_credit_is_found() {
+    finds_fault(|seed| data_then_pointer(seed, Some(Fault::OvertakeWithoutCredit)));
+    finds_fault(|seed| any_commands(seed, Some(Fault::OvertakeWithoutCredit)));
+}

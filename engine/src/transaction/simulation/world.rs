@@ -1,0 +1,108 @@
+//! All workers, mailboxes and connections of a simulation, and who moves next.
+
+use super::{
+    check::History, connection::Connection, mailbox::SimMailbox, random::Random, worker::Worker,
+};
+
+/// A part of the rules that a test breaks, to see that the checker objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Against (a): all runs of a connection leave in one round, so that later ones may hold places
+    /// earlier than those before them, and own runs execute before earlier runs hold places.
+    AllRunsAtOnce,
+    /// Against (b): a consumer takes what is there, whatever should come before it.
+    PassUnfilled,
+    /// Against (c): the own tail is read before the last round's places were taken, not after.
+    TailBeforePlaces,
+    /// Against (c): own runs execute although a place before them is not filled.
+    OwnDespiteUnfilled,
+    /// Against the stop without credit: later runs of the connection go on.
+    OvertakeWithoutCredit,
+}
+
+/// What a simulation is made of, beside its connections.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) workers: usize,
+    pub(super) keys: usize,
+    /// Request batches that a worker may have unanswered at another.
+    pub(super) credits: usize,
+    pub(super) fault: Option<Fault>,
+}
+
+/// What the workers share with each other and with the clients.
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) now: u64,
+    pub(super) mailboxes: Vec<SimMailbox<super::worker::Batch>>,
+    pub(super) connections: Vec<Connection>,
+    /// For each worker, the places of its mailbox in the order served.
+    pub(super) served: Vec<Vec<u64>>,
+}
+
+impl Shared {
+    /// The worker whose shard holds the key.
+    pub(super) fn owner(&self, key: usize) -> usize {
+        key % self.settings.workers
+    }
+
+    pub(super) fn has_fault(&self, fault: Fault) -> bool {
+        self.settings.fault == Some(fault)
+    }
+}
+
+pub(super) struct World {
+    shared: Shared,
+    workers: Vec<Worker>,
+    random: Random,
+}
+
+/// Far beyond what any of the workloads needs: who gets here waits for something that never comes.
+const STEPS_MAX: u64 = 200_000;
+
+impl World {
+    pub(super) fn new(settings: Settings, connections: Vec<Connection>, random: Random) -> Self {
+        let mailboxes = (0..settings.workers).map(|_| SimMailbox::new()).collect();
+        let workers = (0..settings.workers).map(|own| Worker::new(own, settings)).collect();
+        let served = vec![Vec::new(); settings.workers];
+        let shared = Shared { settings, now: 0, mailboxes, connections, served };
+        World { shared, workers, random }
+    }
+
+    /// Runs until every client has every reply, and returns what they saw, and the places
+    /// of each mailbox in the order served.
+    ///
+    /// # Panics
+    /// If the workers no longer get on.
+    pub(super) fn run(mut self) -> (History, Vec<Vec<u64>>) {
+        // Now and then one worker gets no time, as if the kernel had taken its core away at that
+        // very step: this is what brings unfilled places and full mailboxes about.
+        let (mut stopped, patience) = (None, self.random.between(5, 120));
+        while !self.shared.connections.iter().all(Connection::is_finished) {
+            self.shared.now += 1;
+            assert!(self.shared.now < STEPS_MAX, "the workers wait for each other");
+            if self.random.one_in(patience) {
+                stopped = self.random.one_in(2).then(|| self.random.below(self.workers.len()));
+            }
+            self.move_someone(stopped);
+        }
+        let history = self.shared.connections.iter().map(Connection::operations).collect();
+        (history, self.shared.served)
+    }
+
+    fn move_someone(&mut self, stopped: Option<usize>) {
+        let clients = self.shared.connections.len();
+        let choice = self.random.below(clients + 3 * self.workers.len());
+        if choice < clients {
+            let connection = &mut self.shared.connections[choice];
+            if connection.may_send() {
+                connection.send(self.shared.now);
+            }
+            return;
+        }
+        let worker = (choice - clients) % self.workers.len();
+        if stopped != Some(worker) {
+            self.workers[worker].step(&mut self.shared);
+        }
+    }
+}
