@@ -30,6 +30,7 @@ pub mod config;
 pub mod dispatch;
 pub mod gather;
 pub mod info;
+mod latency;
 pub mod log;
 pub mod mail;
 pub mod mesh;
@@ -45,8 +46,9 @@ pub mod server;
 pub mod session;
 pub mod session_commands;
 pub mod signal;
+pub mod slowlog;
 pub mod start;
-pub mod stopwatch;
+mod stopwatch;
 pub mod worker;
 
 pub use start::main_with_args;

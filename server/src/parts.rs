@@ -72,6 +72,7 @@ impl Worker {
             worker: self.own as usize,
             now_us: self.now_us,
             after: After::GoOn,
+            answers_anyway: false,
         };
         let mut asked = Asked::Answered;
         let outcome = match code {
@@ -81,6 +82,7 @@ impl Worker {
             }
         };
         let after = context.after;
+        let discard = discard && !context.answers_anyway;
         if let Err(error) = &outcome {
             out.clear();
             ReplyWriter::new(&mut out, session.protocol).error(&error.to_string());
@@ -96,7 +98,10 @@ impl Worker {
                 let header = CallHeader::new(held.command, session);
                 self.pool.put(out);
                 self.ask_everywhere(id, ticket, header, everywhere, &args);
-                return Some(Advance::NextRound);
+                return Some(match after {
+                    After::GoOn => Advance::NextRound,
+                    After::Close => Advance::Finished,
+                });
             }
             _ if !discard => session.replies.sink(output, &mut self.pool).append(&out),
             _ => {}

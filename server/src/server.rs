@@ -3,16 +3,21 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use tessera_engine::sys::clock::wall_clock_us;
-
 use crate::{
-    config::ConfigStore, dispatch::Pause, log::Log, metrics::Metrics, net::Board, signal::Shutdown,
+    config::ConfigStore,
+    dispatch::Pause,
+    latency::LatencyMonitor,
+    log::Log,
+    metrics::{Metrics, ProcessInfo, random_id},
+    net::Board,
+    signal::Shutdown,
+    slowlog::SlowLog,
     worker::Next,
 };
 
@@ -37,10 +42,13 @@ pub struct Shared {
     pub pause: PauseState,
     /// The server's end.
     pub stop: Stop,
-    /// When the server started, in microseconds since the Unix epoch.
-    pub started_us: i64,
-    /// 40 hexadecimal digits that name this run.
-    pub run_id: String,
+    /// Facts about this process.
+    pub process: ProcessInfo,
+    /// Commands that took long.
+    pub slowlog: SlowLog,
+    /// Events that took long.
+    pub latency: LatencyMonitor,
+    replication_id: Mutex<String>,
     clients: AtomicU64,
 }
 
@@ -52,7 +60,6 @@ impl Shared {
         metrics: Metrics,
         board: Arc<Board>,
         log: Log,
-        run_id: String,
     ) -> Self {
         Self {
             workers,
@@ -62,10 +69,22 @@ impl Shared {
             log,
             pause: PauseState::default(),
             stop: Stop::new(workers),
-            started_us: wall_clock_us(),
-            run_id,
+            process: ProcessInfo::gather(),
+            slowlog: SlowLog::default(),
+            latency: LatencyMonitor::default(),
+            replication_id: Mutex::new(random_id()),
             clients: AtomicU64::new(0),
         }
+    }
+
+    /// 40 hexadecimal digits that name the history of this server's data.
+    pub fn replication_id(&self) -> String {
+        self.replication_id.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// DEBUG CHANGE-REPL-ID: the history goes on under a new name.
+    pub fn change_replication_id(&self) {
+        *self.replication_id.lock().unwrap_or_else(PoisonError::into_inner) = random_id();
     }
 
     /// The number of a new client.

@@ -55,6 +55,8 @@ pub struct Session {
     pub peer: String,
     /// The server's end of the connection.
     pub local: String,
+    /// The peer is on this machine.
+    pub is_local: bool,
     /// CLIENT SETNAME.
     pub name: String,
     /// CLIENT SETINFO LIB-NAME.
@@ -100,6 +102,7 @@ impl Session {
             id,
             peer,
             local,
+            is_local: false,
             name: String::new(),
             library_name: String::new(),
             library_version: String::new(),

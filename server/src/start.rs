@@ -22,7 +22,7 @@ use crate::{
     config::{Config, ConfigStore, Invocation, Sources, USAGE, load, parse_arguments},
     log::{Log, announce_start},
     mesh::{Endpoint, credit::Limits, mesh},
-    metrics::{Metrics, random_id},
+    metrics::Metrics,
     net::{BindAddress, Board, ListenConfig, Listener, Network, NetworkConfig, listener},
     parcel::Message,
     runtime::{
@@ -101,7 +101,7 @@ fn serve(config: Config, file: Option<PathBuf>, log: Log) -> Result<(), StartErr
     let apply = apply_change(log.clone(), Arc::clone(&board));
     let store = Arc::new(ConfigStore::new(config, file, apply));
     let metrics = Metrics::new(workers, table().count());
-    let shared = Arc::new(Shared::new(workers, store, metrics, board, log, random_id()));
+    let shared = Arc::new(Shared::new(workers, store, metrics, board, log));
     let seats = Seats::new(lists, endpoints);
     let bells_to_stop = bells;
     signal::watch(shared.stop.shutdown().clone(), move || {

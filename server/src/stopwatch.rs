@@ -7,14 +7,14 @@
 use quanta::Clock;
 
 /// Measures one command after another.
-pub struct Stopwatch {
+pub(crate) struct Stopwatch {
     clock: Clock,
     last: u64,
 }
 
 impl Stopwatch {
     /// A stopwatch that runs from now.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = Clock::new();
         let last = clock.raw();
         Self { clock, last }
@@ -22,13 +22,13 @@ impl Stopwatch {
 
     /// Starts a measurement.
     #[inline]
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.last = self.clock.raw();
     }
 
     /// Nanoseconds since the start or the last lap, and starts the next lap.
     #[inline]
-    pub fn lap_ns(&mut self) -> u64 {
+    pub(crate) fn lap_ns(&mut self) -> u64 {
         let now = self.clock.raw();
         let took = self.clock.delta_as_nanos(self.last, now);
         self.last = now;

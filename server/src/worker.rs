@@ -167,7 +167,8 @@ impl Worker {
             authenticated,
             ..Limits::default()
         });
-        self.shard.configure(settings(config));
+        let active_expire = self.shard.settings().active_expire;
+        self.shard.configure(Settings { active_expire, ..settings(config) });
     }
 
     /// Waits until there is something to do, or until `deadline`.
@@ -261,6 +262,7 @@ impl Worker {
         let (peer, local) = (connection.peer.to_string(), connection.local.to_string());
         let is_near = connection.peer.is_loopback();
         connection.session = Session::new(client, peer, local, self.now_us, no_password);
+        connection.session.is_local = is_near;
         self.metrics.counters.connections_received.add(1);
         if is_protected && !is_near {
             connection.session.standing = Standing::Finished;
@@ -317,7 +319,7 @@ impl Worker {
     }
 
     /// Publishes this worker's figures for INFO.
-    fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         let counters = &self.metrics.counters;
         let network = self.network.counters();
         counters.connected_clients.set(self.network.len() as u64);
@@ -329,6 +331,7 @@ impl Worker {
         counters.keyspace_misses.set(stats.misses);
         counters.expired_keys.set(stats.expired);
         counters.memory_bytes.set(self.shard.keyspace.used_bytes() as u64);
+        counters.changes.set(self.shard.changes());
         counters.mailbox_depth.set(self.mail.depth() as u64);
         let keyspace = &self.shard.keyspace;
         let databases = (0..keyspace.database_count()).filter(|&number| keyspace.len(number) > 0);

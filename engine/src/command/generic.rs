@@ -52,7 +52,7 @@ commands! { Generic;
         /// Answers the counter of a key's use, under an LFU policy.
         "freq" "4.0.0", Exactly(3), READONLY, LOOK_AT_SECOND, Owner, object_freq;
         /// Lists the subcommands.
-        "help" "6.2.0", Exactly(2), LOADING | STALE, KeySpec::NONE, Session, object_help;
+        "help" "6.2.0", Exactly(2), LOADING | STALE, KeySpec::NONE, Owner, object_help;
         /// Answers the seconds since a key was last used.
         "idletime" "2.2.3", Exactly(3), READONLY, LOOK_AT_SECOND, Owner, object_idletime;
         /// Answers how often a value is referred to: once.

@@ -86,17 +86,45 @@ commands! { Server;
     "flushdb" "1.0.0", AtLeast(1), WRITE | KEYSPACE | DANGEROUS, KeySpec::NONE, AllShardsOk, flushdb;
     /// Answers figures about the server, in sections.
     "info" "1.0.0", AtLeast(1), ANY_TIME | DANGEROUS, KeySpec::NONE, Session, session;
+    /// Commands about what took long.
+    "latency" "2.8.13", AtLeast(2), NONE, KeySpec::NONE, Session, [
+        /// Describes in words what the latency monitor has seen.
+        "doctor" "2.8.13", Exactly(2), OPERATOR, KeySpec::NONE, Session, session;
+        /// Draws the times of one kind of event.
+        "graph" "2.8.13", Exactly(3), OPERATOR, KeySpec::NONE, Session, session;
+        /// Lists the subcommands.
+        "help" "2.8.13", Exactly(2), ANY_TIME, KeySpec::NONE, Session, session;
+        /// Answers how many calls of commands took how long.
+        "histogram" "7.0.0", AtLeast(2), OPERATOR, KeySpec::NONE, Session, session;
+        /// Answers the times of one kind of event.
+        "history" "2.8.13", Exactly(3), OPERATOR, KeySpec::NONE, Session, session;
+        /// Answers the last time of each kind of event.
+        "latest" "2.8.13", Exactly(2), OPERATOR, KeySpec::NONE, Session, session;
+        /// Forgets events, all or of some kinds.
+        "reset" "2.8.13", AtLeast(2), OPERATOR, KeySpec::NONE, Session, session;
+    ];
     /// Draws a picture and names the version.
     "lolwut" "5.0.0", AtLeast(1), READONLY | FAST, KeySpec::NONE, Session, session;
     /// Commands about memory.
     "memory" "4.0.0", AtLeast(2), NONE, KeySpec::NONE, Session, [
         /// Lists the subcommands.
-        "help" "4.0.0", Exactly(2), ANY_TIME, KeySpec::NONE, Session, memory_help;
+        "help" "4.0.0", Exactly(2), ANY_TIME, KeySpec::NONE, Owner, memory_help;
         /// Answers the bytes of memory that a key and its value take.
         "usage" "4.0.0", AtLeast(3), READONLY, READS_KEY, Owner, memory_usage;
     ];
     /// Ends the server.
     "shutdown" "1.0.0", AtLeast(1), OPERATOR | NO_MULTI | ALLOW_BUSY, KeySpec::NONE, Session, session;
+    /// Commands about the log of slow commands.
+    "slowlog" "2.2.12", AtLeast(2), NONE, KeySpec::NONE, Session, [
+        /// Answers the newest entries.
+        "get" "2.2.12", AtLeast(2), OPERATOR, KeySpec::NONE, Session, session;
+        /// Lists the subcommands.
+        "help" "6.2.0", Exactly(2), ANY_TIME, KeySpec::NONE, Session, session;
+        /// Answers how many entries there are.
+        "len" "2.2.12", Exactly(2), OPERATOR, KeySpec::NONE, Session, session;
+        /// Forgets all entries.
+        "reset" "2.2.12", Exactly(2), OPERATOR, KeySpec::NONE, Session, session;
+    ];
     /// Exchanges the contents of two databases.
     "swapdb" "4.0.0", Exactly(3), WRITE | FAST | KEYSPACE | DANGEROUS, KeySpec::NONE, AllShardsOk, swapdb;
     /// Answers the server's time: seconds since 1970, and microseconds.

@@ -33,3 +33,4 @@ pub use split::{UnbalancedQuotes, quote, split_line};
 pub use store::{ApplyChange, ConfigReader, ConfigStore, RewriteError, SetError, get};
 pub use table::{Flags, Row, find};
 pub use value::BufferLimit;
+pub(crate) use value::parse_memory;

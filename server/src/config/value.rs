@@ -196,7 +196,7 @@ fn parse_decimal(text: &[u8]) -> Option<i128> {
 }
 
 /// A number of bytes with an optional unit: powers of ten for k, m, g and of 1024 for kb, mb, gb.
-pub(super) fn parse_memory(text: &[u8]) -> Option<u64> {
+pub(crate) fn parse_memory(text: &[u8]) -> Option<u64> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (number, unit) = text.split_at(digits);
     let scale: u64 = match unit.to_ascii_lowercase().as_slice() {

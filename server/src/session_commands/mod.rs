@@ -5,7 +5,19 @@
 //! the row's full name, once at the start.
 #![forbid(unsafe_code)]
 
-mod greeting;
+use std::sync::Arc;
+
+mod client;
+mod client_line;
+mod clients;
+mod command;
+mod config;
+mod connection;
+mod debug;
+mod help;
+mod parts;
+mod server;
+mod slowness;
 
 use tessera_engine::command::{Command, CommandError, Run, table};
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter};
@@ -29,13 +41,15 @@ pub struct SessionContext<'a> {
     /// Where the reply goes; use [`SessionContext::reply`].
     pub out: &'a mut ReplyBuffer,
     /// What all workers share.
-    pub shared: &'a Shared,
+    pub shared: &'a Arc<Shared>,
     /// The number of the connection's worker.
     pub worker: usize,
     /// The worker's time in microseconds since the Unix epoch.
     pub now_us: i64,
     /// What becomes of the connection.
     pub after: After,
+    /// The reply is sent although CLIENT REPLY said otherwise when the command came.
+    pub answers_anyway: bool,
 }
 
 impl SessionContext<'_> {
@@ -82,13 +96,23 @@ pub enum Code {
 pub struct Codes(Vec<Option<Code>>);
 
 /// Full names with their code, family by family.
-const FAMILIES: &[&[(&str, Code)]] = &[greeting::CODE];
+const FAMILIES: &[&[(&str, Code)]] = &[
+    client::FAMILY,
+    clients::FAMILY,
+    command::FAMILY,
+    config::FAMILY,
+    connection::FAMILY,
+    debug::FAMILY,
+    help::FAMILY,
+    server::FAMILY,
+    slowness::FAMILY,
+];
 
 impl Codes {
     /// Joins the rows with their code.
     pub fn build() -> Self {
         let mut codes = vec![None; table().count()];
-        for command in table().all().filter(|row| matches!(row.run, Run::Session)) {
+        for command in table().all().filter(|row| !matches!(row.run, Run::Shard(_))) {
             let code = FAMILIES
                 .iter()
                 .flat_map(|family| family.iter())
@@ -118,5 +142,13 @@ mod tests {
         let named: usize = FAMILIES.iter().map(|family| family.len()).sum();
         let found = Codes::build().0.iter().flatten().count();
         assert_eq!(named, found);
+    }
+
+    #[test]
+    fn every_session_command_has_code() {
+        let codes = Codes::build();
+        for row in table().all().filter(|row| matches!(row.run, Run::Session)) {
+            assert!(codes.get(row).is_some(), "'{}' has no code", row.full_name);
+        }
     }
 }

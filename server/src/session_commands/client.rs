@@ -1,0 +1,196 @@
+//! CLIENT, as far as it concerns the connection that sends it.
+//!
+//! What concerns other connections (LIST, KILL, UNBLOCK) stands in `clients`.
+#![forbid(unsafe_code)]
+
+use tessera_engine::command::CommandError;
+use tessera_proto::{Args, parse_i64};
+
+use super::{
+    Code, SessionContext,
+    client_line::{Sizes, client_line},
+};
+use crate::session::ReplyMode;
+
+pub(super) const FAMILY: &[(&str, Code)] = &[
+    ("client|getname", Code::Local(getname)),
+    ("client|id", Code::Local(id)),
+    ("client|info", Code::Local(info)),
+    ("client|no-evict", Code::Local(no_evict)),
+    ("client|no-touch", Code::Local(no_touch)),
+    ("client|pause", Code::Local(pause)),
+    ("client|reply", Code::Local(reply)),
+    ("client|setinfo", Code::Local(setinfo)),
+    ("client|setname", Code::Local(setname)),
+    ("client|unpause", Code::Local(unpause)),
+];
+
+fn getname(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError> {
+    let name = std::mem::take(&mut cx.session.name);
+    match name.as_str() {
+        "" => cx.reply().null(),
+        name => cx.reply().bulk(name.as_bytes()),
+    }
+    cx.session.name = name;
+    Ok(())
+}
+
+fn id(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError> {
+    let id = cx.session.id as i64;
+    cx.reply().integer(id);
+    Ok(())
+}
+
+fn info(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
+    let sizes = Sizes { input: request_bytes(args), ..Sizes::default() };
+    let line = client_line(cx.session, sizes, cx.now_us) + "\n";
+    cx.reply().verbatim("txt", line.as_bytes());
+    Ok(())
+}
+
+/// Bytes of a request as it came over the wire, were it sent as an array.
+pub(super) fn request_bytes(args: &Args<'_>) -> usize {
+    let digits = |number: usize| number.max(1).ilog10() as usize + 1;
+    let header = |number: usize| 1 + digits(number) + 2;
+    header(args.len()) + args.iter().map(|arg| header(arg.len()) + arg.len() + 2).sum::<usize>()
+}
+
+fn no_evict(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
+    cx.session.no_evict = on_or_off(&args[2])?;
+    cx.reply().ok();
+    Ok(())
+}
+
+fn no_touch(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
+    cx.session.no_touch = on_or_off(&args[2])?;
+    cx.reply().ok();
+    Ok(())
+}
+
+fn on_or_off(text: &[u8]) -> Result<bool, CommandError> {
+    match text.to_ascii_lowercase().as_slice() {
+        b"on" => Ok(true),
+        b"off" => Ok(false),
+        _ => Err(CommandError::Syntax),
+    }
+}
+
+/// CLIENT PAUSE milliseconds [WRITE | ALL].
+fn pause(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
+    let only_writes = match args.get(3).map(<[u8]>::to_ascii_lowercase).as_deref() {
+        None | Some(b"all") => false,
+        Some(b"write") => true,
+        Some(_) => return Err(CommandError::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+    };
+    if args.len() > 4 {
+        return Err(CommandError::WrongArity { command: "client|pause".into() });
+    }
+    let until_us = cx.now_us.checked_add(timeout_us(&args[2])?);
+    let until_us = until_us.ok_or(CommandError::text("ERR timeout is out of range"))?;
+    cx.shared.pause.set(only_writes, until_us);
+    cx.reply().ok();
+    Ok(())
+}
+
+/// A timeout given in milliseconds, in microseconds.
+fn timeout_us(text: &[u8]) -> Result<i64, CommandError> {
+    let timeout_ms = parse_i64(text)
+        .ok_or(CommandError::text("ERR timeout is not an integer or out of range"))?;
+    if timeout_ms < 0 {
+        return Err(CommandError::text("ERR timeout is negative"));
+    }
+    timeout_ms.checked_mul(1_000).ok_or(CommandError::text("ERR timeout is out of range"))
+}
+
+fn unpause(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError> {
+    cx.shared.pause.clear();
+    cx.reply().ok();
+    Ok(())
+}
+
+/// CLIENT REPLY ON | OFF | SKIP. Only ON is answered.
+fn reply(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
+    match args[2].to_ascii_lowercase().as_slice() {
+        b"on" => {
+            cx.session.reply_mode = ReplyMode::On;
+            cx.answers_anyway = true;
+            cx.reply().ok();
+        }
+        b"off" => cx.session.reply_mode = ReplyMode::Off,
+        b"skip" if cx.session.reply_mode == ReplyMode::Off => {}
+        b"skip" => cx.session.reply_mode = ReplyMode::SkipNext,
+        _ => return Err(CommandError::Syntax),
+    }
+    Ok(())
+}
+
+/// CLIENT SETINFO LIB-NAME | LIB-VER value.
+fn setinfo(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
+    let (attribute, value) = (String::from_utf8_lossy(&args[2]), &args[3]);
+    let field = match attribute.to_ascii_lowercase().as_str() {
+        "lib-name" => &mut cx.session.library_name,
+        "lib-ver" => &mut cx.session.library_version,
+        _ => {
+            return Err(CommandError::text(format!("ERR Unrecognized option '{attribute}'")));
+        }
+    };
+    *field = printable(value).ok_or_else(|| {
+        CommandError::text(format!(
+            "ERR {attribute} cannot contain spaces, newlines or special characters."
+        ))
+    })?;
+    cx.reply().ok();
+    Ok(())
+}
+
+fn setname(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
+    cx.session.name = check_name(&args[2])?;
+    cx.reply().ok();
+    Ok(())
+}
+
+/// A client's name; an empty one is none.
+pub(super) fn check_name(name: &[u8]) -> Result<String, CommandError> {
+    printable(name).ok_or(CommandError::text(
+        "ERR Client names cannot contain spaces, newlines or special characters.",
+    ))
+}
+
+/// The text, if every byte of it is visible ASCII: CLIENT LIST is split at blanks.
+fn printable(text: &[u8]) -> Option<String> {
+    let is_visible = text.iter().all(u8::is_ascii_graphic);
+    is_visible.then(|| text.iter().map(|&byte| char::from(byte)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_proto::RequestBatch;
+
+    use super::*;
+
+    #[test]
+    fn names_are_visible_ascii() {
+        assert_eq!(check_name(b"my-app:1").unwrap(), "my-app:1");
+        assert_eq!(check_name(b"").unwrap(), "");
+        for name in [&b"a b"[..], b"a\nb", "é".as_bytes(), b"\x7f"] {
+            assert!(check_name(name).is_err());
+        }
+    }
+
+    #[test]
+    fn timeouts_are_not_negative_and_fit() {
+        assert_eq!(timeout_us(b"100").unwrap(), 100_000);
+        let text = |timeout: &[u8]| timeout_us(timeout).unwrap_err().to_string();
+        assert_eq!(text(b"-1"), "ERR timeout is negative");
+        assert_eq!(text(b"x"), "ERR timeout is not an integer or out of range");
+        assert_eq!(text(b"9223372036854775807"), "ERR timeout is out of range");
+    }
+
+    #[test]
+    fn a_request_is_as_long_as_its_array() {
+        let mut batch = RequestBatch::new();
+        batch.push_slices([&b"client"[..], b"list"]);
+        let args = batch.get(0).unwrap();
+        assert_eq!(request_bytes(&args), b"*2\r\n$6\r\nclient\r\n$4\r\nlist\r\n".len());
+    }
+}

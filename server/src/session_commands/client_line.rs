@@ -1,0 +1,100 @@
+//! One client as CLIENT LIST and CLIENT INFO show it.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+
+use crate::session::{Session, Standing};
+
+/// What a connection holds, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sizes {
+    /// Input that is not executed yet.
+    pub input: usize,
+    /// Output that is not sent yet.
+    pub output: usize,
+    /// Everything together.
+    pub total: usize,
+    /// Received since the connection was made.
+    pub received: u64,
+    /// Sent since the connection was made.
+    pub sent: u64,
+    /// The connection's place at its worker, where Redis shows the file descriptor.
+    pub place: u64,
+}
+
+/// The fields in Redis's order, without a line end.
+pub(super) fn client_line(session: &Session, sizes: Sizes, now_us: i64) -> String {
+    let seconds_since = |then_us: i64| (now_us - then_us).max(0) / 1_000_000;
+    let command = session.last_command.map_or("NULL", |command| command.full_name);
+    let mut line = String::with_capacity(320);
+    // Writing to a String cannot fail.
+    let _ = write!(
+        line,
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 \
+         multi=-1 watch=0 qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 \
+         omem=0 tot-mem={} events=r cmd={command} user=default redir=-1 resp={} lib-name={} \
+         lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
+        session.id,
+        session.peer,
+        session.local,
+        sizes.place,
+        session.name,
+        seconds_since(session.created_us),
+        seconds_since(session.active_us),
+        flags(session),
+        session.database,
+        sizes.input,
+        sizes.output,
+        sizes.total,
+        session.protocol.version(),
+        session.library_name,
+        session.library_version,
+        sizes.received,
+        sizes.sent,
+        session.commands,
+    );
+    line
+}
+
+/// The client's state, a letter each.
+fn flags(session: &Session) -> String {
+    let states = [
+        (session.standing == Standing::Finished, 'c'),
+        (session.peer.starts_with('/'), 'U'),
+        (session.no_evict, 'e'),
+        (session.no_touch, 'T'),
+    ];
+    let letters: String = states.iter().filter(|(set, _)| *set).map(|(_, letter)| letter).collect();
+    if letters.is_empty() { "N".into() } else { letters }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Session {
+        Session::new(7, "127.0.0.1:5000".into(), "127.0.0.1:6379".into(), 1_000_000, true)
+    }
+
+    #[test]
+    fn fields_come_in_the_order_of_redis() {
+        let mut session = session();
+        session.name = "app".into();
+        let line = client_line(&session, Sizes { input: 26, ..Sizes::default() }, 9_500_000);
+        let start = "id=7 addr=127.0.0.1:5000 laddr=127.0.0.1:6379 fd=0 name=app age=8 idle=8 \
+                     flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 watch=0 qbuf=26 ";
+        assert!(line.starts_with(start), "{line}");
+        assert!(line.contains(" cmd=NULL user=default redir=-1 resp=2 lib-name= lib-ver= "));
+        assert!(!line.contains('\n'));
+    }
+
+    #[test]
+    fn states_are_letters() {
+        let mut session = session();
+        session.no_touch = true;
+        session.no_evict = true;
+        assert_eq!(flags(&session), "eT");
+        session.peer = "/tmp/socket:0".into();
+        assert_eq!(flags(&session), "UeT");
+    }
+}

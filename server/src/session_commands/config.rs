@@ -1,0 +1,80 @@
+//! CONFIG GET, SET, REWRITE, RESETSTAT.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use tessera_engine::command::CommandError;
+use tessera_proto::{Args, ReplyBuffer, ReplyWriter};
+
+use super::{Asked, Code, Everywhere, SessionContext};
+use crate::{config, gather::Merge, worker::Worker};
+
+pub(super) const FAMILY: &[(&str, Code)] = &[
+    ("config|get", Code::Local(get)),
+    ("config|resetstat", Code::Everywhere(&Everywhere { ask: ask_resetstat, part: publish_part })),
+    ("config|rewrite", Code::Local(rewrite)),
+    ("config|set", Code::Everywhere(&Everywhere { ask: ask_set, part: set_part })),
+];
+
+/// CONFIG GET pattern …
+fn get(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
+    let patterns: Vec<&[u8]> = args.iter().skip(2).collect();
+    let options = config::get(&cx.shared.config.current(), &patterns);
+    let mut reply = cx.reply();
+    reply.map(options.len());
+    for (name, value) in options {
+        reply.bulk(name.as_bytes());
+        reply.bulk(&value);
+    }
+    Ok(())
+}
+
+/// Counters are published by every worker first, so that the reset forgets all of them.
+fn ask_resetstat(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<Asked, CommandError> {
+    let shared = Arc::clone(cx.shared);
+    let finish = move |_: &[ReplyBuffer], reply: &mut ReplyWriter<'_>| {
+        shared.metrics.reset();
+        reply.ok();
+    };
+    let args = vec![b"publish".to_vec()];
+    Ok(Asked::Workers { args, merge: Merge::Custom(Box::new(finish)) })
+}
+
+/// Publishes a worker's figures, for whoever reads them next.
+pub(super) fn publish_part(worker: &mut Worker, _: &Args<'_>, reply: &mut ReplyWriter<'_>) {
+    worker.publish();
+    reply.ok();
+}
+
+fn rewrite(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError> {
+    cx.shared.config.rewrite().map_err(|error| {
+        tracing::warn!("CONFIG REWRITE failed: {error}");
+        CommandError::text(error.to_string())
+    })?;
+    tracing::info!("CONFIG REWRITE executed with success.");
+    cx.reply().ok();
+    Ok(())
+}
+
+/// CONFIG SET option value …: the change is published at once and acknowledged when every worker
+/// goes by it.
+fn ask_set(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, CommandError> {
+    if !args.len().is_multiple_of(2) {
+        return Err(CommandError::Syntax);
+    }
+    let pairs: Vec<(&[u8], &[u8])> =
+        (2..args.len()).step_by(2).map(|at| (&args[at], &args[at + 1])).collect();
+    let is_local = cx.session.is_local;
+    cx.shared
+        .config
+        .set(&pairs, is_local)
+        .map_err(|error| CommandError::text(error.to_string()))?;
+    Ok(Asked::Workers { args: vec![b"refresh".to_vec()], merge: Merge::AllOk })
+}
+
+fn set_part(worker: &mut Worker, _: &Args<'_>, reply: &mut ReplyWriter<'_>) {
+    if worker.config.refresh() {
+        worker.configure();
+    }
+    reply.ok();
+}

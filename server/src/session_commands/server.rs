@@ -1,0 +1,131 @@
+//! INFO, TIME, LOLWUT, SHUTDOWN.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use tessera_engine::command::{CommandError, table};
+use tessera_proto::{Args, ReplyBuffer, ReplyWriter, parse_i64};
+
+use super::{After, Asked, Code, Everywhere, SessionContext, config::publish_part};
+use crate::{
+    gather::Merge,
+    info::{REDIS_VERSION, Source, TESSERA_VERSION, info},
+    server::Shared,
+    worker::Worker,
+};
+
+pub(super) const FAMILY: &[(&str, Code)] = &[
+    ("info", Code::Everywhere(&Everywhere { ask: ask_info, part: publish_part })),
+    ("lolwut", Code::Local(lolwut)),
+    ("shutdown", Code::Everywhere(&Everywhere { ask: ask_shutdown, part: shutdown_part })),
+    ("time", Code::Local(time)),
+];
+
+/// INFO [section …]: every worker publishes its figures first, so that a client sees in them all
+/// that it has done.
+fn ask_info(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, CommandError> {
+    let shared = Arc::clone(cx.shared);
+    let sections: Vec<Vec<u8>> = args.iter().skip(1).map(<[u8]>::to_vec).collect();
+    let finish = move |_: &[ReplyBuffer], reply: &mut ReplyWriter<'_>| {
+        let sections: Vec<&[u8]> = sections.iter().map(Vec::as_slice).collect();
+        reply.verbatim("txt", info_text(&shared, &sections).as_bytes());
+    };
+    let args = vec![b"publish".to_vec()];
+    Ok(Asked::Workers { args, merge: Merge::Custom(Box::new(finish)) })
+}
+
+fn info_text(shared: &Shared, sections: &[&[u8]]) -> String {
+    let source = Source {
+        config: &shared.config.current(),
+        config_file: shared.config.file(),
+        process: &shared.process,
+        replication_id: &shared.replication_id(),
+        metrics: &shared.metrics,
+        command_name: &|row| {
+            let command = table().all().find(|command| usize::from(command.id) == row);
+            command.map_or_else(String::new, |command| command.full_name.to_owned())
+        },
+    };
+    info(&source, sections)
+}
+
+/// TIME.
+fn time(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError> {
+    let now_us = cx.now_us;
+    let mut reply = cx.reply();
+    reply.array(2);
+    reply.bulk_integer(now_us / 1_000_000);
+    reply.bulk_integer(now_us % 1_000_000);
+    Ok(())
+}
+
+/// LOLWUT [VERSION version …]: a mosaic, different each time and for each size.
+fn lolwut(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
+    let is_versioned = args.get(1).is_some_and(|option| option.eq_ignore_ascii_case(b"version"));
+    if is_versioned {
+        let version = args.get(2).ok_or(CommandError::Syntax)?;
+        parse_i64(version).ok_or(CommandError::NotAnInteger)?;
+    }
+    let text = format!(
+        "{}Redis ver. {REDIS_VERSION}, Tessera ver. {TESSERA_VERSION}\n",
+        mosaic(cx.now_us as u64, 40, 8)
+    );
+    cx.reply().verbatim("txt", text.as_bytes());
+    Ok(())
+}
+
+/// Tiles whose colours follow a square root, so that neighbours are alike and rows never repeat.
+fn mosaic(seed: u64, width: u64, height: u64) -> String {
+    const TILES: [char; 4] = [' ', '░', '▒', '▓'];
+    let mut text = String::new();
+    for row in 0..height {
+        for column in 0..width {
+            let distance = (seed % 97 + column * column + 3 * row * row * (1 + seed % 5)).isqrt();
+            text.push(TILES[(distance % 4) as usize]);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]. There is nothing to save to yet, so SAVE is
+/// refused rather than taken for done.
+fn ask_shutdown(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, CommandError> {
+    let options: Vec<Vec<u8>> = args.iter().skip(1).map(<[u8]>::to_ascii_lowercase).collect();
+    let has = |wanted: &[u8]| options.iter().any(|option| option == wanted);
+    let known: [&[u8]; 5] = [b"nosave", b"save", b"now", b"force", b"abort"];
+    let is_known = options.iter().all(|option| known.contains(&option.as_slice()));
+    if !is_known || (has(b"abort") && options.len() > 1) || (has(b"save") && has(b"nosave")) {
+        return Err(CommandError::Syntax);
+    }
+    if has(b"abort") {
+        return Err(CommandError::text("ERR No shutdown in progress."));
+    }
+    if has(b"save") && !has(b"force") {
+        return Err(CommandError::text("ERR Errors trying to SHUTDOWN. Check logs."));
+    }
+    tracing::warn!("User requested shutdown...");
+    cx.after = After::Close;
+    // Redis answers nothing to a SHUTDOWN that succeeds: the connection just ends.
+    let finish = |_: &[ReplyBuffer], _: &mut ReplyWriter<'_>| {};
+    let args = vec![b"shutdown".to_vec()];
+    Ok(Asked::Workers { args, merge: Merge::Custom(Box::new(finish)) })
+}
+
+fn shutdown_part(worker: &mut Worker, _: &Args<'_>, reply: &mut ReplyWriter<'_>) {
+    worker.shared.stop.shutdown().request();
+    reply.ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mosaic_has_its_size_and_changes() {
+        let text = mosaic(1, 40, 8);
+        assert_eq!(text.lines().count(), 8);
+        assert!(text.lines().all(|line| line.chars().count() == 40));
+        assert_ne!(text, mosaic(2, 40, 8));
+    }
+}

@@ -1,0 +1,213 @@
+//! The slow log: the last commands whose execution took longer than `slowlog-log-slower-than`.
+//!
+//! One log for all workers, behind a lock: what gets here has just taken milliseconds, so the lock
+//! costs nothing that anyone could notice. A worker compares one number for each command.
+//!
+//! Arguments are cut as in Redis, 32 of at most 128 bytes each, so an entry's size is bounded; no
+//! password enters: commands that carry one are kept without their arguments.
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tessera_engine::command::Command;
+use tessera_proto::Args;
+
+use crate::config::{self, Config};
+
+/// The most arguments of an entry.
+const ARGUMENTS_MAX: usize = 32;
+
+/// The most bytes of an argument.
+const ARGUMENT_BYTES_MAX: usize = 128;
+
+/// What stands in place of a secret.
+const REDACTED: &[u8] = b"(redacted)";
+
+/// A command that took long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlowCommand {
+    /// Grows with every entry and is never given again.
+    pub id: i64,
+    /// When it ran, in seconds since the Unix epoch.
+    pub at_s: i64,
+    /// How long it took.
+    pub took_us: i64,
+    /// Its arguments, cut.
+    pub arguments: Vec<Vec<u8>>,
+    /// The client's address; empty when another worker's client sent it.
+    pub peer: String,
+    /// The client's name.
+    pub name: String,
+}
+
+/// The log. Newest entries first.
+#[derive(Debug, Default)]
+pub struct SlowLog(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    list: VecDeque<SlowCommand>,
+    next_id: i64,
+}
+
+/// The nanoseconds from which a command is slow; none when nothing is logged.
+pub fn slow_from_ns(config: &Config) -> Option<u64> {
+    let micros = u64::try_from(config.slowlog_log_slower_than).ok()?;
+    (config.slowlog_max_len > 0).then_some(micros.saturating_mul(1_000))
+}
+
+impl SlowLog {
+    /// Enters a command that took `nanos`, and forgets what is beyond `length_max` entries.
+    pub fn add(
+        &self,
+        command: &Command,
+        args: &Args<'_>,
+        (now_us, nanos): (i64, u64),
+        (peer, name): (&str, &str),
+        length_max: u64,
+    ) {
+        let arguments = shown_arguments(command, args);
+        let mut entries = self.lock();
+        let id = entries.next_id;
+        entries.next_id += 1;
+        entries.list.push_front(SlowCommand {
+            id,
+            at_s: now_us / 1_000_000,
+            took_us: (nanos / 1_000) as i64,
+            arguments,
+            peer: peer.to_owned(),
+            name: name.to_owned(),
+        });
+        entries.list.truncate(usize::try_from(length_max).unwrap_or(usize::MAX));
+    }
+
+    /// The newest `count` entries, newest first.
+    pub fn newest(&self, count: usize) -> Vec<SlowCommand> {
+        self.lock().list.iter().take(count).cloned().collect()
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.lock().list.len()
+    }
+
+    /// Whether nothing was slow.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// SLOWLOG RESET.
+    pub fn clear(&self) {
+        self.lock().list.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        // Each critical section leaves the list whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn shown_arguments(command: &Command, args: &Args<'_>) -> Vec<Vec<u8>> {
+    let kept = if args.len() > ARGUMENTS_MAX { ARGUMENTS_MAX - 1 } else { args.len() };
+    let mut shown: Vec<Vec<u8>> = (0..kept)
+        .map(|at| if is_secret(command, args, at) { REDACTED.to_vec() } else { cut(&args[at]) })
+        .collect();
+    if kept < args.len() {
+        shown.push(format!("... ({} more arguments)", args.len() - kept).into_bytes());
+    }
+    shown
+}
+
+fn cut(argument: &[u8]) -> Vec<u8> {
+    if argument.len() <= ARGUMENT_BYTES_MAX {
+        return argument.to_vec();
+    }
+    let rest = argument.len() - ARGUMENT_BYTES_MAX;
+    [&argument[..ARGUMENT_BYTES_MAX], format!("... ({rest} more bytes)").as_bytes()].concat()
+}
+
+/// Whether an argument may be a password.
+fn is_secret(command: &Command, args: &Args<'_>, at: usize) -> bool {
+    match command.full_name {
+        "auth" => at > 0,
+        "hello" => at > 1,
+        // An option's value stands at an odd place, behind its name.
+        "config|set" if at > 2 && at % 2 == 1 => config::find(&args[at - 1])
+            .is_some_and(|option| option.flags.has(config::Flags::SENSITIVE)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_engine::command::table;
+    use tessera_proto::RequestBatch;
+
+    use super::*;
+
+    fn logged(words: &[&str]) -> Vec<String> {
+        let mut batch = RequestBatch::new();
+        batch.push_slices(words.iter().map(|word| word.as_bytes()));
+        let args = batch.get(0).unwrap();
+        let command = table().resolve(&args).unwrap();
+        let log = SlowLog::default();
+        log.add(command, &args, (5_000_000, 7_000), ("peer", "name"), 10);
+        let entry = log.newest(1).remove(0);
+        assert_eq!((entry.id, entry.at_s, entry.took_us), (0, 5, 7));
+        entry.arguments.into_iter().map(|a| String::from_utf8(a).unwrap()).collect()
+    }
+
+    #[test]
+    fn long_arguments_and_lines_are_cut() {
+        let long = "x".repeat(130);
+        let shown = logged(&["set", "k", &long]);
+        assert_eq!(shown[2], format!("{}... (2 more bytes)", "x".repeat(128)));
+        let mut words = vec!["del"];
+        words.extend(["k"; 40]);
+        let shown = logged(&words);
+        assert_eq!(shown.len(), 32);
+        assert_eq!(shown[31], "... (10 more arguments)");
+    }
+
+    #[test]
+    fn passwords_are_not_kept() {
+        assert_eq!(logged(&["auth", "secret"]), ["auth", "(redacted)"]);
+        assert_eq!(
+            logged(&["config", "set", "hz", "5", "requirepass", "secret"]),
+            ["config", "set", "hz", "5", "requirepass", "(redacted)"]
+        );
+    }
+
+    #[test]
+    fn the_oldest_entries_go_first() {
+        let mut batch = RequestBatch::new();
+        batch.push_slices([&b"get"[..], b"k"]);
+        let args = batch.get(0).unwrap();
+        let command = table().resolve(&args).unwrap();
+        let log = SlowLog::default();
+        for _ in 0..5 {
+            log.add(command, &args, (0, 0), ("", ""), 3);
+        }
+        let ids: Vec<i64> = log.newest(usize::MAX).iter().map(|entry| entry.id).collect();
+        assert_eq!(ids, [4, 3, 2]);
+        assert_eq!(log.newest(1).len(), 1);
+        log.clear();
+        assert!(log.is_empty());
+    }
+
+    #[test]
+    fn a_negative_threshold_or_no_length_turns_the_log_off() {
+        let mut config = Config::default();
+        assert_eq!(slow_from_ns(&config), Some(10_000_000));
+        config.slowlog_log_slower_than = 0;
+        assert_eq!(slow_from_ns(&config), Some(0));
+        config.slowlog_log_slower_than = -1;
+        assert_eq!(slow_from_ns(&config), None);
+        config.slowlog_log_slower_than = 0;
+        config.slowlog_max_len = 0;
+        assert_eq!(slow_from_ns(&config), None);
+    }
+}
