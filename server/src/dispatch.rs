@@ -33,25 +33,16 @@
 
 use std::mem;
 
-use tessera_engine::{
-    command::{Command, CommandError, CommandTable, Flags, table::flag},
-    shard::{Call, Shard},
-};
-use tessera_proto::{Args, Limits, ReplyBuffer, ReplyWriter, Step};
+use tessera_engine::command::{Flags, table::flag};
 
 use crate::{
-    metrics::WorkerMetrics,
+    in_place::{InPlace, OWNED_REQUEST_MIN, Stop},
     net::{CloseMode, Connection, ConnectionId},
     parcel::{Addressee, CallHeader},
-    replies::BufferPool,
-    route::{Route, ShardMap},
-    session::{Held, Session, Standing},
-    stopwatch::Stopwatch,
+    route::Route,
+    session::{Held, Standing},
     worker::Worker,
 };
-
-/// From this length on, a request's own allocation may become the value, so that it is not copied.
-const OWNED_REQUEST_MIN: usize = tessera_proto::buffer::SPLICE_MIN_BYTES;
 
 /// How far a connection came in one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,30 +60,6 @@ pub(crate) enum Advance {
     Finished,
 }
 
-/// Why the stretch of commands that a worker executes in place has ended.
-enum Stop {
-    /// At a request that something else has to be done with.
-    At(Held),
-    /// For good, or for this round.
-    With(Advance),
-}
-
-/// What executing in place needs besides the connection.
-struct InPlace<'a> {
-    shard: &'a mut Shard,
-    own: u32,
-    /// Whether own commands may execute in this round, by rules (a) and (c).
-    may_run: bool,
-    map: ShardMap,
-    commands: &'static CommandTable,
-    limits: &'a Limits,
-    positions: &'a mut Vec<usize>,
-    pool: &'a mut BufferPool,
-    metrics: &'a WorkerMetrics,
-    stopwatch: &'a mut Stopwatch,
-    pause: Pause,
-}
-
 /// CLIENT PAUSE, as it is in force for this turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Pause {
@@ -107,7 +74,7 @@ pub(crate) enum Pause {
 
 impl Pause {
     /// Whether a command with these flags waits.
-    fn holds(self, flags: Flags) -> bool {
+    pub(crate) fn holds(self, flags: Flags) -> bool {
         match self {
             Self::Off => false,
             Self::Writes => flags.has(flag::WRITE),
@@ -188,6 +155,7 @@ impl Worker {
             limits: &self.limits[usize::from(connection.session.authenticated)],
             positions: &mut self.positions,
             pool: &mut self.pool,
+            ahead: &mut self.ahead,
             metrics: &self.metrics,
             stopwatch: &mut self.stopwatch,
             pause: self.pause,
@@ -257,129 +225,5 @@ impl Worker {
         if may_close {
             self.network.close(id, CloseMode::AfterReply);
         }
-    }
-}
-
-impl InPlace<'_> {
-    /// Executes requests until one is not for here.
-    fn run(&mut self, connection: &mut Connection<Session>) -> Stop {
-        loop {
-            let held = match self.next(connection) {
-                Ok(held) => held,
-                Err(stop) => return stop,
-            };
-            if held.route != Route::Shard(self.own) || !self.may_run {
-                connection.session.held = Some(held);
-                return Stop::At(held);
-            }
-            self.execute(connection, held);
-        }
-    }
-
-    /// The request at the front of the input, parsed, checked and routed. Requests that fail a
-    /// check are answered and passed over.
-    #[inline]
-    fn next(&mut self, connection: &mut Connection<Session>) -> Result<Held, Stop> {
-        if let Some(held) = connection.session.held {
-            if self.pause.holds(held.command.flags) {
-                return Err(Stop::With(Advance::NextTurn));
-            }
-            return Ok(held);
-        }
-        loop {
-            let Connection { input, session, .. } = &mut *connection;
-            let consumed = match session.parser.parse(input.bytes(), self.limits) {
-                Ok(Step::Request { consumed }) => consumed,
-                Ok(Step::NeedMore { missing }) => {
-                    input.expect(missing);
-                    return Err(Stop::With(Advance::Idle));
-                }
-                Err(error) => {
-                    if !error.is_silent() {
-                        self.answer(connection, &CommandError::text(format!("ERR {error}")));
-                    }
-                    return Err(Stop::With(Advance::Finished));
-                }
-            };
-            if session.parser.spans().is_empty() {
-                input.consume(consumed);
-                continue;
-            }
-            let args = session.parser.args(input.bytes());
-            match self.check(session.authenticated, &args) {
-                Ok((command, route)) => {
-                    let held = Held { consumed, command, route };
-                    if self.pause.holds(command.flags) {
-                        session.held = Some(held);
-                        return Err(Stop::With(Advance::NextTurn));
-                    }
-                    return Ok(held);
-                }
-                Err(error) => {
-                    input.consume(consumed);
-                    self.metrics.refused(None, &error);
-                    self.answer(connection, &error);
-                }
-            }
-        }
-    }
-
-    /// Everything that can be said against a request before it runs.
-    #[inline]
-    fn check(
-        &mut self,
-        authenticated: bool,
-        args: &Args<'_>,
-    ) -> Result<(&'static Command, Route), CommandError> {
-        let command = self.commands.resolve(args)?;
-        if !authenticated && !command.flags.has(flag::NO_AUTH) {
-            return Err(CommandError::text("NOAUTH Authentication required."));
-        }
-        let route = self.map.route(command, args, self.positions)?;
-        Ok((command, route))
-    }
-
-    /// Executes one request on the own shard.
-    #[inline]
-    fn execute(&mut self, connection: &mut Connection<Session>, held: Held) {
-        let Connection { input, output, session, .. } = connection;
-        let discard = session.discards_reply();
-        let owner = (held.consumed >= OWNED_REQUEST_MIN).then(|| input.take_owned(held.consumed));
-        let args = match &owner {
-            Some(owner) => session.parser.args_with_owner(owner),
-            None => session.parser.args(input.bytes()),
-        };
-        let call = Call {
-            command: held.command,
-            args,
-            database: session.database,
-            protocol: session.protocol,
-            no_touch: session.no_touch,
-        };
-        let out = session.replies.sink(output, self.pool);
-        let before = out.mark();
-        let outcome = self.shard.execute(&call, out);
-        if discard {
-            out.truncate(before);
-        }
-        self.metrics.executed(held.command, self.stopwatch.lap_ns(), outcome.as_ref().err());
-        if owner.is_none() {
-            input.consume(held.consumed);
-        }
-        session.held = None;
-        session.commands += 1;
-        session.last_command = Some(held.command);
-    }
-
-    /// Answers an error in its turn.
-    #[cold]
-    fn answer(&mut self, connection: &mut Connection<Session>, error: &CommandError) {
-        let Connection { output, session, .. } = connection;
-        if session.discards_reply() {
-            return;
-        }
-        let protocol = session.protocol;
-        let out: &mut ReplyBuffer = session.replies.sink(output, self.pool);
-        ReplyWriter::new(out, protocol).error(&error.to_string());
     }
 }

@@ -8,6 +8,7 @@
 //! server              what all workers share: configuration, figures, the end
 //! worker              one thread: a shard, its connections, its end of the mesh; one turn
 //! dispatch            rounds: the one order of commands over all shards
+//! in_place            commands of the own shard: look ahead, prefetch, execute
 //! parts, gather       commands in parts over several shards, and their joined reply
 //! mail                serving other workers' parcels, handing out own replies
 //! parcel, outbox      what travels between workers
@@ -29,6 +30,7 @@
 pub mod config;
 pub mod dispatch;
 pub mod gather;
+pub mod in_place;
 pub mod info;
 mod latency;
 pub mod log;

@@ -21,6 +21,7 @@ use tessera_proto::{Limits, Protocol, ReplyWriter};
 use crate::{
     config::{Config, ConfigReader},
     dispatch::Pause,
+    in_place::Ahead,
     mesh::{Endpoint, mailbox::Receiver, wake::Sleeper},
     metrics::{DatabaseKeys, WorkerMetrics},
     net::{CloseMode, ConnectionId, NetEvent, Network},
@@ -69,6 +70,8 @@ pub struct Worker {
     pub(crate) without_credit: Vec<ConnectionId>,
     /// Scratch space for the positions of keys.
     pub(crate) positions: Vec<usize>,
+    /// Requests looked at and not executed yet; empty between rounds.
+    pub(crate) ahead: Ahead,
     sleeper: Sleeper,
     /// When background work is due again.
     next_tick_us: i64,
@@ -147,6 +150,7 @@ impl Worker {
             next_turn: Vec::new(),
             without_credit: Vec::new(),
             positions: Vec::new(),
+            ahead: Ahead::default(),
             sleeper: endpoint.sleeper,
             next_tick_us: 0,
             is_behind: false,

@@ -1,0 +1,306 @@
+//! Commands that belong to the worker's own shard, executed where their bytes lie.
+//!
+//! Why it looks ahead: with more keys than the caches hold, a command waits for memory twice, for
+//! its bucket and for its entry, and that is most of its time. So a batch of pipelined requests is
+//! parsed first, and the buckets asked for; then the entries; and then the commands run and find
+//! both there. An unpipelined request is a batch of one and costs nothing more.
+//!
+//! Invariants:
+//! - a batch holds only commands of the own shard, which cannot change how later requests are
+//!   parsed, checked or routed; everything else ends it;
+//! - what ends a batch is dealt with after the batch has run, so replies keep their order;
+//! - between rounds nothing is left in [`Ahead`].
+#![forbid(unsafe_code)]
+
+use std::mem;
+
+use tessera_engine::{
+    command::{Command, CommandError, CommandTable, table::flag},
+    keyspace::KeyHash,
+    shard::{Call, Shard},
+};
+use tessera_proto::{Args, Limits, ProtocolError, ReplyBuffer, ReplyWriter, Span, Step};
+
+use crate::{
+    dispatch::{Advance, Pause},
+    metrics::WorkerMetrics,
+    net::Connection,
+    replies::BufferPool,
+    route::{Route, ShardMap},
+    session::{Held, Session},
+    stopwatch::Stopwatch,
+};
+
+/// Requests in a batch at most: enough to hide the latency of memory, few enough that what was
+/// fetched for the first is still in the nearest cache when it runs. See `tuning.md`.
+const AHEAD_MAX: usize = 16;
+/// From this length on, a request's own allocation may become the value, so that it is not copied.
+pub(crate) const OWNED_REQUEST_MIN: usize = tessera_proto::buffer::SPLICE_MIN_BYTES;
+
+/// Why the stretch of commands that a worker executes in place has ended.
+pub(crate) enum Stop {
+    /// At a request that something else has to be done with; it is held in the session.
+    At(Held),
+    /// For good, or for this round.
+    With(Advance),
+}
+
+/// A request that has been looked at.
+#[derive(Clone, Copy)]
+struct Looked {
+    command: &'static Command,
+    /// Its first byte in the input.
+    start: usize,
+    /// Its length in the input.
+    consumed: usize,
+    /// The end of its arguments in [`Ahead::spans`].
+    spans_end: usize,
+    /// The hash of its key, if it has just one.
+    hash: Option<KeyHash>,
+}
+
+/// A batch of requests that have been looked at; scratch space of a worker.
+#[derive(Default)]
+pub(crate) struct Ahead {
+    requests: Vec<Looked>,
+    spans: Vec<Span>,
+}
+
+/// What ended a batch.
+enum End {
+    /// It is full.
+    Full,
+    /// The input ends, and lacks so many bytes for the next request.
+    Input { missing: usize },
+    /// The next request is not for here.
+    Held(Held),
+    /// The next request is an empty line or array.
+    Empty { consumed: usize },
+    /// The next request is answered with an error.
+    Refused { consumed: usize, command: Option<&'static Command>, error: CommandError },
+    /// What follows is not the protocol.
+    Broken(ProtocolError),
+}
+
+/// What executing in place needs besides the connection.
+pub(crate) struct InPlace<'a> {
+    pub(crate) shard: &'a mut Shard,
+    pub(crate) own: u32,
+    /// Whether own commands may execute in this round, by rules (a) and (c).
+    pub(crate) may_run: bool,
+    pub(crate) map: ShardMap,
+    pub(crate) commands: &'static CommandTable,
+    pub(crate) limits: &'a Limits,
+    pub(crate) positions: &'a mut Vec<usize>,
+    pub(crate) pool: &'a mut BufferPool,
+    pub(crate) ahead: &'a mut Ahead,
+    pub(crate) metrics: &'a WorkerMetrics,
+    pub(crate) stopwatch: &'a mut Stopwatch,
+    pub(crate) pause: Pause,
+}
+
+impl InPlace<'_> {
+    /// Executes requests until one is not for here.
+    pub(crate) fn run(&mut self, connection: &mut Connection<Session>) -> Stop {
+        if let Some(held) = connection.session.held {
+            if self.pause.holds(held.command.flags) {
+                return Stop::With(Advance::NextTurn);
+            }
+            if held.route != Route::Shard(self.own) || !self.may_run {
+                return Stop::At(held);
+            }
+            self.execute_held(connection, held);
+        }
+        loop {
+            let end = self.look_ahead(connection);
+            self.execute_batch(connection);
+            if let Some(stop) = self.stop_at(connection, end) {
+                return stop;
+            }
+        }
+    }
+
+    /// Parses and routes requests as long as they are for here, and asks for their memory.
+    #[inline]
+    fn look_ahead(&mut self, connection: &mut Connection<Session>) -> End {
+        let Connection { input, session, .. } = connection;
+        let bytes = input.bytes();
+        let mut at = 0;
+        while self.ahead.requests.len() < AHEAD_MAX {
+            let consumed = match session.parser.parse(&bytes[at..], self.limits) {
+                Ok(Step::Request { consumed }) => consumed,
+                Ok(Step::NeedMore { missing }) => return End::Input { missing },
+                Err(error) => return End::Broken(error),
+            };
+            let args = session.parser.args(&bytes[at..]);
+            if args.is_empty() {
+                return End::Empty { consumed };
+            }
+            let (command, route) = match self.check(session.authenticated, &args) {
+                Ok(checked) => checked,
+                Err((command, error)) => return End::Refused { consumed, command, error },
+            };
+            let is_here = route == Route::Shard(self.own)
+                && self.may_run
+                && consumed < OWNED_REQUEST_MIN
+                && !self.pause.holds(command.flags);
+            if !is_here {
+                return End::Held(Held { consumed, command, route });
+            }
+            let key = command.keys.single().map(|key| &args[key]);
+            let hash = key.map(|key| self.shard.keyspace.prefetch(session.database as usize, key));
+            self.ahead.spans.extend_from_slice(session.parser.spans());
+            let spans_end = self.ahead.spans.len();
+            self.ahead.requests.push(Looked { command, start: at, consumed, spans_end, hash });
+            at += consumed;
+        }
+        End::Full
+    }
+
+    /// Everything that can be said against a request before it runs.
+    #[inline]
+    fn check(
+        &mut self,
+        authenticated: bool,
+        args: &Args<'_>,
+    ) -> Result<(&'static Command, Route), (Option<&'static Command>, CommandError)> {
+        let command = match self.commands.resolve(args) {
+            Ok(command) => command,
+            Err(error) => return Err((self.commands.find(&args[0]), error)),
+        };
+        if !authenticated && !command.flags.has(flag::NO_AUTH) {
+            let error = CommandError::text("NOAUTH Authentication required.");
+            return Err((Some(command), error));
+        }
+        match self.map.route(command, args, self.positions) {
+            Ok(route) => Ok((command, route)),
+            Err(error) => Err((Some(command), error)),
+        }
+    }
+
+    /// Executes the batch and drops its bytes from the input.
+    #[inline]
+    fn execute_batch(&mut self, connection: &mut Connection<Session>) {
+        let Connection { input, output, session, .. } = connection;
+        let database = session.database as usize;
+        let mut ahead = mem::take(self.ahead);
+        if ahead.requests.len() > 1 {
+            for hash in ahead.requests.iter().filter_map(|looked| looked.hash) {
+                self.shard.keyspace.prefetch_entry(database, hash);
+            }
+        }
+        self.stopwatch.start();
+        let (mut first, mut consumed) = (0, 0);
+        for looked in &ahead.requests {
+            let spans = &ahead.spans[first..looked.spans_end];
+            let args = Args::new(&input.bytes()[looked.start..], spans);
+            self.execute(session, output, looked.command, args);
+            first = looked.spans_end;
+            consumed = looked.start + looked.consumed;
+        }
+        input.consume(consumed);
+        ahead.requests.clear();
+        ahead.spans.clear();
+        *self.ahead = ahead;
+    }
+
+    /// Executes the one request that is held, and drops its bytes from the input.
+    fn execute_held(&mut self, connection: &mut Connection<Session>, held: Held) {
+        let Connection { input, output, session, .. } = connection;
+        let parser = mem::take(&mut session.parser);
+        let owner = (held.consumed >= OWNED_REQUEST_MIN).then(|| input.take_owned(held.consumed));
+        let args = match &owner {
+            Some(owner) => parser.args_with_owner(owner),
+            None => parser.args(input.bytes()),
+        };
+        self.stopwatch.start();
+        self.execute(session, output, held.command, args);
+        if owner.is_none() {
+            input.consume(held.consumed);
+        }
+        session.parser = parser;
+        session.held = None;
+    }
+
+    /// Deals with what ended a batch; answers why the stretch has ended, if it has.
+    fn stop_at(&mut self, connection: &mut Connection<Session>, end: End) -> Option<Stop> {
+        let Connection { input, session, .. } = &mut *connection;
+        match end {
+            End::Full => None,
+            End::Input { missing } => {
+                input.expect(missing);
+                Some(Stop::With(Advance::Idle))
+            }
+            End::Held(held) => {
+                if held.route == Route::Shard(self.own)
+                    && self.may_run
+                    && !self.pause.holds(held.command.flags)
+                {
+                    self.execute_held(connection, held);
+                    return None;
+                }
+                session.held = Some(held);
+                if self.pause.holds(held.command.flags) {
+                    return Some(Stop::With(Advance::NextTurn));
+                }
+                Some(Stop::At(held))
+            }
+            End::Empty { consumed } => {
+                input.consume(consumed);
+                None
+            }
+            End::Refused { consumed, command, error } => {
+                input.consume(consumed);
+                self.metrics.refused(command, &error);
+                self.answer(connection, &error);
+                None
+            }
+            End::Broken(error) => {
+                if !error.is_silent() {
+                    self.answer(connection, &CommandError::text(format!("ERR {error}")));
+                }
+                Some(Stop::With(Advance::Finished))
+            }
+        }
+    }
+
+    /// Executes one command; its reply goes where its turn is.
+    #[inline]
+    fn execute(
+        &mut self,
+        session: &mut Session,
+        output: &mut ReplyBuffer,
+        command: &'static Command,
+        args: Args<'_>,
+    ) {
+        let discard = session.discards_reply();
+        let call = Call {
+            command,
+            args,
+            database: session.database,
+            protocol: session.protocol,
+            no_touch: session.no_touch,
+        };
+        let out = session.replies.sink(output, self.pool);
+        let before = out.mark();
+        let outcome = self.shard.execute(&call, out);
+        if discard {
+            out.truncate(before);
+        }
+        self.metrics.executed(command, self.stopwatch.lap_ns(), outcome.as_ref().err());
+        session.commands += 1;
+        session.last_command = Some(command);
+    }
+
+    /// Answers an error in its turn.
+    #[cold]
+    fn answer(&mut self, connection: &mut Connection<Session>, error: &CommandError) {
+        let Connection { output, session, .. } = connection;
+        if session.discards_reply() {
+            return;
+        }
+        let protocol = session.protocol;
+        let out: &mut ReplyBuffer = session.replies.sink(output, self.pool);
+        ReplyWriter::new(out, protocol).error(&error.to_string());
+    }
+}
