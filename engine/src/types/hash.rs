@@ -54,6 +54,21 @@ impl Hash {
         Self { repr: Repr::Small(Listpack::new()), is_hashtable: false }
     }
 
+    /// The hash that [`Self::packed`] gave.
+    #[inline]
+    pub fn from_packed(bytes: &[u8]) -> Self {
+        Self { repr: Repr::Small(Listpack::from_trusted(bytes)), is_hashtable: false }
+    }
+
+    /// The hash as packed bytes, if it is small and OBJECT ENCODING says `listpack`.
+    #[inline]
+    pub fn packed(&self) -> Option<&[u8]> {
+        match &self.repr {
+            Repr::Small(pack) if !self.is_hashtable => Some(pack.raw()),
+            _ => None,
+        }
+    }
+
     /// Number of fields.
     #[inline]
     pub fn len(&self) -> usize {

@@ -37,8 +37,9 @@ pub enum End {
 #[derive(Clone, Debug)]
 pub struct List {
     repr: Repr,
-    /// Size in Redis's listpack format while OBJECT ENCODING says `listpack`; `None` once it says
-    /// `quicklist`.
+    /// Size of a tree in Redis's listpack format while OBJECT ENCODING says `listpack`; `None` once
+    /// it says `quicklist`. Not kept of a listpack, whose size is no limit's: [`SMALL_BYTES_MAX`] of
+    /// ours are below 4 KiB of Redis's.
     packed_bytes: Option<usize>,
 }
 
@@ -57,7 +58,22 @@ impl Default for List {
 impl List {
     /// An empty list.
     pub fn new() -> Self {
-        Self { repr: Repr::Small(Listpack::new()), packed_bytes: Some(REDIS_LISTPACK_BYTES) }
+        Self { repr: Repr::Small(Listpack::new()), packed_bytes: Some(0) }
+    }
+
+    /// The list that [`Self::packed`] gave.
+    #[inline]
+    pub fn from_packed(bytes: &[u8]) -> Self {
+        Self { repr: Repr::Small(Listpack::from_trusted(bytes)), packed_bytes: Some(0) }
+    }
+
+    /// The list as packed bytes, if it is small and OBJECT ENCODING says `listpack`.
+    #[inline]
+    pub fn packed(&self) -> Option<&[u8]> {
+        match &self.repr {
+            Repr::Small(pack) if self.packed_bytes.is_some() => Some(pack.raw()),
+            _ => None,
+        }
     }
 
     /// Number of elements.
@@ -198,7 +214,7 @@ impl List {
 
     /// Removes the element at `index`, which exists.
     pub fn remove(&mut self, index: usize, thresholds: &Thresholds) {
-        if self.packed_bytes.is_some() {
+        if self.counts_bytes() {
             let removed = self.get(index).map_or(0, |old| old.redis_listpack_len());
             self.count_removed(removed);
         }
@@ -214,7 +230,7 @@ impl List {
 
     /// Removes the elements `from..to`, which exist. What is returned is to be freed in slices.
     pub fn remove_range(&mut self, from: usize, to: usize, thresholds: &Thresholds) -> Garbage {
-        if self.packed_bytes.is_some() {
+        if self.counts_bytes() {
             let removed = self.iter_from(from).take(to - from);
             let removed = removed.map(|old| old.redis_listpack_len()).sum();
             self.count_removed(removed);
@@ -260,20 +276,36 @@ impl List {
             let bytes = pack.raw().len() + listpack::encoded_len(&element);
             if bytes > SMALL_BYTES_MAX {
                 self.repr = Repr::Large(tree_of(pack));
+                self.packed_bytes = self.packed_bytes.map(|_| self.redis_listpack_bytes());
             }
         }
         if let Some(bytes) = &mut self.packed_bytes {
-            *bytes += element.redis_listpack_len();
-            let bytes = *bytes;
-            if !fits_listpack(bytes, self.len() + 1, thresholds.list_max_listpack_size, 1) {
+            let mut total = 0;
+            if matches!(self.repr, Repr::Large(_)) {
+                *bytes += element.redis_listpack_len();
+                total = *bytes;
+            }
+            if !fits_listpack(total, self.len() + 1, thresholds.list_max_listpack_size, 1) {
                 self.packed_bytes = None;
             }
         }
         element
     }
 
+    /// Size that the list would have as a listpack of Redis.
+    fn redis_listpack_bytes(&self) -> usize {
+        let elements: usize = self.iter_from(0).map(|element| element.redis_listpack_len()).sum();
+        REDIS_LISTPACK_BYTES + elements
+    }
+
+    fn counts_bytes(&self) -> bool {
+        self.packed_bytes.is_some() && matches!(self.repr, Repr::Large(_))
+    }
+
     fn count_removed(&mut self, removed: usize) {
-        if let Some(bytes) = &mut self.packed_bytes {
+        if self.counts_bytes()
+            && let Some(bytes) = &mut self.packed_bytes
+        {
             *bytes -= removed;
         }
     }
@@ -298,8 +330,7 @@ impl List {
         if self.packed_bytes.is_some() || !fits_listpack(2 * len, len, limit, 2) {
             return;
         }
-        let elements: usize = self.iter_from(0).map(|e| e.redis_listpack_len()).sum();
-        let bytes = REDIS_LISTPACK_BYTES + elements;
+        let bytes = self.redis_listpack_bytes();
         if fits_listpack(bytes, len, limit, 2) {
             self.packed_bytes = Some(bytes);
         }
@@ -431,9 +462,11 @@ mod tests {
             for op in ops {
                 run(&mut list, &mut model, op, &thresholds);
                 prop_assert_eq!(list.len(), model.len());
-                if let Some(bytes) = list.packed_bytes {
-                    let sum: usize = list.iter_from(0).map(|e| e.redis_listpack_len()).sum();
-                    prop_assert_eq!(bytes, sum + REDIS_LISTPACK_BYTES);
+                if list.counts_bytes() {
+                    prop_assert_eq!(list.packed_bytes, Some(list.redis_listpack_bytes()));
+                }
+                if let Some(bytes) = list.packed() {
+                    list = List::from_packed(&bytes.to_vec());
                 }
             }
             let all: Vec<_> = list.iter_from(0).map(|element| element.to_vec()).collect();

@@ -38,6 +38,15 @@ enum Repr {
     Large(Table),
 }
 
+/// A small set as packed bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PackedSet<'a> {
+    /// Of integers alone.
+    Ints(&'a [u8]),
+    /// Of any members.
+    Members(&'a [u8]),
+}
+
 /// What OBJECT ENCODING says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
@@ -65,6 +74,29 @@ impl Set {
             Name::Listpack | Name::Hashtable => Repr::Small(Listpack::new()),
         };
         Self { repr, name }
+    }
+
+    /// The set that [`Self::packed`] gave.
+    #[inline]
+    pub fn from_packed(packed: PackedSet<'_>) -> Self {
+        match packed {
+            PackedSet::Ints(bytes) => {
+                Self { repr: Repr::Ints(Intset::from_trusted(bytes)), name: Name::Intset }
+            }
+            PackedSet::Members(bytes) => {
+                Self { repr: Repr::Small(Listpack::from_trusted(bytes)), name: Name::Listpack }
+            }
+        }
+    }
+
+    /// The set as packed bytes, if it is small and OBJECT ENCODING says so.
+    #[inline]
+    pub fn packed(&self) -> Option<PackedSet<'_>> {
+        match (&self.repr, self.name) {
+            (Repr::Ints(ints), Name::Intset) => Some(PackedSet::Ints(ints.raw())),
+            (Repr::Small(pack), Name::Listpack) => Some(PackedSet::Members(pack.raw())),
+            _ => None,
+        }
     }
 
     /// Number of members.

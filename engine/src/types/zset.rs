@@ -80,6 +80,21 @@ impl Zset {
         Self { is_skiplist, ..Self::new() }
     }
 
+    /// The sorted set that [`Self::packed`] gave.
+    #[inline]
+    pub fn from_packed(bytes: &[u8]) -> Self {
+        Self { repr: Repr::Small(Listpack::from_trusted(bytes)), is_skiplist: false }
+    }
+
+    /// The sorted set as packed bytes, if it is small and OBJECT ENCODING says `listpack`.
+    #[inline]
+    pub fn packed(&self) -> Option<&[u8]> {
+        match &self.repr {
+            Repr::Small(pack) if !self.is_skiplist => Some(pack.raw()),
+            _ => None,
+        }
+    }
+
     /// Number of members.
     #[inline]
     pub fn len(&self) -> usize {

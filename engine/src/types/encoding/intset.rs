@@ -45,6 +45,12 @@ impl Intset {
         if ascends { Ok(set) } else { Err(MalformedIntset) }
     }
 
+    /// An intset out of bytes that [`Self::raw`] gave and that never left this process.
+    pub fn from_trusted(bytes: &[u8]) -> Self {
+        debug_assert!(Self::from_raw(bytes.to_vec()).is_ok());
+        Self { bytes: bytes.to_vec() }
+    }
+
     /// The packed bytes.
     pub fn raw(&self) -> &[u8] {
         &self.bytes
