@@ -15,6 +15,7 @@ use crate::{
     command::{Command, CommandError, Context, Effect, Run},
     keyspace::{Keyspace, events::Class, expire::ExpireCycle, usage::Policy},
     sys::random::Random,
+    types::Thresholds,
 };
 
 /// Limits and thresholds that commands obey, from the configuration.
@@ -36,6 +37,8 @@ pub struct Settings {
     pub lfu_decay_minutes: u32,
     /// `notify-keyspace-events`: the events that are kept for delivery.
     pub notify: Class,
+    /// When collections change their encoding. The seed in it is drawn by the shard.
+    pub thresholds: Thresholds,
     /// This shard's number. Fixed when the shard is made.
     pub shard: usize,
     /// How many shards there are. Fixed when the shard is made.
@@ -66,6 +69,7 @@ impl Default for Settings {
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,
             notify: Class::NONE,
+            thresholds: Thresholds::default(),
             shard: 0,
             shards: 1,
         }
@@ -104,12 +108,14 @@ impl Shard {
     /// # Panics
     ///
     /// When there is no database, or the shard's number is not below the number of shards.
-    pub fn new(seed: u64, settings: Settings) -> Self {
+    pub fn new(seed: u64, mut settings: Settings) -> Self {
         assert!(settings.databases > 0 && settings.shard < settings.shards);
+        let mut random = Random::from_seed(seed);
+        settings.thresholds.hash_seed = random.next_u64();
         let mut shard = Self {
             keyspace: Keyspace::new(seed, settings.databases),
             settings,
-            random: Random::from_seed(seed),
+            random,
             expire: ExpireCycle::default(),
             changes: 0,
         };
@@ -121,7 +127,9 @@ impl Shard {
     /// shards stay.
     pub fn configure(&mut self, settings: Settings) {
         let Settings { databases, shard, shards, .. } = self.settings;
-        self.settings = Settings { databases, shard, shards, ..settings };
+        let hash_seed = self.settings.thresholds.hash_seed;
+        let thresholds = Thresholds { hash_seed, ..settings.thresholds };
+        self.settings = Settings { databases, shard, shards, thresholds, ..settings };
         self.apply_settings();
     }
 

@@ -11,7 +11,10 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::keyspace::{Body, NewBody};
+use crate::{
+    keyspace::{Body, NewBody},
+    types::{Hash, List, Set, Zset},
+};
 
 /// The longest string that is kept in its entry, in bytes. From one byte more on, replies send a
 /// string by reference and SET takes it over without a copy (`proto::buffer::SPLICE_MIN_BYTES`), for
@@ -27,6 +30,16 @@ pub mod inline {
     pub const STRING: u8 = 0;
     /// A string that was changed in place, which Redis calls `raw` whatever its length.
     pub const CHANGED_STRING: u8 = 1;
+    /// A list, as [`crate::types::List::packed`] gives it.
+    pub const LIST: u8 = 2;
+    /// A hash, as [`crate::types::Hash::packed`] gives it.
+    pub const HASH: u8 = 3;
+    /// A set of integers, as [`crate::types::Set::packed`] gives it.
+    pub const INTSET: u8 = 4;
+    /// Another set, as [`crate::types::Set::packed`] gives it.
+    pub const SET: u8 = 5;
+    /// A sorted set, as [`crate::types::Zset::packed`] gives it.
+    pub const ZSET: u8 = 6;
 }
 
 /// The types of values under the names that TYPE answers.
@@ -34,16 +47,28 @@ pub mod inline {
 pub enum ValueType {
     /// Bytes, or a number.
     String,
+    /// Elements by position.
+    List,
+    /// Distinct members.
+    Set,
+    /// Members ordered by a score.
+    Zset,
+    /// Fields with values.
+    Hash,
 }
 
 impl ValueType {
     /// Every type.
-    pub const ALL: [Self; 1] = [Self::String];
+    pub const ALL: [Self; 5] = [Self::String, Self::List, Self::Set, Self::Zset, Self::Hash];
 
     /// The answer of TYPE.
     pub fn name(self) -> &'static str {
         match self {
             Self::String => "string",
+            Self::List => "list",
+            Self::Set => "set",
+            Self::Zset => "zset",
+            Self::Hash => "hash",
         }
     }
 
@@ -59,6 +84,14 @@ pub enum Object {
     /// A string of more than [`INLINE_STRING_BYTES_MAX`] bytes, or one that was. Shared with
     /// replies on their way out, so it is changed in place only while nobody else holds it.
     String(Bytes),
+    /// A list that is large or that Redis would call so.
+    List(List),
+    /// A set that is large or that Redis would call so.
+    Set(Set),
+    /// A sorted set that is large or that Redis would call so.
+    Zset(Zset),
+    /// A hash that is large or that Redis would call so.
+    Hash(Hash),
 }
 
 impl Object {
@@ -66,6 +99,10 @@ impl Object {
     pub fn value_type(&self) -> ValueType {
         match self {
             Self::String(_) => ValueType::String,
+            Self::List(_) => ValueType::List,
+            Self::Set(_) => ValueType::Set,
+            Self::Zset(_) => ValueType::Zset,
+            Self::Hash(_) => ValueType::Hash,
         }
     }
 
@@ -73,6 +110,10 @@ impl Object {
     pub fn encoding_name(&self) -> &'static str {
         match self {
             Self::String(_) => "raw",
+            Self::List(list) => list.encoding_name(),
+            Self::Set(set) => set.encoding_name(),
+            Self::Zset(zset) => zset.encoding_name(),
+            Self::Hash(hash) => hash.encoding_name(),
         }
     }
 
@@ -81,6 +122,10 @@ impl Object {
         size_of::<Self>()
             + match self {
                 Self::String(bytes) => bytes.len(),
+                Self::List(list) => list.memory_bytes(),
+                Self::Set(set) => set.memory_bytes(),
+                Self::Zset(zset) => zset.memory_bytes(),
+                Self::Hash(hash) => hash.memory_bytes(),
             }
     }
 }
@@ -89,7 +134,14 @@ impl Object {
 #[inline]
 pub fn value_type(body: &Body<'_, Object>) -> ValueType {
     match body {
-        Body::Int(_) | Body::Inline { .. } => ValueType::String,
+        Body::Int(_) => ValueType::String,
+        Body::Inline { kind, .. } => match *kind {
+            inline::LIST => ValueType::List,
+            inline::HASH => ValueType::Hash,
+            inline::INTSET | inline::SET => ValueType::Set,
+            inline::ZSET => ValueType::Zset,
+            _ => ValueType::String,
+        },
         Body::Object(object) => object.value_type(),
     }
 }
@@ -99,7 +151,9 @@ pub fn encoding_name(body: &Body<'_, Object>) -> &'static str {
     match body {
         Body::Int(_) => "int",
         Body::Inline { kind: inline::STRING, bytes } if bytes.len() <= EMBSTR_BYTES_MAX => "embstr",
-        Body::Inline { .. } => "raw",
+        Body::Inline { kind: inline::INTSET, .. } => "intset",
+        Body::Inline { kind: inline::STRING | inline::CHANGED_STRING, .. } => "raw",
+        Body::Inline { .. } => "listpack",
         Body::Object(object) => object.encoding_name(),
     }
 }

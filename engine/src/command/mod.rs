@@ -6,13 +6,17 @@
 //! chores that every write shares.
 #![forbid(unsafe_code)]
 
+mod collection;
 pub mod connection;
 pub mod context;
 pub mod effect;
 pub mod error;
 pub mod generic;
+pub mod hash;
 mod help;
 pub mod keys;
+pub mod list;
+mod members;
 pub mod server;
 pub mod string;
 pub mod table;

@@ -242,6 +242,7 @@ fn serialized_len(body: &Body<'_, Object>) -> usize {
         Body::Int(number) => with_length(i64_len(number)),
         Body::Inline { bytes, .. } => with_length(bytes.len()),
         Body::Object(Object::String(bytes)) => with_length(bytes.len()),
+        Body::Object(object) => object.memory_bytes(),
     }
 }
 

@@ -7,7 +7,7 @@
 
 mod get;
 mod lcs;
-mod long_double;
+pub(super) mod long_double;
 mod number;
 mod options;
 mod range;

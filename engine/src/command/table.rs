@@ -323,8 +323,14 @@ macro_rules! command_subcommands {
 }
 
 /// Every family's rows.
-static FAMILIES: &[&[Command]] =
-    &[super::string::ROWS, super::generic::ROWS, super::connection::ROWS, super::server::ROWS];
+static FAMILIES: &[&[Command]] = &[
+    super::string::ROWS,
+    super::list::ROWS,
+    super::hash::ROWS,
+    super::generic::ROWS,
+    super::connection::ROWS,
+    super::server::ROWS,
+];
 
 /// All commands, found by name.
 pub struct CommandTable {

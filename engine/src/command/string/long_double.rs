@@ -17,17 +17,17 @@ const EXPONENT_BIAS: i32 = 16_383;
 
 /// A floating point number with 64 bits of significand.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LongDouble(X87DoubleExtended);
+pub(in crate::command) struct LongDouble(X87DoubleExtended);
 
 impl LongDouble {
     /// The integer, exactly.
-    pub(super) fn from_i64(number: i64) -> Self {
+    pub(in crate::command) fn from_i64(number: i64) -> Self {
         Self(X87DoubleExtended::from_i128(i128::from(number)).value)
     }
 
     /// The number that `text` is, from end to end: decimal or hexadecimal, with or without exponent,
     /// or an infinity. Nothing for NaN, and where the exponent is beyond the format.
-    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+    pub(in crate::command) fn parse(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= TEXT_BYTES_MAX)?;
         let (magnitude, negative) = match text.as_bytes().first()? {
             b'-' => (&text[1..], true),
@@ -39,13 +39,13 @@ impl LongDouble {
     }
 
     /// The sum, rounded to the nearest, or nothing if that is no number.
-    pub(super) fn plus(self, other: Self) -> Option<Self> {
+    pub(in crate::command) fn plus(self, other: Self) -> Option<Self> {
         let sum = self.0.add_r(other.0, Round::NearestTiesToEven).value;
         sum.is_finite().then_some(Self(sum))
     }
 
     /// The decimal form, rounded to 17 digits behind the point, without trailing zeros there.
-    pub(super) fn to_text(self) -> String {
+    pub(in crate::command) fn to_text(self) -> String {
         let bits = self.0.to_bits();
         let significand = bits as u64;
         let biased = ((bits >> 64) & 0x7FFF) as i32;

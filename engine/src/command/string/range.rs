@@ -131,7 +131,7 @@ fn with_text(slot: &Slot<'_, '_>, use_bytes: impl FnOnce(&[u8])) {
 
 fn overwrite_object(slot: &mut Slot<'_, '_>, new_len: usize, offset: usize, patch: &[u8]) {
     slot.change_object(|object| {
-        let Object::String(bytes) = object;
+        let Object::String(bytes) = object else { return };
         let mut buffer = take_buffer(bytes, new_len);
         patch_buffer(&mut buffer, new_len, offset, patch);
         *bytes = buffer.freeze();
