@@ -136,6 +136,19 @@ pub(super) fn read<'a, C: Collection>(
     keyspace.read(key).map(|entry| View::of(entry.body())).transpose()
 }
 
+/// The collection at `key` on its own, so that several can be read together: a large one is
+/// captured, a small one copied.
+pub(super) fn capture<C: Collection + Clone>(
+    keyspace: &mut Keyspace,
+    key: &[u8],
+) -> Result<Option<C>, CommandError> {
+    let view = read::<C>(keyspace, key)?;
+    Ok(view.map(|view| match view {
+        View::Object(collection) => collection.clone(),
+        View::Inline(collection) => collection,
+    }))
+}
+
 /// What a change has come to.
 pub(super) struct Changed<R> {
     /// What the change returned.

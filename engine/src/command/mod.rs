@@ -18,6 +18,7 @@ pub mod keys;
 pub mod list;
 mod members;
 pub mod server;
+pub mod set;
 pub mod string;
 pub mod table;
 #[cfg(test)]

@@ -327,6 +327,7 @@ static FAMILIES: &[&[Command]] = &[
     super::string::ROWS,
     super::list::ROWS,
     super::hash::ROWS,
+    super::set::ROWS,
     super::generic::ROWS,
     super::connection::ROWS,
     super::server::ROWS,

@@ -76,6 +76,19 @@ impl Set {
         Self { repr, name }
     }
 
+    /// Prepares for about `expected` more members: that many at once make a `hashtable` of a small
+    /// set, as in Redis.
+    pub fn expect(&mut self, expected: usize, thresholds: &Thresholds) {
+        let limit = match self.name {
+            Name::Intset => thresholds.set_max_intset_entries,
+            Name::Listpack => thresholds.set_max_listpack_entries,
+            Name::Hashtable => return,
+        };
+        if expected > limit {
+            self.name = Name::Hashtable;
+        }
+    }
+
     /// The set that [`Self::packed`] gave.
     #[inline]
     pub fn from_packed(packed: PackedSet<'_>) -> Self {
