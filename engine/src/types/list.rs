@@ -466,7 +466,7 @@ mod tests {
                     prop_assert_eq!(list.packed_bytes, Some(list.redis_listpack_bytes()));
                 }
                 if let Some(bytes) = list.packed() {
-                    list = List::from_packed(&bytes.to_vec());
+                    list = List::from_packed(bytes);
                 }
             }
             let all: Vec<_> = list.iter_from(0).map(|element| element.to_vec()).collect();
