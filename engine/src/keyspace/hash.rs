@@ -47,9 +47,13 @@ enum Kind {
 }
 
 impl Seed {
-    /// A seed from the operating system's randomness, the same for the whole process.
+    /// A new seed from the operating system's randomness. Make one for the process and clone it.
+    ///
+    /// The randomness is drawn by way of the standard library's own keyed hash: as built here, ahash
+    /// would fall back on constants and an address.
     pub fn random() -> Self {
-        Self(Kind::Keyed(RandomState::new()))
+        let draw = || std::hash::RandomState::new().build_hasher().finish();
+        Self(Kind::Keyed(RandomState::with_seeds(draw(), draw(), draw(), draw())))
     }
 
     /// A seed that is the same in every run: for tests, simulations and benches only.
@@ -88,6 +92,11 @@ mod tests {
         assert_eq!(a.hash(b"key"), b.hash(b"key"));
         assert_ne!(a.hash(b"key"), c.hash(b"key"));
         assert_ne!(a.hash(b"key"), a.hash(b"kez"));
+    }
+
+    #[test]
+    fn random_seeds_differ() {
+        assert_ne!(Seed::random().hash(b"key"), Seed::random().hash(b"key"));
     }
 
     #[test]

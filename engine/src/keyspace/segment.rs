@@ -93,7 +93,8 @@ pub(super) fn grow_above(buckets: usize) -> usize {
     buckets * SLOTS * 9 / 10
 }
 
-/// Head of a segment; its buckets follow.
+/// Head of a segment; its buckets follow. What a snapshot must know of a whole segment (the epoch of
+/// its last capture, beside `Bucket::spare` for each bucket) has its place here: look-ups do not read it, writes do.
 #[repr(C, align(128))]
 pub(super) struct Header {
     /// The hash prefix in the top `depth` bits, zeroes below.
@@ -344,18 +345,12 @@ impl ViewMut<'_> {
     #[inline]
     pub(super) fn insert(&mut self, hash: u64, entry: RawEntry, tags: u64) -> Option<Place> {
         let slot = Slot::new(slot_bits(hash, self.depth), entry, tags);
-        self.place(fingerprint(hash), slot, PROBES_MAX)
-    }
-
-    /// Puts a slot, whose bits are right for this depth, into the first free place from its home on.
-    #[inline]
-    pub(super) fn place(&mut self, fingerprint: u8, slot: Slot, probes: usize) -> Option<Place> {
         let size = self.buckets.len();
         let home = home(position(slot.bits(), self.depth), size);
         let mut at = home;
-        for passed in 0..probes.min(size) {
+        for passed in 0..PROBES_MAX.min(size) {
             if let Some(index) = self.buckets[at].vacant() {
-                self.buckets[at].set(index, fingerprint, slot);
+                self.buckets[at].set(index, fingerprint(hash), slot);
                 self.header.len += 1;
                 self.header.volatile += u32::from(slot.has(TAG_DEADLINE));
                 for step in 0..passed {
@@ -391,5 +386,38 @@ impl ViewMut<'_> {
         self.header.volatile -= u32::from(old.has(TAG_DEADLINE));
         self.header.volatile += u32::from(tags & TAG_DEADLINE != 0);
         bucket.replace(place.slot as usize, old.with_entry(entry, tags));
+    }
+}
+
+/// An empty segment that is being filled from others: as nothing is removed meanwhile, a count a
+/// bucket says where the next free slot is.
+pub(super) struct Filler<'a> {
+    target: ViewMut<'a>,
+    filled: [u8; SIZE_MAX],
+}
+
+impl<'a> Filler<'a> {
+    /// Fills `target`, which is empty.
+    pub(super) fn new(target: ViewMut<'a>) -> Self {
+        debug_assert_eq!(target.header.len, 0);
+        Self { target, filled: [0; SIZE_MAX] }
+    }
+
+    /// Puts a slot, whose bits are right for the target's depth, into the first free place from its
+    /// home on, however far that is. The caller sees to it that there is one.
+    #[inline]
+    pub(super) fn place(&mut self, fingerprint: u8, slot: Slot) {
+        let ViewMut { header, buckets, depth } = &mut self.target;
+        let size = buckets.len();
+        assert!((header.len as usize) < size * SLOTS, "a segment is never filled beyond its slots");
+        let mut at = home(position(slot.bits(), *depth), size);
+        while self.filled[at] as usize == SLOTS {
+            buckets[at].add_overflow();
+            at = if at + 1 == size { 0 } else { at + 1 };
+        }
+        buckets[at].set(self.filled[at] as usize, fingerprint, slot);
+        self.filled[at] += 1;
+        header.len += 1;
+        header.volatile += u32::from(slot.has(TAG_DEADLINE));
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! - the segments of a class are numbers 0 to `live - 1`, and each header's `index` is its number;
-//! - a class keeps at most one span beyond those its live segments need, none for small sizes.
+//! - a class keeps at most one span beyond those its live segments need, none when it is small.
 #![allow(unsafe_code)]
 
 use std::ptr::{self, NonNull};
@@ -18,6 +18,8 @@ use super::super::segment::{Header, SIZE_SHARED_MIN, SIZES, Segment, segment_byt
 /// Spans of the sizes that a small table has, and of those that big ones have by the thousand.
 const SPAN_SMALL: usize = 16 << 10;
 const SPAN: usize = 256 << 10;
+/// A class of this many spans keeps a spare one: so a class that is being left gives all of its spans back.
+const SPARE_FROM: usize = 8;
 
 struct Class {
     spans: Vec<Pages>,
@@ -136,7 +138,7 @@ impl Pool {
         let size = SIZES[class];
         let per_span = span_bytes(size) / segment_bytes(size);
         let needed = self.classes[class].live.div_ceil(per_span);
-        let slack = usize::from(size >= SIZE_SHARED_MIN);
+        let slack = usize::from(needed >= SPARE_FROM);
         self.classes[class].spans.truncate(needed + slack);
     }
 }

@@ -10,7 +10,7 @@ use super::super::bucket::SLOTS;
 use super::super::entry::RawEntry;
 use super::super::hash::{KeyHash, Seed};
 use super::super::segment::{
-    DEPTH_MAX, SIZE_MAX, SIZE_SHARED_MIN, SIZES, Segment, View, ViewMut, next_prefix_bit,
+    DEPTH_MAX, Filler, SIZE_MAX, SIZE_SHARED_MIN, SIZES, Segment, View, next_prefix_bit,
     opens_window, prefetch, slot_bits, slot_bits_before,
 };
 use super::Table;
@@ -91,11 +91,8 @@ impl<T> Table<T> {
             (from, self.storage.pool.allocate(size, from.depth, from.header.prefix))
         };
         // SAFETY: as above.
-        let mut to = unsafe { new.view_mut() };
-        for (fingerprint, slot) in from.slots() {
-            to.place(fingerprint, slot, size)
-                .expect("a resize never goes below the entries there are");
-        }
+        let mut to = Filler::new(unsafe { new.view_mut() });
+        from.slots().for_each(|(fingerprint, slot)| to.place(fingerprint, slot));
         self.directory.set(new);
         self.release(segment);
     }
@@ -119,7 +116,8 @@ impl<T> Table<T> {
         let prefix = prefix | 1 << (64 - depth);
         let high = pool.allocate(size_for(ones, SIZE_SHARED_MIN), depth, prefix);
         // SAFETY: both are fresh and nobody else's.
-        let (to_low, to_high) = unsafe { (low.view_mut(), high.view_mut()) };
+        let (to_low, to_high) =
+            unsafe { (Filler::new(low.view_mut()), Filler::new(high.view_mut())) };
         distribute(from, to_low, to_high, depth, &self.seed);
         self.directory.count_split(depth - 1);
         self.directory.set(low);
@@ -145,11 +143,11 @@ impl<T> Table<T> {
         let size = size_for(sum, least);
         let merged = self.storage.pool.allocate(size, depth - 1, prefix);
         // SAFETY: it is fresh and nobody else's.
-        let mut to = unsafe { merged.view_mut() };
+        let mut to = Filler::new(unsafe { merged.view_mut() });
         for from in [one, other] {
             for (fingerprint, slot) in from.slots() {
                 let bits = slot_bits_before(slot.bits(), from.header.prefix, depth);
-                to.place(fingerprint, slot.with_bits(bits), size).expect("both fit by their sum");
+                to.place(fingerprint, slot.with_bits(bits));
             }
         }
         self.directory.count_merge(depth);
@@ -187,8 +185,8 @@ impl<T> Table<T> {
 /// Deals the entries of a segment out to its two halves, of depth `depth`.
 fn distribute<'a>(
     from: View<'_>,
-    mut low: ViewMut<'a>,
-    mut high: ViewMut<'a>,
+    mut low: Filler<'a>,
+    mut high: Filler<'a>,
     depth: u32,
     seed: &Seed,
 ) {
@@ -208,7 +206,7 @@ fn distribute<'a>(
             } else {
                 slot
             };
-            half.place(fingerprint, slot, SIZE_MAX).expect("a half has room for its entries");
+            half.place(fingerprint, slot);
         }
     }
 }

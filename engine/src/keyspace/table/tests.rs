@@ -6,8 +6,10 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 
+use super::super::bucket::SLOTS;
 use super::super::entry::{Body, BodyMut, EntryRef, NewBody, RemovedBody};
 use super::super::hash::Seed;
+use super::super::segment::{SIZE_MAX, segment_bytes};
 use super::{Entry, Table, Verdict};
 
 /// So many cases, unless the environment (PROPTEST_CASES) asks for another number.
@@ -490,6 +492,61 @@ fn random_entries_are_evenly_chosen() {
     assert!(counts.iter().all(|count| (30..170).contains(count)));
     let empty: Table<()> = Table::new(Seed::fixed(4));
     assert!(empty.random(&mut draw).is_none());
+}
+
+thread_local! {
+    static HASHED: Cell<usize> = const { Cell::new(0) };
+}
+
+#[test]
+fn no_operation_works_on_more_than_a_few_segments() {
+    let counting = |key: &[u8]| {
+        HASHED.set(HASHED.get() + 1);
+        Seed::fixed(1).hash(key).bits()
+    };
+    let segment = segment_bytes(SIZE_MAX);
+    let mut table: Table<()> = Table::new(Seed::from_fn(counting));
+    let check = |table: &mut Table<()>, step: &dyn Fn(&mut Table<()>)| {
+        HASHED.set(0);
+        let bytes = table.storage.pool.used_bytes();
+        step(table);
+        assert!(table.storage.pool.used_bytes().abs_diff(bytes) <= 2 * segment);
+        assert!(HASHED.get() <= 2 + SIZE_MAX * SLOTS, "{} keys hashed", HASHED.get());
+    };
+    for n in 0..60_000 {
+        check(&mut table, &|table| insert(table, &key(n), NewBody::Int(0), None));
+    }
+    assert!(table.directory.words() >= 64);
+    for n in 0..60_000 {
+        check(&mut table, &|table| remove(table, &key(n)));
+    }
+    assert_eq!(table.directory.words(), 2);
+}
+
+#[test]
+fn a_drain_frees_no_more_than_its_budget_at_once() {
+    let alive = Rc::default();
+    let mut table = Table::new(Seed::fixed(1));
+    for n in 0..20_000u32 {
+        let (key, body) = (key(n), NewBody::Object(Counted::new(n, &alive)));
+        let hash = table.hash(&key);
+        if let Entry::Vacant(vacant) = table.entry(hash, &key) {
+            vacant.insert(body, None);
+        }
+    }
+    let mut drain = table.into_drain();
+    let mut done = false;
+    while !done {
+        let before = alive.get();
+        let mut freed = 0;
+        done = drain.free(100, |object| {
+            freed += 1;
+            drop(object);
+        });
+        assert_eq!(before - alive.get(), freed);
+        assert!(freed <= 100 + SLOTS as i64);
+    }
+    assert_eq!(alive.get(), 0);
 }
 
 #[test]
