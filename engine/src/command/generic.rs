@@ -12,7 +12,7 @@ mod tests;
 pub use scan::{ScanPosition, scan_cursor_shard};
 
 use super::prelude::*;
-pub(super) use copy::parse_database;
+pub(super) use copy::{check_database, parse_database_number};
 use copy::{copy, move_, rename, renamenx};
 use delete::{del, exists, touch, type_};
 use expire::{expire, expireat, expiretime, persist, pexpire, pexpireat, pexpiretime, pttl, ttl};

@@ -6,7 +6,11 @@
 
 use tessera_proto::number::{i64_len, parse_i64};
 
-use super::{generic::parse_database, help, prelude::*};
+use super::{
+    generic::{check_database, parse_database_number},
+    help,
+    prelude::*,
+};
 use crate::{
     keyspace::{Body, usage::idle_seconds},
     value::{Object, encoding_name, outside_bytes},
@@ -166,14 +170,14 @@ fn check_flush_options(args: &Args<'_>) -> Result<(), CommandError> {
 
 /// SWAPDB first second.
 fn swapdb(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
-    let database = |at: usize, invalid: &'static str| {
-        parse_database(cx.keyspace, &args[at]).map_err(|error| match error {
-            CommandError::NotAnInteger => CommandError::text(invalid),
-            other => other,
-        })
+    // That both are numbers is checked before whether there are such databases.
+    let number = |at: usize, invalid: &'static str| {
+        parse_database_number(&args[at]).ok_or(CommandError::text(invalid))
     };
-    let first = database(1, "ERR invalid first DB index")?;
-    let second = database(2, "ERR invalid second DB index")?;
+    let first = number(1, "ERR invalid first DB index")?;
+    let second = number(2, "ERR invalid second DB index")?;
+    let first = check_database(cx.keyspace, first)?;
+    let second = check_database(cx.keyspace, second)?;
     cx.keyspace.swap(first, second);
     cx.reply.ok();
     Ok(Effect::Changed(1))

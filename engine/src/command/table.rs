@@ -423,30 +423,45 @@ fn numbered(row: &Command, container: Option<&str>, next_id: &mut u16) -> Comman
     Command { id, full_name, subcommands: Box::leak(subcommands.into_boxed_slice()), ..*row }
 }
 
-/// Finds rows by name without hashing bytes one by one: a name of up to 16 bytes is one 128-bit
-/// word, folded to one case by setting bit 5 of every byte, and looked up by open addressing.
-///
-/// Folding merges a few bytes that are no letters (`_` and DEL), so a hit is compared in full.
+/// Finds rows by name in any case. A name of up to 16 bytes becomes two words without a loop or a
+/// call, is brought to lower case as such, and is looked up by open addressing.
 struct NameIndex {
-    slots: Vec<(u128, u16)>,
+    slots: Vec<NameSlot>,
     long: HashMap<Vec<u8>, u16>,
 }
 
-const NAME_SLOTS: usize = 2_048;
+#[derive(Clone, Copy)]
+struct NameSlot {
+    name: FoldedName,
+    row: u16,
+}
+
+/// A name of 1 to 16 bytes in lower case. Its first and its last bytes overlap if it is short; with
+/// the length they say the whole name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FoldedName {
+    first: u64,
+    last: u64,
+    len: usize,
+}
+
+/// A few times the number of commands, so that most are found in the first slot they may be in.
+const NAME_SLOTS: usize = 1_024;
 const NO_ROW: u16 = u16::MAX;
 
 impl NameIndex {
     fn build(commands: &[Command]) -> Self {
-        let mut index = Self { slots: vec![(0, NO_ROW); NAME_SLOTS], long: HashMap::new() };
+        let vacant = NameSlot { name: FoldedName { first: 0, last: 0, len: 0 }, row: NO_ROW };
+        let mut index = Self { slots: vec![vacant; NAME_SLOTS], long: HashMap::new() };
         for (row, command) in commands.iter().enumerate() {
             let name = command.name.as_bytes();
-            match fold(name) {
-                Some(word) => {
-                    let mut at = slot_of(word);
-                    while index.slots[at].1 != NO_ROW {
+            match FoldedName::of(name) {
+                Some(name) => {
+                    let mut at = name.slot();
+                    while index.slots[at].row != NO_ROW {
                         at = (at + 1) % NAME_SLOTS;
                     }
-                    index.slots[at] = (word, row as u16);
+                    index.slots[at] = NameSlot { name, row: row as u16 };
                 }
                 None => {
                     index.long.insert(name.to_vec(), row as u16);
@@ -458,37 +473,63 @@ impl NameIndex {
 
     #[inline]
     fn find<'t>(&self, name: &[u8], commands: &'t [Command]) -> Option<&'t Command> {
-        let Some(word) = fold(name) else {
+        let Some(name) = FoldedName::of(name) else {
             let row = self.long.get(&name.to_ascii_lowercase())?;
             return Some(&commands[usize::from(*row)]);
         };
-        let mut at = slot_of(word);
+        let mut at = name.slot();
         loop {
-            let (known, row) = self.slots[at];
-            if row == NO_ROW {
+            let known = self.slots[at];
+            if known.row == NO_ROW {
                 return None;
             }
-            let command = &commands[usize::from(row)];
-            if known == word && command.name.as_bytes().eq_ignore_ascii_case(name) {
-                return Some(command);
+            if known.name == name {
+                return Some(&commands[usize::from(known.row)]);
             }
             at = (at + 1) % NAME_SLOTS;
         }
     }
 }
 
-#[inline]
-fn fold(name: &[u8]) -> Option<u128> {
-    let mut bytes = [0; 16];
-    bytes.get_mut(..name.len())?.copy_from_slice(name);
-    Some(u128::from_le_bytes(bytes) | 0x2020_2020_2020_2020_2020_2020_2020_2020)
+impl FoldedName {
+    #[inline]
+    fn of(name: &[u8]) -> Option<Self> {
+        let len = name.len();
+        let (first, last) = match len {
+            8..=16 => {
+                (u64::from_le_bytes(*name.first_chunk()?), u64::from_le_bytes(*name.last_chunk()?))
+            }
+            4..=7 => (
+                u64::from(u32::from_le_bytes(*name.first_chunk()?)),
+                u64::from(u32::from_le_bytes(*name.last_chunk()?)),
+            ),
+            1..=3 => {
+                (u64::from_le_bytes([name[0], name[len / 2], name[len - 1], 0, 0, 0, 0, 0]), 0)
+            }
+            _ => return None,
+        };
+        Some(Self { first: lower_case(first), last: lower_case(last), len })
+    }
+
+    #[inline]
+    fn slot(self) -> usize {
+        let mixed = (self.first ^ self.last.rotate_left(23) ^ self.len as u64)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed >> 48) as usize % NAME_SLOTS
+    }
 }
 
+/// The eight bytes of `word` with A to Z made a to z.
 #[inline]
-fn slot_of(word: u128) -> usize {
-    let mixed =
-        (word as u64 ^ ((word >> 64) as u64).rotate_left(23)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed >> 53) as usize % NAME_SLOTS
+fn lower_case(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOP_BITS: u64 = ONES << 7;
+    let low_bits = word & !TOP_BITS;
+    // In each byte the top bit tells: at least `A`, more than `Z`.
+    let at_least_a = low_bits + ONES * u64::from(0x80 - b'A');
+    let above_z = low_bits + ONES * u64::from(0x7F - b'Z');
+    let is_upper = (at_least_a ^ above_z) & !word & TOP_BITS;
+    word | is_upper >> 2
 }
 
 #[cfg(test)]
@@ -517,6 +558,30 @@ mod tests {
         assert!(table().find(b"").is_none());
         assert!(table().find(b"nosuchcommand").is_none());
         assert!(table().find(b"a-name-that-is-longer-than-sixteen-bytes").is_none());
+    }
+
+    #[test]
+    fn words_are_lower_cased_as_bytes_are() {
+        for byte in 0..=u8::MAX {
+            let bytes = [byte, b'A', byte, b'Z', 0x80, byte, b'@', byte];
+            let lower = lower_case(u64::from_le_bytes(bytes)).to_le_bytes();
+            assert_eq!(lower, *bytes.to_ascii_lowercase());
+        }
+    }
+
+    #[test]
+    fn names_that_differ_in_one_byte_are_told_apart() {
+        for command in table().commands() {
+            for at in 0..command.name.len() {
+                for change in [0x01, 0x20, 0x80] {
+                    let mut name = command.name.as_bytes().to_vec();
+                    name[at] ^= change;
+                    let found = table().find(&name).map(|found| found.name.as_bytes().to_vec());
+                    let expected = found.is_some().then(|| name.to_ascii_lowercase());
+                    assert_eq!(found, expected, "{}", name.escape_ascii());
+                }
+            }
+        }
     }
 
     #[test]

@@ -295,6 +295,41 @@ impl RawEntry {
         }
     }
 
+    /// Replaces the body where that changes neither the entry's place nor its tags: an integer by an
+    /// integer, inline bytes by others of the same size class. Returns the old body, or nothing if
+    /// it was not done.
+    ///
+    /// # Safety
+    /// The entry is alive and nobody else uses it.
+    #[inline]
+    pub(super) unsafe fn overwrite<T>(self, body: &NewBody<'_, T>) -> Option<RemovedBody<T>> {
+        // SAFETY: promised by the caller. The allocation has room for the new shape, as its usable
+        // size is that of the old one, and `bytes` is borrowed, so it does not lie in the entry.
+        unsafe {
+            let old = self.shape();
+            match (old.form, body) {
+                (Form::Int, NewBody::Int(value)) => {
+                    let word = self.at(old.word_at()).cast::<i64>();
+                    Some(RemovedBody::Int(word.replace(*value)))
+                }
+                (Form::Inline, NewBody::Inline { kind, bytes }) if *kind <= KIND_MAX => {
+                    let new = Shape { kind: *kind, inline_len: bytes.len(), ..old };
+                    let fits = bytes.len() == old.inline_len
+                        || (bytes.len() <= INLINE_MAX
+                            && usable_size(new.size()) == usable_size(old.size()));
+                    if !fits {
+                        return None;
+                    }
+                    self.write_header(new, self.lru());
+                    let to = self.at(new.inline_at());
+                    ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+                    Some(RemovedBody::Inline { kind: old.kind })
+                }
+                _ => None,
+            }
+        }
+    }
+
     /// Makes the inline body `len` bytes long, keeping what fits and filling with zeroes.
     ///
     /// # Safety

@@ -98,14 +98,20 @@ fn relocate(cx: &mut Context<'_>, source: &[u8], target: &[u8]) {
 }
 
 /// The database that a client means by `number`.
-pub(in crate::command) fn parse_database(
+fn parse_database(keyspace: &Keyspace, number: &[u8]) -> Result<usize, CommandError> {
+    check_database(keyspace, parse_database_number(number).ok_or(CommandError::NotAnInteger)?)
+}
+
+/// The number of a database, which Redis takes for a C int.
+pub(in crate::command) fn parse_database_number(number: &[u8]) -> Option<i32> {
+    parse_i64(number).and_then(|number| i32::try_from(number).ok())
+}
+
+/// The database of that number, if there is one.
+pub(in crate::command) fn check_database(
     keyspace: &Keyspace,
-    number: &[u8],
+    number: i32,
 ) -> Result<usize, CommandError> {
-    // Redis takes these numbers for C ints.
-    let number = parse_i64(number)
-        .and_then(|number| i32::try_from(number).ok())
-        .ok_or(CommandError::NotAnInteger)?;
     usize::try_from(number)
         .ok()
         .filter(|&number| number < keyspace.database_count())

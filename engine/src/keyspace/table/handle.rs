@@ -86,6 +86,10 @@ impl<'t, T> EntryMut<'t, T> {
     ///
     /// Panics if an inline body is longer than [`INLINE_MAX`](super::super::entry::INLINE_MAX).
     pub fn set_body(&mut self, body: NewBody<'_, T>) -> RemovedBody<T> {
+        // SAFETY: the entry is alive, and `self` is borrowed mutably.
+        if let Some(removed) = unsafe { self.entry.overwrite(&body) } {
+            return removed;
+        }
         // SAFETY: the entry is alive, of this table's slab and of type T; `changed` puts its new
         // address into the slot before anybody else can look.
         let (entry, removed) = unsafe { self.entry.set_body(&mut self.table.storage.slab, body) };
