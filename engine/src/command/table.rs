@@ -496,19 +496,23 @@ impl FoldedName {
     fn of(name: &[u8]) -> Option<Self> {
         let len = name.len();
         let (first, last) = match len {
-            8..=16 => {
-                (u64::from_le_bytes(*name.first_chunk()?), u64::from_le_bytes(*name.last_chunk()?))
-            }
-            4..=7 => (
-                u64::from(u32::from_le_bytes(*name.first_chunk()?)),
-                u64::from(u32::from_le_bytes(*name.last_chunk()?)),
+            9..=16 => (
+                u64::from_le_bytes(*name.first_chunk()?),
+                lower_case(u64::from_le_bytes(*name.last_chunk()?)),
             ),
+            8 => (u64::from_le_bytes(*name.first_chunk()?), 0),
+            4..=7 => {
+                let first = u32::from_le_bytes(*name.first_chunk()?);
+                let last = u32::from_le_bytes(*name.last_chunk()?);
+                (u64::from(first) | u64::from(last) << 32, 0)
+            }
             1..=3 => {
-                (u64::from_le_bytes([name[0], name[len / 2], name[len - 1], 0, 0, 0, 0, 0]), 0)
+                let bytes = [name[0], name[len / 2], name[len - 1], 0];
+                (u64::from(u32::from_le_bytes(bytes)), 0)
             }
             _ => return None,
         };
-        Some(Self { first: lower_case(first), last: lower_case(last), len })
+        Some(Self { first: lower_case(first), last, len })
     }
 
     #[inline]

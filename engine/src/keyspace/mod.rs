@@ -191,9 +191,30 @@ impl Keyspace {
     }
 
     /// The entry of `key`, for a command that reads it: counts a hit or a miss and notes the use.
+    ///
+    /// The same as `slot_read(key).into_view()`, in fewer steps: this is the hot path of reads.
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_, Object>> {
-        self.slot_read(key).into_view()
+        let Self { databases, stats, events, moment, random, .. } = self;
+        let Database { table, object_bytes } = &mut databases[self.selected];
+        let hash = table.hash(key);
+        let Some(mut entry) = table.get_mut(hash, key) else {
+            stats.misses += 1;
+            events.report(Class::MISS, "keymiss", self.selected, key);
+            return None;
+        };
+        if moment.has_passed(entry.deadline()) {
+            slot::discard(entry.remove(), object_bytes);
+            note_expired(stats, events, self.selected, key);
+            stats.misses += 1;
+            events.report(Class::MISS, "keymiss", self.selected, key);
+            return None;
+        }
+        stats.hits += 1;
+        if !self.no_touch {
+            slot::note_use(&mut entry, moment, random);
+        }
+        Some(entry.into_view())
     }
 
     /// The entry of `key`, for a command that asks about it without using its value (TTL, TYPE):

@@ -198,12 +198,7 @@ impl<'t, 'k> Slot<'t, 'k> {
     #[inline]
     pub(super) fn note_use(&mut self, moment: &Moment, random: &mut Random) {
         if let Entry::Occupied(entry) = &mut self.entry {
-            let before = entry.lru();
-            let after = moment.usage_after(before, random);
-            // A line that is only read stays shared in the cache.
-            if before != after {
-                entry.set_lru(after);
-            }
+            note_use(entry, moment, random);
         }
     }
 
@@ -221,6 +216,17 @@ impl<'t, 'k> Slot<'t, 'k> {
             Entry::Occupied(entry) => Some(entry),
             Entry::Vacant(_) => None,
         }
+    }
+}
+
+/// Notes that an entry is used.
+#[inline]
+pub(super) fn note_use(entry: &mut EntryMut<'_, Object>, moment: &Moment, random: &mut Random) {
+    let before = entry.lru();
+    let after = moment.usage_after(before, random);
+    // A line that is only read need not be written back.
+    if before != after {
+        entry.set_lru(after);
     }
 }
 
