@@ -1,0 +1,124 @@
+//! Differential test: the same random commands on redis-server 7.0 and on the server under test;
+//! each reply is compared byte for byte.
+//!
+//! Where Redis promises no order, replies are compared as sets; where a reply tells the time,
+//! within a minute. `streams.rs` makes the commands: a family is a list of templates there.
+//! A failure names the seed, which replays the stream: `TESSERA_DIFFERENTIAL_SEED`. The length is
+//! `TESSERA_DIFFERENTIAL_COMMANDS` (default 20,000 a family and number of shards).
+
+mod streams;
+
+use streams::{Compare, Family, Step, Stream};
+
+use crate::harness::{Client, Reply, Server, env_number, on_1_2_and_4_shards, redis_server};
+
+on_1_2_and_4_shards!(strings, keys, expiry, databases, malformed_arguments);
+
+fn strings(shards: usize) {
+    run(Family::Strings, shards);
+}
+
+fn keys(shards: usize) {
+    run(Family::Keys, shards);
+}
+
+fn expiry(shards: usize) {
+    run(Family::Expiry, shards);
+}
+
+fn databases(shards: usize) {
+    run(Family::Databases, shards);
+}
+
+fn malformed_arguments(shards: usize) {
+    run(Family::Malformed, shards);
+}
+
+/// Commands sent at once: pipelines of different lengths take different ways.
+const BATCHES: [usize; 6] = [1, 2, 7, 20, 60, 200];
+/// What is shown of the past when replies differ.
+const PAST_SHOWN: usize = 12;
+
+fn run(family: Family, shards: usize) {
+    let Some(redis) = redis_server() else { return };
+    let server = Server::start(shards);
+    let (mut theirs, mut ours) = (redis.connect(), server.connect());
+    let seed = env_number("TESSERA_DIFFERENTIAL_SEED", fastrand::u32(..) as usize) as u64;
+    let commands = env_number("TESSERA_DIFFERENTIAL_COMMANDS", 20_000);
+    let mut stream = Stream::new(family, seed);
+    let mut past: Vec<String> = Vec::new();
+    let mut batch_number = 0;
+    while past.len() < commands {
+        let batch: Vec<Step> = stream.by_ref().take(BATCHES[batch_number % 6]).collect();
+        batch_number += 1;
+        send(&mut theirs, &batch);
+        send(&mut ours, &batch);
+        for step in &batch {
+            let expected = (theirs.receive(), theirs.raw().to_vec());
+            let got = (ours.receive(), ours.raw().to_vec());
+            past.push(format!("{step:?} => {:?}", expected.0));
+            if !agree(step.compare, &expected, &got) {
+                let shown = past[past.len().saturating_sub(PAST_SHOWN)..].join("\n  ");
+                let touched = related(&past, step);
+                panic!(
+                    "{family:?}, seed {seed}, command {}: got {:?}\nredis-server's story:\n  \
+                     {shown}\nof the same keys:\n  {touched}",
+                    past.len(),
+                    got.0
+                );
+            }
+        }
+    }
+}
+
+fn send(client: &mut Client, batch: &[Step]) {
+    for step in batch {
+        client.push(&step.args);
+    }
+    client.flush();
+}
+
+/// Earlier commands that name one of the step's keys.
+fn related(past: &[String], step: &Step) -> String {
+    let keys: Vec<_> = step.args[1..].iter().map(|arg| arg.escape_ascii().to_string()).collect();
+    let is_related = |line: &&String| {
+        line.split(' ').skip(1).any(|word| keys.iter().any(|key| key.len() > 1 && word == key))
+    };
+    let lines: Vec<_> = past.iter().rev().filter(is_related).take(PAST_SHOWN).cloned().collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n  ")
+}
+
+fn agree(compare: Compare, expected: &(Reply, Vec<u8>), got: &(Reply, Vec<u8>)) -> bool {
+    const A_MINUTE_MS: i64 = 60_000;
+    match (compare, &expected.0, &got.0) {
+        (Compare::Time, Reply::Integer(a), Reply::Integer(b)) if *a > 0 && *b > 0 => {
+            (a - b).abs() <= A_MINUTE_MS
+        }
+        (Compare::Unordered, Reply::Array(a), Reply::Array(b)) => {
+            let sorted = |items: &[Reply]| {
+                let mut items = items.to_vec();
+                items.sort();
+                items
+            };
+            sorted(a) == sorted(b)
+        }
+        _ => expected.1 == got.1,
+    }
+}
+
+#[test]
+fn a_difference_is_noticed() {
+    let reply = |bytes: &[u8]| {
+        let mut raw = Vec::new();
+        (crate::harness::read_reply(&mut &bytes[..], &mut raw).expect("RESP"), raw)
+    };
+    let one_two = reply(b"*2\r\n:1\r\n:2\r\n");
+    let two_one = reply(b"*2\r\n:2\r\n:1\r\n");
+    let (none, empty) = (reply(b"$-1\r\n"), reply(b"*-1\r\n"));
+    assert!(!agree(Compare::Exact, &one_two, &two_one));
+    assert!(agree(Compare::Unordered, &one_two, &two_one));
+    assert!(!agree(Compare::Unordered, &one_two, &reply(b"*2\r\n:1\r\n:1\r\n")));
+    assert!(!agree(Compare::Exact, &none, &empty));
+    assert!(agree(Compare::Time, &reply(b":100\r\n"), &reply(b":200\r\n")));
+    assert!(!agree(Compare::Time, &reply(b":100\r\n"), &reply(b":-1\r\n")));
+}

@@ -1,0 +1,79 @@
+//! Other programs that tests need: where they are, and how a test without them is skipped.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use super::server::Server;
+
+/// What a program left behind.
+pub(crate) struct Finished {
+    pub(crate) success: bool,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// The first program `name` on the PATH, unless the variable `TESSERA_<NAME>` names another.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let variable = format!("TESSERA_{}", name.to_uppercase().replace('-', "_"));
+    if let Some(path) = env::var_os(variable) {
+        return Some(path.into());
+    }
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|folder| folder.join(name)).find(|file| is_program(file))
+}
+
+fn is_program(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(file).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+/// A redis-server to compare with, or `None` after a line that says what is missing.
+pub(crate) fn redis_server() -> Option<Server> {
+    match find_program("redis-server") {
+        Some(program) => Some(Server::redis(&program)),
+        None => {
+            skip("redis-server is not installed (./tests/run installs it, with apt as root)");
+            None
+        }
+    }
+}
+
+/// Says, past the test runner's capture, why a test does nothing.
+pub(crate) fn skip(why: &str) {
+    let name = thread::current().name().unwrap_or("a test").to_owned();
+    // The line is for the person who reads the run: no error can be reported better than this.
+    let _ = writeln!(std::io::stderr(), "skipped {name}: {why}");
+}
+
+/// Runs `command` to its end.
+///
+/// # Panics
+/// When it takes longer than `limit`; it is killed first.
+#[track_caller]
+pub(crate) fn run_to_end(command: &mut Command, limit: Duration) -> Finished {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let [out, err] = ["out", "err"].map(|name| dir.path().join(name));
+    let file = |path: &Path| fs::File::create(path).expect("a file for output");
+    command.stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err));
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let deadline = Instant::now() + limit;
+    let status = loop {
+        match child.try_wait().expect("the state of our own child") {
+            Some(status) => break Some(status),
+            None if Instant::now() > deadline => break None,
+            None => thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    if status.is_none() {
+        child.kill().and_then(|()| child.wait()).expect("our own child can be killed");
+    }
+    let text = |path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+    let (stdout, stderr) = (text(&out), text(&err));
+    let Some(status) = status else {
+        panic!("{command:?} did not end within {limit:?}\n{stdout}\n{stderr}");
+    };
+    Finished { success: status.success(), stdout, stderr }
+}

@@ -1,0 +1,17 @@
+//! Black-box tests: the real server process, over real TCP.
+#![forbid(unsafe_code)]
+
+mod harness;
+
+mod bench;
+mod connection;
+mod differential;
+mod expire;
+mod keys;
+mod linearizability;
+mod order;
+mod protocol;
+mod scan;
+mod startup;
+mod string;
+mod tools;
