@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use crate::{
     keyspace::{Body, NewBody},
-    types::{Hash, List, Set, Zset},
+    types::{Garbage, Hash, List, Set, Zset},
 };
 
 /// The longest string that is kept in its entry, in bytes. From one byte more on, replies send a
@@ -127,6 +127,19 @@ impl Object {
                 Self::Zset(zset) => zset.memory_bytes(),
                 Self::Hash(hash) => hash.memory_bytes(),
             }
+    }
+}
+
+impl Object {
+    /// What is to be freed in slices; the rest is freed here.
+    pub fn into_garbage(self) -> Garbage {
+        match self {
+            Self::String(_) => Garbage::default(),
+            Self::List(list) => list.into_garbage(),
+            Self::Set(set) => set.into_garbage(),
+            Self::Zset(zset) => zset.into_garbage(),
+            Self::Hash(hash) => hash.into_garbage(),
+        }
     }
 }
 

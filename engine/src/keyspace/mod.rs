@@ -15,6 +15,7 @@ mod bucket;
 pub mod entry;
 pub mod events;
 pub mod expire;
+mod garbage;
 pub mod hash;
 mod pages;
 mod segment;
@@ -27,9 +28,11 @@ pub mod usage;
 
 use crate::{
     sys::{clock::Clock, random::Random},
+    types,
     value::{Object, Value, outside_bytes},
 };
 use events::{Class, Events};
+use garbage::Garbage;
 use usage::Policy;
 
 pub use entry::{Body, BodyMut, EntryRef, INLINE_MAX, KIND_MAX, LRU_MAX, NewBody, RemovedBody};
@@ -37,8 +40,6 @@ pub use hash::{KeyHash, Seed};
 pub use slot::{Deadline, Slot};
 pub use table::{CURSOR_BITS, Drain, Entry, EntryMut, Table, VacantEntry, Verdict};
 
-/// Entries' worth of work in one call of [`Keyspace::free_slice`]: 50 to 100 µs.
-const FREE_BUDGET: usize = 1_000;
 /// The most keys past their deadline that [`Keyspace::random_key`] removes before it is content with
 /// one of them, as others may have many more.
 const RANDOM_KEY_DRAWS_MAX: usize = 100;
@@ -101,8 +102,8 @@ pub struct Keyspace {
     moment: Moment,
     /// For the counters of an LFU policy.
     random: Random,
-    /// Flushed databases on their way to the allocator.
-    garbage: Vec<Drain<Object>>,
+    /// What was removed, on its way to the allocator.
+    garbage: Garbage,
     /// Counters for INFO.
     pub stats: KeyspaceStats,
     /// Notifications that wait for delivery.
@@ -120,7 +121,7 @@ impl Keyspace {
             no_touch: false,
             moment: Moment::new(Clock::default(), Policy::Recency),
             random: Random::from_seed(seed),
-            garbage: Vec::new(),
+            garbage: Garbage::default(),
             stats: KeyspaceStats::default(),
             events: Events::default(),
         }
@@ -195,7 +196,7 @@ impl Keyspace {
     /// The same as `slot_read(key).into_view()`, in fewer steps: this is the hot path of reads.
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_, Object>> {
-        let Self { databases, stats, events, moment, random, .. } = self;
+        let Self { databases, garbage, stats, events, moment, random, .. } = self;
         let Database { table, object_bytes } = &mut databases[self.selected];
         let hash = table.hash(key);
         let Some(mut entry) = table.get_mut(hash, key) else {
@@ -204,7 +205,7 @@ impl Keyspace {
             return None;
         };
         if moment.has_passed(entry.deadline()) {
-            slot::discard(entry.remove(), object_bytes);
+            slot::discard(entry.remove(), object_bytes, garbage);
             note_expired(stats, events, self.selected, key);
             stats.misses += 1;
             events.report(Class::MISS, "keymiss", self.selected, key);
@@ -280,10 +281,10 @@ impl Keyspace {
         key: &'k [u8],
         touch: bool,
     ) -> (Slot<'_, 'k>, &mut KeyspaceStats, &mut Events) {
-        let Self { databases, stats, events, moment, random, .. } = self;
+        let Self { databases, garbage, stats, events, moment, random, .. } = self;
         let Database { table, object_bytes } = &mut databases[number];
         let hash = table.hash(key);
-        let mut slot = Slot::new(table.entry(hash, key), object_bytes, moment.fresh_usage);
+        let mut slot = Slot::new(table.entry(hash, key), object_bytes, garbage, moment.fresh_usage);
         if moment.has_passed(slot.deadline()) {
             slot = slot.vacate(key);
             note_expired(stats, events, number, key);
@@ -384,7 +385,7 @@ impl Keyspace {
     /// Removes keys of `database` whose deadline has passed, from `cursor` on, looking at about
     /// `budget` keys.
     fn expire_slice(&mut self, database: usize, cursor: u64, budget: usize) -> ExpireSlice {
-        let Self { databases, stats, events, moment, .. } = self;
+        let Self { databases, garbage, stats, events, moment, .. } = self;
         let Database { table, object_bytes } = &mut databases[database];
         let (mut visited, mut expired) = (0, 0);
         let cursor = table.for_each_volatile_slice(
@@ -399,7 +400,7 @@ impl Keyspace {
                 note_expired(stats, events, database, entry.key());
                 Verdict::Remove
             },
-            |removed| slot::discard(removed, object_bytes),
+            |removed| slot::discard(removed, object_bytes, garbage),
         );
         ExpireSlice { cursor, visited, expired }
     }
@@ -414,25 +415,26 @@ impl Keyspace {
         let Database { table, object_bytes } = &mut self.databases[database];
         let keys = table.len();
         if keys > 0 {
-            self.garbage.push(table.take());
+            self.garbage.add_database(table.take());
             *object_bytes = 0;
         }
         keys
     }
 
-    /// Whether something that was flushed waits to be freed.
+    /// Whether something that was removed waits to be freed.
     pub fn has_garbage(&self) -> bool {
         !self.garbage.is_empty()
     }
 
-    /// Frees a slice of what was flushed, well below half a millisecond; answers whether more is
+    /// Frees what was cut off a collection, in slices if it is much.
+    pub fn free_later(&mut self, nodes: types::Garbage) {
+        self.garbage.add_nodes(nodes);
+    }
+
+    /// Frees a slice of what was removed, well below half a millisecond; answers whether more is
     /// left.
     pub fn free_slice(&mut self) -> bool {
-        if let Some(drain) = self.garbage.last_mut()
-            && drain.free(FREE_BUDGET, drop)
-        {
-            self.garbage.pop();
-        }
+        self.garbage.free_slice();
         !self.garbage.is_empty()
     }
 

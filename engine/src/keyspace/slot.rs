@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::{
     Held, Moment,
     entry::{Body, BodyMut, EntryRef, NewBody, RemovedBody},
+    garbage::Garbage,
     table::{Entry, EntryMut},
 };
 use crate::{
@@ -34,6 +35,7 @@ pub struct Slot<'t, 'k> {
     entry: Entry<'t, 'k, Object>,
     /// The database's count.
     object_bytes: &'t mut usize,
+    garbage: &'t mut Garbage,
     /// The usage bits of a key made now.
     fresh_usage: u32,
 }
@@ -43,9 +45,10 @@ impl<'t, 'k> Slot<'t, 'k> {
     pub(super) fn new(
         entry: Entry<'t, 'k, Object>,
         object_bytes: &'t mut usize,
+        garbage: &'t mut Garbage,
         fresh_usage: u32,
     ) -> Self {
-        Self { entry, object_bytes, fresh_usage }
+        Self { entry, object_bytes, garbage, fresh_usage }
     }
 
     /// Whether the key is not there.
@@ -132,7 +135,7 @@ impl<'t, 'k> Slot<'t, 'k> {
                     Deadline::Never => change_deadline(&mut entry, None),
                     Deadline::At(at) => change_deadline(&mut entry, Some(at)),
                 }
-                discard(removed, self.object_bytes);
+                discard(removed, self.object_bytes, self.garbage);
             }
             Entry::Vacant(vacant) => {
                 let deadline = match deadline {
@@ -155,7 +158,7 @@ impl<'t, 'k> Slot<'t, 'k> {
     pub fn remove(self) -> bool {
         match self.entry {
             Entry::Occupied(entry) => {
-                discard(entry.remove(), self.object_bytes);
+                discard(entry.remove(), self.object_bytes, self.garbage);
                 true
             }
             Entry::Vacant(_) => false,
@@ -187,7 +190,7 @@ impl<'t, 'k> Slot<'t, 'k> {
         match self.entry {
             Entry::Occupied(entry) => {
                 let (removed, vacant) = entry.vacate(key);
-                discard(removed, self.object_bytes);
+                discard(removed, self.object_bytes, self.garbage);
                 Self { entry: Entry::Vacant(vacant), ..self }
             }
             Entry::Vacant(_) => self,
@@ -240,9 +243,13 @@ fn change_deadline(entry: &mut EntryMut<'_, Object>, deadline: Option<i64>) {
 
 /// Lets go of what an entry held.
 #[inline]
-pub(super) fn discard(removed: RemovedBody<Object>, object_bytes: &mut usize) {
+pub(super) fn discard(
+    removed: RemovedBody<Object>,
+    object_bytes: &mut usize,
+    garbage: &mut Garbage,
+) {
     if let RemovedBody::Object(object) = removed {
         *object_bytes -= object.memory_bytes();
-        drop(object);
+        garbage.add_object(object);
     }
 }

@@ -193,6 +193,28 @@ fn databases_are_swapped_and_flushed() {
 }
 
 #[test]
+fn a_large_collection_is_freed_in_slices() {
+    let mut bench = Bench::new();
+    for part in 0..60 {
+        let members: Vec<String> =
+            (0..1_000).map(|n| format!("member:{}", part * 1_000 + n)).collect();
+        bench.run(&format!("SADD large {}", members.join(" ")));
+    }
+    bench.expect(&[("SADD small 1 2 3 x", ":4"), ("DEL small", ":1")]);
+    assert!(!bench.shard.keyspace.has_garbage(), "what is small is freed at once");
+    bench.run("DEL large");
+    assert!(bench.shard.keyspace.has_garbage());
+    bench.shard.check();
+    let mut slices = 1;
+    while bench.shard.tick() {
+        slices += 1;
+    }
+    assert!(slices > 1, "{slices}");
+    assert!(!bench.shard.keyspace.has_garbage());
+    bench.shard.check();
+}
+
+#[test]
 fn keys_match_patterns() {
     let mut bench = Bench::new();
     bench.expect(&[("MSET one 1 two 2 three 3", "OK"), ("KEYS t*e", "[\"three\"]")]);
