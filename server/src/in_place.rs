@@ -33,7 +33,7 @@ use crate::{
 
 /// Requests in a batch at most: enough to hide the latency of memory, few enough that what was
 /// fetched for the first is still in the nearest cache when it runs. See `tuning.md`.
-const AHEAD_MAX: usize = 16;
+pub(crate) const AHEAD_MAX: usize = 16;
 /// From this length on, a request's own allocation may become the value, so that it is not copied.
 pub(crate) const OWNED_REQUEST_MIN: usize = tessera_proto::buffer::SPLICE_MIN_BYTES;
 

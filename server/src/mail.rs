@@ -3,13 +3,13 @@
 
 use std::{mem, ops::Range};
 
-use tessera_engine::{command::Run, shard::Call};
+use tessera_engine::{command::Run, keyspace::KeyHash, shard::Call};
 use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter};
 
 use crate::{
     mesh::mailbox::Next,
     net::{CloseMode, Connection, ConnectionId},
-    parcel::{CallHeader, Message, Parcel},
+    parcel::{CallHeader, Executor, Message, Parcel},
     session::Standing,
     session_commands::{Code, PART_PROTOCOL},
     worker::Worker,
@@ -41,7 +41,7 @@ impl Worker {
         self.shard.advance_clock_us(parcel.now_us);
         self.stopwatch.start();
         let calls = parcel.len() as u64;
-        parcel.execute(|header, args, out| self.execute_call(header, args, out));
+        parcel.execute(self);
         self.metrics.counters.remote_commands.add(calls);
         parcel.now_us = parcel.now_us.max(self.now_us);
         self.outboxes.reply(parcel);
@@ -111,5 +111,23 @@ impl Worker {
                 self.ready.push(id);
             }
         }
+    }
+}
+
+impl Executor for Worker {
+    #[inline]
+    fn look(&self, header: &CallHeader, args: &Args<'_>) -> Option<KeyHash> {
+        let key = args.get(header.command.keys.single()?)?;
+        Some(self.shard.keyspace.prefetch(header.database as usize, key))
+    }
+
+    #[inline]
+    fn fetch(&self, header: &CallHeader, hash: KeyHash) {
+        self.shard.keyspace.prefetch_entry(header.database as usize, hash);
+    }
+
+    #[inline]
+    fn run(&mut self, header: &CallHeader, args: Args<'_>, out: &mut ReplyBuffer) {
+        self.execute_call(header, args, out);
     }
 }

@@ -7,10 +7,10 @@
 //! Invariant: a parcel is owned by one worker at a time; it changes owner only through a mailbox.
 #![forbid(unsafe_code)]
 
-use tessera_engine::command::Command;
+use tessera_engine::{command::Command, keyspace::KeyHash};
 use tessera_proto::{Args, Mark, Protocol, ReplyBuffer, RequestBatch};
 
-use crate::{net::ConnectionId, session::Session};
+use crate::{in_place::AHEAD_MAX, net::ConnectionId, session::Session};
 
 /// A parcel is sent when it holds so many calls, even before its round ends: long enough to make
 /// the hop cheap, short enough that the receiver goes on with its own connections soon.
@@ -71,6 +71,16 @@ pub struct RunHeader {
     pub end: u32,
 }
 
+/// What executes the calls of a parcel.
+pub trait Executor {
+    /// Asks for the memory of a call's bucket; answers the hash of its key, if it has just one.
+    fn look(&self, header: &CallHeader, args: &Args<'_>) -> Option<KeyHash>;
+    /// Asks for the memory of its entry.
+    fn fetch(&self, header: &CallHeader, hash: KeyHash);
+    /// Executes it and appends its reply.
+    fn run(&mut self, header: &CallHeader, args: Args<'_>, out: &mut ReplyBuffer);
+}
+
 /// A batch of runs from one worker to one shard.
 #[derive(Default)]
 pub struct Parcel {
@@ -126,17 +136,31 @@ impl Parcel {
         self.calls.len()
     }
 
-    /// Executes every call in order through `execute`, which appends a reply for each.
-    pub fn execute(&mut self, mut execute: impl FnMut(&CallHeader, Args<'_>, &mut ReplyBuffer)) {
-        let mut requests = self.requests.iter();
-        let mut first = 0;
-        for run in &self.runs {
-            for header in &self.calls[first..run.end as usize] {
-                let args = requests.next().expect("a parcel holds arguments for every call");
-                execute(header, args, &mut self.replies);
+    /// Executes every call in order, looking ahead as for the own connections' commands.
+    pub fn execute(&mut self, executor: &mut impl Executor) {
+        let mut hashes = [None; AHEAD_MAX];
+        let mut runs = self.runs.iter();
+        let mut run_end = runs.next().map_or(0, |run| run.end as usize);
+        for first in (0..self.calls.len()).step_by(AHEAD_MAX) {
+            let batch = first..(first + AHEAD_MAX).min(self.calls.len());
+            for (index, hash) in batch.clone().zip(&mut hashes) {
+                let args = self.requests.get(index);
+                *hash = args.and_then(|args| executor.look(&self.calls[index], &args));
             }
-            first = run.end as usize;
-            self.reply_ends.push(self.replies.mark());
+            for (index, hash) in batch.clone().zip(&hashes) {
+                if let Some(hash) = hash {
+                    executor.fetch(&self.calls[index], *hash);
+                }
+            }
+            for index in batch {
+                if let Some(args) = self.requests.get(index) {
+                    executor.run(&self.calls[index], args, &mut self.replies);
+                }
+                if index + 1 == run_end {
+                    self.reply_ends.push(self.replies.mark());
+                    run_end = runs.next().map_or(0, |run| run.end as usize);
+                }
+            }
         }
     }
 
