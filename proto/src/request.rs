@@ -150,6 +150,14 @@ impl RequestParser {
         }
     }
 
+    /// Whether the arguments of the request just found lie in the input, so that their spans can be
+    /// kept apart from the parser: always, but for a line with quotes.
+    #[inline]
+    #[must_use]
+    pub fn borrows_input(&self) -> bool {
+        !self.is_unquoted
+    }
+
     /// Where the arguments of the request just found are, in what [`args`](Self::args) refers to:
     /// the input, unless the request is a line with quotes. Empty when there is nothing to execute.
     #[inline]

@@ -143,6 +143,7 @@ impl InPlace<'_> {
             let is_here = route == Route::Shard(self.own)
                 && self.may_run
                 && consumed < OWNED_REQUEST_MIN
+                && session.parser.borrows_input()
                 && !self.pause.holds(command.flags);
             if !is_here {
                 return End::Held(Held { consumed, command, route });
