@@ -159,6 +159,9 @@ impl Worker {
             metrics: &self.metrics,
             stopwatch: &mut self.stopwatch,
             pause: self.pause,
+            watch: &self.watch,
+            shared: &self.shared,
+            now_us: self.now_us,
         };
         let before = connection.session.commands;
         let stop = here.run(connection);

@@ -27,7 +27,10 @@ use crate::{
     net::Connection,
     replies::BufferPool,
     route::{Route, ShardMap},
+    server::Shared,
     session::{Held, Session},
+    session_commands,
+    slowlog::Watch,
     stopwatch::Stopwatch,
 };
 
@@ -97,6 +100,9 @@ pub(crate) struct InPlace<'a> {
     pub(crate) metrics: &'a WorkerMetrics,
     pub(crate) stopwatch: &'a mut Stopwatch,
     pub(crate) pause: Pause,
+    pub(crate) watch: &'a Watch,
+    pub(crate) shared: &'a Shared,
+    pub(crate) now_us: i64,
 }
 
 impl InPlace<'_> {
@@ -136,7 +142,7 @@ impl InPlace<'_> {
             if args.is_empty() {
                 return End::Empty { consumed };
             }
-            let (command, route) = match self.check(session.authenticated, &args) {
+            let (command, route) = match self.check(session, &args) {
                 Ok(checked) => checked,
                 Err((command, error)) => return End::Refused { consumed, command, error },
             };
@@ -162,15 +168,20 @@ impl InPlace<'_> {
     #[inline]
     fn check(
         &mut self,
-        authenticated: bool,
+        session: &Session,
         args: &Args<'_>,
     ) -> Result<(&'static Command, Route), (Option<&'static Command>, CommandError)> {
         let command = match self.commands.resolve(args) {
             Ok(command) => command,
             Err(error) => return Err((self.commands.find(&args[0]), error)),
         };
-        if !authenticated && !command.flags.has(flag::NO_AUTH) {
+        if !session.authenticated && !command.flags.has(flag::NO_AUTH) {
             let error = CommandError::text("NOAUTH Authentication required.");
+            return Err((Some(command), error));
+        }
+        if command.flags.has(flag::ADMIN)
+            && let Err(error) = session_commands::permit(command, self.shared, session.is_local)
+        {
             return Err((Some(command), error));
         }
         match self.map.route(command, args, self.positions) {
@@ -288,7 +299,12 @@ impl InPlace<'_> {
         if discard {
             out.truncate(before);
         }
-        self.metrics.executed(command, self.stopwatch.lap_ns(), outcome.as_ref().err());
+        let nanos = self.stopwatch.lap_ns();
+        self.metrics.executed(command, nanos, outcome.as_ref().err());
+        if self.watch.is_slow(nanos) {
+            let client = (session.peer.as_str(), session.name.as_str());
+            self.watch.note(self.shared, command, &args, (self.now_us, nanos), client);
+        }
         session.commands += 1;
         session.last_command = Some(command);
     }

@@ -68,7 +68,13 @@ impl Worker {
             no_touch: header.no_touch,
         };
         let outcome = self.shard.execute(&call, out);
-        self.metrics.executed(header.command, self.stopwatch.lap_ns(), outcome.as_ref().err());
+        let nanos = self.stopwatch.lap_ns();
+        self.metrics.executed(header.command, nanos, outcome.as_ref().err());
+        if self.watch.is_slow(nanos) {
+            // The client is another worker's.
+            let at = (self.now_us, nanos);
+            self.watch.note(&self.shared, header.command, &args, at, ("", ""));
+        }
     }
 
     /// Hands the replies of an own parcel to the connections that wait for them.

@@ -75,6 +75,7 @@ impl Worker {
             answers_anyway: false,
         };
         let mut asked = Asked::Answered;
+        self.stopwatch.start();
         let outcome = match code {
             Code::Local(function) => function(&mut context, &args),
             Code::Everywhere(everywhere) => {
@@ -87,10 +88,15 @@ impl Worker {
             out.clear();
             ReplyWriter::new(&mut out, session.protocol).error(&error.to_string());
         }
+        let nanos = self.stopwatch.lap_ns();
+        self.metrics.executed(held.command, nanos, outcome.as_ref().err());
+        if self.watch.is_slow(nanos) {
+            let client = (session.peer.as_str(), session.name.as_str());
+            self.watch.note(&self.shared, held.command, &args, (self.now_us, nanos), client);
+        }
         session.parser = parser;
         session.note(held.command, self.now_us);
         input.consume(held.consumed);
-        self.metrics.executed(held.command, self.stopwatch.lap_ns(), outcome.as_ref().err());
         match (asked, code) {
             (Asked::Workers { args, merge }, Code::Everywhere(everywhere)) => {
                 let gather = Gather::new(merge, session.protocol, shards as usize);
@@ -128,9 +134,32 @@ impl Worker {
         }
         let mut answer = self.pool.take();
         (everywhere.part)(self, &args, &mut ReplyWriter::new(&mut answer, PART_PROTOCOL));
+        let nanos = self.stopwatch.lap_ns();
+        if self.watch.is_slow(nanos) {
+            self.note_slow_part(id, header.command, &args, nanos);
+        }
         let whole = Mark::default()..answer.mark();
         self.arrive(id, ticket, self.own, (&answer, whole));
         self.pool.put(answer);
+    }
+
+    /// Enters the own part of a question to all workers that took long (DEBUG SLEEP), with the name
+    /// that the table has for it and the arguments of the part.
+    #[cold]
+    fn note_slow_part(
+        &mut self,
+        id: ConnectionId,
+        command: &'static Command,
+        args: &Args<'_>,
+        nanos: u64,
+    ) {
+        let mut line = RequestBatch::new();
+        line.push_slices(command.full_name.split('|').map(str::as_bytes).chain(args.iter()));
+        let (Some(connection), Some(args)) = (self.network.connection(id), line.get(0)) else {
+            return;
+        };
+        let client = (connection.session.peer.as_str(), connection.session.name.as_str());
+        self.watch.note(&self.shared, command, &args, (self.now_us, nanos), client);
     }
 
     /// Sends the parts of a command to their shards; executes those of the own shard.

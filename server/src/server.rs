@@ -114,6 +114,12 @@ impl PauseState {
         self.writes_until_us.store(0, Ordering::SeqCst);
     }
 
+    /// When the last pause ends, in microseconds since the Unix epoch.
+    pub(crate) fn end_us(&self) -> i64 {
+        let all = self.all_until_us.load(Ordering::Relaxed);
+        all.max(self.writes_until_us.load(Ordering::Relaxed))
+    }
+
     /// What is paused at `now_us`.
     #[inline]
     pub(crate) fn at(&self, now_us: i64) -> Pause {

@@ -12,10 +12,13 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tessera_engine::command::Command;
+use tessera_engine::command::{Command, table::flag};
 use tessera_proto::Args;
 
-use crate::config::{self, Config};
+use crate::{
+    config::{self, Config},
+    server::Shared,
+};
 
 /// The most arguments of an entry.
 const ARGUMENTS_MAX: usize = 32;
@@ -53,10 +56,66 @@ struct Entries {
     next_id: i64,
 }
 
-/// The nanoseconds from which a command is slow; none when nothing is logged.
-pub fn slow_from_ns(config: &Config) -> Option<u64> {
-    let micros = u64::try_from(config.slowlog_log_slower_than).ok()?;
-    (config.slowlog_max_len > 0).then_some(micros.saturating_mul(1_000))
+/// From when on a worker takes note of a command: for the slow log, for the latency monitor.
+#[derive(Debug)]
+pub struct Watch {
+    /// The lesser of the two below.
+    least_ns: u64,
+    slow_ns: u64,
+    event_ns: u64,
+    length_max: u64,
+}
+
+/// Longer than anything takes.
+const NEVER: u64 = u64::MAX;
+
+impl Default for Watch {
+    /// Takes note of nothing.
+    fn default() -> Self {
+        Self { least_ns: NEVER, slow_ns: NEVER, event_ns: NEVER, length_max: 0 }
+    }
+}
+
+impl Watch {
+    /// What `config` asks for.
+    pub fn new(config: &Config) -> Self {
+        let slow_ns = match u64::try_from(config.slowlog_log_slower_than) {
+            Ok(micros) if config.slowlog_max_len > 0 => micros.saturating_mul(1_000),
+            _ => NEVER,
+        };
+        let event_ns = match config.latency_monitor_threshold {
+            0 => NEVER,
+            millis => millis.saturating_mul(1_000_000),
+        };
+        let length_max = config.slowlog_max_len;
+        Self { least_ns: slow_ns.min(event_ns), slow_ns, event_ns, length_max }
+    }
+
+    /// Whether a command that took `nanos` is to be noted.
+    #[inline]
+    pub fn is_slow(&self, nanos: u64) -> bool {
+        nanos >= self.least_ns
+    }
+
+    /// Notes a command with the time at which it ended and the nanoseconds that it took, and the
+    /// address and the name of its client.
+    #[cold]
+    pub fn note(
+        &self,
+        shared: &Shared,
+        command: &Command,
+        args: &Args<'_>,
+        (now_us, nanos): (i64, u64),
+        client: (&str, &str),
+    ) {
+        if nanos >= self.event_ns {
+            let kind = if command.flags.has(flag::FAST) { "fast-command" } else { "command" };
+            shared.latency.add(kind, now_us, (nanos / 1_000_000) as i64);
+        }
+        if nanos >= self.slow_ns && !command.flags.has(flag::SKIP_SLOWLOG) {
+            shared.slowlog.add(command, args, (now_us, nanos), client, self.length_max);
+        }
+    }
 }
 
 impl SlowLog {
@@ -201,13 +260,23 @@ mod tests {
     #[test]
     fn a_negative_threshold_or_no_length_turns_the_log_off() {
         let mut config = Config::default();
-        assert_eq!(slow_from_ns(&config), Some(10_000_000));
+        assert!(Watch::new(&config).is_slow(10_000_000));
+        assert!(!Watch::new(&config).is_slow(9_999_999));
         config.slowlog_log_slower_than = 0;
-        assert_eq!(slow_from_ns(&config), Some(0));
-        config.slowlog_log_slower_than = -1;
-        assert_eq!(slow_from_ns(&config), None);
-        config.slowlog_log_slower_than = 0;
+        assert!(Watch::new(&config).is_slow(0));
         config.slowlog_max_len = 0;
-        assert_eq!(slow_from_ns(&config), None);
+        assert!(!Watch::new(&config).is_slow(1 << 60));
+        config.slowlog_max_len = 1;
+        config.slowlog_log_slower_than = -1;
+        assert!(!Watch::new(&config).is_slow(1 << 60));
+    }
+
+    #[test]
+    fn the_latency_monitor_has_its_own_threshold() {
+        let mut config = Config::default();
+        config.slowlog_log_slower_than = -1;
+        config.latency_monitor_threshold = 5;
+        assert!(Watch::new(&config).is_slow(5_000_000));
+        assert!(!Watch::new(&config).is_slow(4_999_999));
     }
 }

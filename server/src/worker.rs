@@ -33,6 +33,7 @@ use crate::{
     server::Shared,
     session::{Session, Standing},
     session_commands::Codes,
+    slowlog::Watch,
     stopwatch::Stopwatch,
 };
 
@@ -61,6 +62,8 @@ pub struct Worker {
     /// What clients may send, before and after they have authenticated.
     pub(crate) limits: [Limits; 2],
     pub(crate) pause: Pause,
+    /// From when on a command is slow.
+    pub(crate) watch: Watch,
     /// Connections to serve in the next round.
     pub(crate) ready: Vec<ConnectionId>,
     pub(crate) spare_ready: Vec<ConnectionId>,
@@ -145,6 +148,7 @@ impl Worker {
             now_us: wall_clock_us(),
             limits: Default::default(),
             pause: Pause::Off,
+            watch: Watch::default(),
             ready: Vec::new(),
             spare_ready: Vec::new(),
             next_turn: Vec::new(),
@@ -171,6 +175,7 @@ impl Worker {
             authenticated,
             ..Limits::default()
         });
+        self.watch = Watch::new(config);
         let active_expire = self.shard.settings().active_expire;
         self.shard.configure(Settings { active_expire, ..settings(config) });
     }
@@ -213,11 +218,14 @@ impl Worker {
         if self.shared.stop.is_asked() {
             return self.shared.stop.next();
         }
-        if is_busy && self.pause == Pause::Off {
-            return Next::Now;
-        }
-        let until_tick = u64::try_from(self.next_tick_us - self.now_us).unwrap_or(0);
-        Next::Within(Duration::from_micros(until_tick).min(TICK_MAX))
+        let due_us = match self.pause {
+            Pause::Off if is_busy => return Next::Now,
+            Pause::Off => self.next_tick_us,
+            // What waits goes on when the pause ends.
+            _ => self.next_tick_us.min(self.shared.pause.end_us()),
+        };
+        let wait_us = u64::try_from(due_us - self.now_us).unwrap_or(0);
+        Next::Within(Duration::from_micros(wait_us).min(TICK_MAX))
     }
 
     /// The server is to stop: accepts nobody, and closes each connection once what was received
@@ -311,6 +319,9 @@ impl Worker {
             return;
         }
         self.publish();
+        if self.own == 0 {
+            self.shared.metrics.sample((self.now_us / 1_000) as u64);
+        }
         self.check_clients();
         let hz = i64::from(self.config.get().hz);
         self.next_tick_us = self.now_us + if self.is_idle() { 1_000_000 } else { 1_000_000 / hz };

@@ -81,7 +81,12 @@ impl CommandError {
 
     /// `ERR unknown subcommand …` for `command` (lower case), as Redis words it.
     pub fn unknown_subcommand(command: &str, subcommand: &[u8]) -> Self {
-        let mut text = String::from("ERR unknown subcommand '");
+        // DEBUG has always worded it differently.
+        let start = match command {
+            "debug" => "ERR unknown subcommand or wrong number of arguments for '",
+            _ => "ERR unknown subcommand '",
+        };
+        let mut text = String::from(start);
         push_limited(&mut text, subcommand, 128);
         text.push_str("'. Try ");
         text.push_str(&command.to_ascii_uppercase());

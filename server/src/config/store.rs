@@ -151,7 +151,7 @@ fn assign(config: &mut Config, row: &Row, value: &[u8]) -> Result<(), String> {
 pub fn get(config: &Config, patterns: &[&[u8]]) -> Vec<(String, Vec<u8>)> {
     let mut found: Vec<(String, Vec<u8>)> = Vec::new();
     let mut add = |name: &str, row: &Row| {
-        if !found.iter().any(|(known, _)| known == name) {
+        if !found.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
             found.push((name.to_owned(), row.kind.show(&row.value(config))));
         }
     };
@@ -312,7 +312,7 @@ mod tests {
             get(&config, patterns).into_iter().map(|(name, _)| name).collect()
         };
         assert_eq!(names(&[b"HASH-*-listpack-e*", b"none"]), ["hash-max-listpack-entries"]);
-        assert_eq!(names(&[b"timeout", b"TIMEOUT", b"timeout"]), ["timeout", "TIMEOUT"]);
+        assert_eq!(names(&[b"TIMEOUT", b"timeout", b"timeou?"]), ["TIMEOUT"]);
         assert!(names(&[b"hash-max-ziplist-*"]).contains(&"hash-max-ziplist-value".to_owned()));
         assert_eq!(names(&[b"watchdog*"]), Vec::<String>::new());
         assert_eq!(names(&[b"watchdog-period"]), ["watchdog-period"]);

@@ -3,14 +3,14 @@
 //! What concerns other connections (LIST, KILL, UNBLOCK) stands in `clients`.
 #![forbid(unsafe_code)]
 
-use tessera_engine::command::CommandError;
-use tessera_proto::{Args, parse_i64};
+use tessera_engine::command::{CommandError, table};
+use tessera_proto::{Args, ReplyWriter, parse_i64};
 
 use super::{
-    Code, SessionContext,
+    Asked, Code, Everywhere, SessionContext,
     client_line::{Sizes, client_line},
 };
-use crate::session::ReplyMode;
+use crate::{gather::Merge, session::ReplyMode, worker::Worker};
 
 pub(super) const FAMILY: &[(&str, Code)] = &[
     ("client|getname", Code::Local(getname)),
@@ -18,11 +18,11 @@ pub(super) const FAMILY: &[(&str, Code)] = &[
     ("client|info", Code::Local(info)),
     ("client|no-evict", Code::Local(no_evict)),
     ("client|no-touch", Code::Local(no_touch)),
-    ("client|pause", Code::Local(pause)),
+    ("client|pause", Code::Everywhere(&Everywhere { ask: ask_pause, part: pause_part })),
     ("client|reply", Code::Local(reply)),
     ("client|setinfo", Code::Local(setinfo)),
     ("client|setname", Code::Local(setname)),
-    ("client|unpause", Code::Local(unpause)),
+    ("client|unpause", Code::Everywhere(&Everywhere { ask: ask_unpause, part: pause_part })),
 ];
 
 fn getname(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError> {
@@ -43,6 +43,8 @@ fn id(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError> {
 
 fn info(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
     let sizes = Sizes { input: request_bytes(args), ..Sizes::default() };
+    // The line names this command already.
+    cx.session.last_command = table().resolve(args).ok();
     let line = client_line(cx.session, sizes, cx.now_us) + "\n";
     cx.reply().verbatim("txt", line.as_bytes());
     Ok(())
@@ -75,8 +77,8 @@ fn on_or_off(text: &[u8]) -> Result<bool, CommandError> {
     }
 }
 
-/// CLIENT PAUSE milliseconds [WRITE | ALL].
-fn pause(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
+/// CLIENT PAUSE milliseconds [WRITE | ALL]: answered when every worker keeps it.
+fn ask_pause(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, CommandError> {
     let only_writes = match args.get(3).map(<[u8]>::to_ascii_lowercase).as_deref() {
         None | Some(b"all") => false,
         Some(b"write") => true,
@@ -88,8 +90,13 @@ fn pause(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandErro
     let until_us = cx.now_us.checked_add(timeout_us(&args[2])?);
     let until_us = until_us.ok_or(CommandError::text("ERR timeout is out of range"))?;
     cx.shared.pause.set(only_writes, until_us);
-    cx.reply().ok();
-    Ok(())
+    Ok(Asked::Workers { args: vec![b"pause".to_vec()], merge: Merge::AllOk })
+}
+
+/// Takes up what is paused now, and what is not any more.
+fn pause_part(worker: &mut Worker, _: &Args<'_>, reply: &mut ReplyWriter<'_>) {
+    worker.pause = worker.shared.pause.at(worker.now_us);
+    reply.ok();
 }
 
 /// A timeout given in milliseconds, in microseconds.
@@ -102,10 +109,9 @@ fn timeout_us(text: &[u8]) -> Result<i64, CommandError> {
     timeout_ms.checked_mul(1_000).ok_or(CommandError::text("ERR timeout is out of range"))
 }
 
-fn unpause(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError> {
+fn ask_unpause(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<Asked, CommandError> {
     cx.shared.pause.clear();
-    cx.reply().ok();
-    Ok(())
+    Ok(Asked::Workers { args: vec![b"pause".to_vec()], merge: Merge::AllOk })
 }
 
 /// CLIENT REPLY ON | OFF | SKIP. Only ON is answered.

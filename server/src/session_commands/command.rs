@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use tessera_engine::command::{
-    Command, CommandError, Flags, Group,
+    Command, CommandError, Flags, Group, Way,
     keys::{Access, Place},
     table,
     table::flag,
@@ -185,7 +185,9 @@ fn write_info(reply: &mut ReplyWriter<'_>, row: &Command) {
     reply.integer(step);
     let categories: Vec<String> = categories(row).map(|name| format!("@{name}")).collect();
     write_names(reply, &categories.iter().map(String::as_str).collect::<Vec<_>>());
-    reply.array(0);
+    let tips = tips(row.way);
+    reply.array(tips.len());
+    tips.iter().for_each(|tip| reply.bulk(tip.as_bytes()));
     write_key_specs(reply, row);
     reply.array(row.subcommands.len());
     row.subcommands.iter().for_each(|sub| write_info(reply, sub));
@@ -203,25 +205,46 @@ fn write_names(reply: &mut ReplyWriter<'_>, names: &[&str]) {
 
 /// ACL categories without their `@`, by the rules of Redis: from the flags and the family.
 fn categories(row: &Command) -> impl Iterator<Item = &'static str> {
-    let flags = row.flags;
-    let by_flags = [
-        (flags.has(flag::KEYSPACE) || row.group == Group::Generic, "keyspace"),
+    let (flags, group) = (row.flags, row.group);
+    let is_connection = group == Group::Connection || flags.has(flag::CONNECTION);
+    [
+        (flags.has(flag::KEYSPACE) || group == Group::Generic, "keyspace"),
         (flags.has(flag::READONLY), "read"),
         (flags.has(flag::WRITE), "write"),
-        (flags.has(flag::ADMIN), "admin"),
-        (flags.has(flag::ADMIN | flag::DANGEROUS), "dangerous"),
+        (group == Group::Set, "set"),
+        (group == Group::SortedSet, "sortedset"),
+        (group == Group::List, "list"),
+        (group == Group::Hash, "hash"),
+        (group == Group::String, "string"),
         (flags.has(flag::PUBSUB), "pubsub"),
-        (flags.has(flag::BLOCKING), "blocking"),
+        (flags.has(flag::ADMIN), "admin"),
         (flags.has(flag::FAST), "fast"),
         (!flags.has(flag::FAST), "slow"),
-        (flags.has(flag::CONNECTION) && row.group != Group::Connection, "connection"),
-    ];
-    let by_group = match row.group {
-        Group::Generic | Group::Server => None,
-        Group::SortedSet => Some("sortedset"),
-        group => Some(group.name()),
-    };
-    by_group.into_iter().chain(by_flags.into_iter().filter(|(set, _)| *set).map(|(_, name)| name))
+        (flags.has(flag::BLOCKING), "blocking"),
+        (flags.has(flag::ADMIN | flag::DANGEROUS), "dangerous"),
+        (is_connection, "connection"),
+    ]
+    .into_iter()
+    .filter(|(set, _)| *set)
+    .map(|(_, name)| name)
+}
+
+/// What clients of a cluster need to know to split a command over its nodes and to merge the
+/// answers: the same that this server does over its shards.
+fn tips(way: Way) -> &'static [&'static str] {
+    match way {
+        Way::SumOfKeys => &["request_policy:multi_shard", "response_policy:agg_sum"],
+        Way::EachKey => &["request_policy:multi_shard"],
+        Way::AllKeysOk => &["request_policy:multi_shard", "response_policy:all_succeeded"],
+        Way::SumOfShards => &["request_policy:all_shards", "response_policy:agg_sum"],
+        Way::AllShardsOk => &["request_policy:all_shards", "response_policy:all_succeeded"],
+        Way::JoinOfShards => &["request_policy:all_shards", "nondeterministic_output_order"],
+        Way::Cursor => &["nondeterministic_output", "request_policy:special"],
+        Way::RandomShard => {
+            &["request_policy:all_shards", "response_policy:special", "nondeterministic_output"]
+        }
+        Way::Owner | Way::Session => &[],
+    }
 }
 
 /// Key specifications: where the search begins, and how keys are found from there.
@@ -229,37 +252,51 @@ fn write_key_specs(reply: &mut ReplyWriter<'_>, row: &Command) {
     match row.keys.place {
         Place::None => reply.set(0),
         Place::Range { first, last, step } => {
-            reply.set(1);
-            write_spec_head(reply, row, Some(first));
             let last = if last >= 0 { last - first as isize } else { last };
-            write_found_by(
-                reply,
-                "range",
-                &[("lastkey", last as i64), ("keystep", step as i64), ("limit", 0)],
-            );
+            let (last, step) = (last as i64, step as i64);
+            let differ = last != 0 && row.keys.first != row.keys.rest;
+            reply.set(1 + usize::from(differ));
+            if differ {
+                write_spec_head(reply, row, row.keys.first, Some(first));
+                write_range(reply, 0, 1);
+                write_spec_head(reply, row, row.keys.rest, Some(first + step as usize));
+                write_range(reply, if last > 0 { last - step } else { last }, step);
+            } else {
+                write_spec_head(reply, row, row.keys.first, Some(first));
+                write_range(reply, last, step);
+            }
         }
         Place::Counted { count, destination } => {
             reply.set(1 + usize::from(destination.is_some()));
             if let Some(at) = destination {
-                write_spec_head(reply, row, Some(at));
-                let only = [("lastkey", 0), ("keystep", 1), ("limit", 0)];
-                write_found_by(reply, "range", &only);
+                write_spec_head(reply, row, row.keys.first, Some(at));
+                write_range(reply, 0, 1);
             }
-            write_spec_head(reply, row, Some(count));
+            write_spec_head(reply, row, row.keys.rest, Some(count));
             let numbered = [("keynumidx", 0), ("firstkey", 1), ("keystep", 1)];
             write_found_by(reply, "keynum", &numbered);
         }
         Place::Custom(_) => {
             reply.set(1);
-            write_spec_head(reply, row, None);
+            write_spec_head(reply, row, row.keys.first | row.keys.rest, None);
             write_found_by(reply, "unknown", &[]);
         }
     }
 }
 
+/// Keys from the place where the search begins up to `last`, counted from there.
+fn write_range(reply: &mut ReplyWriter<'_>, last: i64, step: i64) {
+    write_found_by(reply, "range", &[("lastkey", last), ("keystep", step), ("limit", 0)]);
+}
+
 /// A specification up to the way in which keys are found; `begin` is where the search starts.
-fn write_spec_head(reply: &mut ReplyWriter<'_>, row: &Command, begin: Option<usize>) {
-    let mut names: Vec<&str> = (row.keys.first | row.keys.rest).names().collect();
+fn write_spec_head(
+    reply: &mut ReplyWriter<'_>,
+    row: &Command,
+    access: Access,
+    begin: Option<usize>,
+) {
+    let mut names: Vec<&str> = access.names().collect();
     if row.keys.varies.is_some() {
         names.push("variable_flags");
     }

@@ -188,9 +188,14 @@ fn reset(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError> 
 
 /// SELECT index.
 fn select(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
-    let index = parse_i64(&args[1])
-        .filter(|&index| i32::try_from(index).is_ok())
-        .ok_or(CommandError::NotAnInteger)?;
+    let index = parse_i64(&args[1]).ok_or(CommandError::NotAnInteger)?;
+    if i32::try_from(index).is_err() {
+        return Err(CommandError::text(format!(
+            "ERR value is out of range, value must between {} and {}",
+            i32::MIN,
+            i32::MAX
+        )));
+    }
     let database = u32::try_from(index).ok();
     let databases = cx.shared.config.current().databases;
     cx.session.database = database

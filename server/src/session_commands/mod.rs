@@ -130,6 +130,22 @@ impl Codes {
     }
 }
 
+/// Whether a client may use `command` at all: DEBUG is open only to those whom the option
+/// `enable-debug-command` names.
+pub fn permit(command: &Command, shared: &Shared, is_local: bool) -> Result<(), CommandError> {
+    if !command.full_name.starts_with("debug") {
+        return Ok(());
+    }
+    if shared.config.current().enable_debug_command.allows(is_local) {
+        return Ok(());
+    }
+    Err(CommandError::text(
+        "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you \
+         can run it from a local connection, otherwise you need to set this option in the \
+         configuration file, and then restart the server.",
+    ))
+}
+
 /// The protocol in which workers answer each other's questions.
 pub const PART_PROTOCOL: Protocol = Protocol::Resp3;
 
