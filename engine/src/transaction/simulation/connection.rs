@@ -21,6 +21,8 @@ pub(super) struct Command {
 pub(super) struct Connection {
     /// The worker that the connection lives on.
     pub(super) worker: usize,
+    /// Whether a command over several shards is not scheduled yet, so that nothing may leave.
+    pub(super) stopped: bool,
     script: VecDeque<Vec<Command>>,
     /// What has arrived at the worker and not left yet, with numbers by the order sent.
     pub(super) input: VecDeque<(usize, Command)>,
@@ -39,7 +41,8 @@ struct Sent {
 impl Connection {
     pub(super) fn new(worker: usize, pipelines: Vec<Vec<Command>>) -> Self {
         let script = pipelines.into();
-        Connection { worker, script, input: VecDeque::new(), sent: Vec::new(), replied: 0 }
+        let (input, sent) = (VecDeque::new(), Vec::new());
+        Connection { worker, stopped: false, script, input, sent, replied: 0 }
     }
 
     /// Whether the client has everything it asked for and more to ask.
@@ -49,6 +52,11 @@ impl Connection {
 
     pub(super) fn is_finished(&self) -> bool {
         self.replied == self.sent.len() && self.script.is_empty()
+    }
+
+    /// How many commands the client has sent so far.
+    pub(super) fn sent(&self) -> usize {
+        self.sent.len()
     }
 
     /// The client writes its next pipeline.

@@ -4,11 +4,15 @@
 //! is printed; `TESSERA_SEED=<seed>` runs that one alone. `TESSERA_SEEDS=<count>` says how many
 //! seeds each workload runs.
 
+mod atomic;
 mod check;
 mod connection;
 mod mailbox;
+mod message;
 mod random;
 mod rounds;
+mod shard;
+mod transactions;
 mod worker;
 mod world;
 
@@ -21,7 +25,7 @@ use std::{
 const SEEDS: u64 = 400;
 
 /// How many seeds a planted fault may take to be found.
-const SEEDS_TO_FIND_A_FAULT: u64 = 4_000;
+const SEEDS_TO_FIND_A_FAULT: u64 = 40_000;
 
 /// Runs the workload with many seeds; it returns what is wrong, if anything is.
 fn with_seeds(workload: impl Fn(u64) -> Result<(), String>) {

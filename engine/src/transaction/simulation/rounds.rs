@@ -9,7 +9,7 @@ use super::{
     world::{Fault, Settings, World},
 };
 
-fn settings(random: &mut Random, fault: Option<Fault>) -> Settings {
+pub(super) fn settings(random: &mut Random, fault: Option<Fault>) -> Settings {
     Settings {
         workers: random.between(2, 4),
         keys: random.between(2, 5),
@@ -23,7 +23,7 @@ fn single(key: usize, action: Action) -> Command {
 }
 
 /// Cuts a script into the pipelines in which the client sends it.
-fn in_pipelines(mut script: Vec<Command>, random: &mut Random) -> Vec<Vec<Command>> {
+pub(super) fn in_pipelines(mut script: Vec<Command>, random: &mut Random) -> Vec<Vec<Command>> {
     let mut pipelines = Vec::new();
     while !script.is_empty() {
         let length = random.between(1, script.len().min(6));
@@ -46,7 +46,7 @@ fn any_commands(seed: u64, fault: Option<Fault>) -> Result<(), String> {
             Connection::new(random.below(settings.workers), in_pipelines(script, &mut random))
         })
         .collect();
-    let (history, served) = World::new(settings, connections, random).run();
+    let (history, served) = World::new(settings, connections, random).run()?;
     in_order_of_places(&served)?;
     match has_one_order(&history, settings.keys) {
         true => Ok(()),
@@ -83,7 +83,7 @@ fn data_then_pointer(seed: u64, fault: Option<Fault>) -> Result<(), String> {
     };
     let mut connections = vec![connection(ascending.collect())];
     connections.extend((0..3).map(|_| connection(descending.clone().collect())));
-    let (history, served) = World::new(settings, connections, random).run();
+    let (history, served) = World::new(settings, connections, random).run()?;
     in_order_of_places(&served)?;
     match history[1..].iter().find(|reads| !never_older(reads, settings.keys)) {
         None => Ok(()),

@@ -3,47 +3,17 @@
 use std::mem;
 
 use super::{
-    check::Effect,
-    connection::{Action, Command},
+    connection::{Command, Connection},
+    message::{Asked, Batch, Message, Origin, Request},
+    shard::{Answers, Shard},
+    transactions::Transactions,
     world::{Fault, Settings, Shared},
 };
 use crate::transaction::{
     ShardId,
+    ids::Tag,
     round::{Admission, Blocked, Round},
 };
-
-/// Messages that take one place together.
-#[derive(Debug)]
-pub(super) struct Batch {
-    from: usize,
-    place: u64,
-    messages: Vec<Message>,
-    /// Whether there are requests among them, for which a credit was spent.
-    spent_credit: bool,
-}
-
-#[derive(Debug)]
-enum Message {
-    Request {
-        part: Part,
-        action: Action,
-    },
-    Reply {
-        part: Part,
-        effect: Effect,
-    },
-    /// Stands behind the replies to a batch of requests.
-    Credit,
-}
-
-/// Which part of which command of which connection.
-#[derive(Clone, Copy, Debug)]
-struct Part {
-    connection: usize,
-    command: usize,
-    part: usize,
-    key: usize,
-}
 
 #[derive(Clone, Copy, Debug)]
 enum Phase {
@@ -68,7 +38,12 @@ enum Phase {
 pub(super) struct Worker {
     own: usize,
     phase: Phase,
-    values: Vec<u32>,
+    shard: Shard,
+    transactions: Transactions,
+    /// The tag of this round, and how many commands each client had sent before it was read. In
+    /// truth the input is received first; what comes between may count as later.
+    tag: Tag,
+    arrived: Vec<usize>,
     batches: Vec<Vec<Message>>,
     /// Whether the batch for a shard holds requests, and so has its credit.
     requests: Vec<bool>,
@@ -82,7 +57,10 @@ impl Worker {
         Worker {
             own,
             phase: Phase::Drain { end: 0 },
-            values: vec![0; settings.keys],
+            shard: Shard::new(settings.keys, settings.fault),
+            transactions: Transactions::new(own),
+            tag: 0,
+            arrived: Vec::new(),
             batches: (0..settings.workers).map(|_| Vec::new()).collect(),
             requests: vec![false; settings.workers],
             credits: vec![settings.credits; settings.workers],
@@ -111,6 +89,8 @@ impl Worker {
             self.serve(shared, batch);
             return Phase::Drain { end };
         }
+        self.arrived = shared.connections.iter().map(Connection::sent).collect();
+        self.tag = shared.ids.tag();
         let open = drained || shared.has_fault(Fault::OwnDespiteUnfilled);
         Phase::Gather { round: Round::begin(self.own, open), connection: 0 }
     }
@@ -118,22 +98,50 @@ impl Worker {
     fn serve(&mut self, shared: &mut Shared, batch: Batch) {
         shared.served[self.own].push(batch.place);
         for message in batch.messages {
-            match message {
-                Message::Request { part, action } => {
-                    let effect = self.execute(part.key, action);
-                    self.batches[batch.from].push(Message::Reply { part, effect });
-                }
-                Message::Reply { part, effect } => complete(shared, part, effect),
-                Message::Credit => self.credits[batch.from] += 1,
-            }
+            self.handle(shared, batch.from, message);
         }
         if batch.spent_credit {
             self.batches[batch.from].push(Message::Credit);
         }
     }
 
+    fn handle(&mut self, shared: &mut Shared, from: usize, message: Message) {
+        let mut answers = Vec::new();
+        match message {
+            Message::Request(request) => {
+                self.shard.request(request, shared.ids.tag(), &mut answers);
+            }
+            Message::Reply { origin, found } => shared.complete(origin, found),
+            Message::Credit => self.credits[from] += 1,
+            Message::Schedule { id, scope } => answers.push((from, self.shard.schedule(id, scope))),
+            Message::Scheduled { id, accepts } => {
+                self.transactions.scheduled((id, from, accepts), shared, &mut answers);
+            }
+            Message::Hop(hop) => self.shard.hop(hop, &mut answers),
+            Message::HopDone { id, found } => {
+                self.transactions.hop_done((id, found), shared, &mut answers);
+            }
+            Message::Forget { id } => self.shard.forget(id, &mut answers),
+        }
+        self.send(shared, answers);
+    }
+
+    /// Puts messages into the batches; those to the own shard are handled at once.
+    fn send(&mut self, shared: &mut Shared, messages: Answers) {
+        for (to, message) in messages {
+            if to == self.own {
+                self.handle(shared, to, message);
+            } else {
+                self.batches[to].push(message);
+            }
+        }
+    }
+
     fn gather(&mut self, shared: &mut Shared, round: Round, connection: usize) -> Phase {
         if connection == shared.connections.len() {
+            let mut messages = Vec::new();
+            self.transactions.draw(shared, &mut messages);
+            self.send(shared, messages);
             self.tail_before_places = shared.mailboxes[self.own].tail();
             return Phase::Take { shard: 0 };
         }
@@ -152,10 +160,11 @@ impl Worker {
                 return;
             }
             let input = &mut shared.connections[connection].input;
-            let (command, Command { parts, .. }) = input.remove(number).expect("it was just seen");
-            for (part, (key, action)) in parts.into_iter().enumerate() {
-                self.dispatch(shared, Part { connection, command, part, key }, action);
-            }
+            let (command, Command { parts, atomic }) =
+                input.remove(number).expect("it was just seen");
+            let asked = parts.into_iter().enumerate().map(|(part, (key, asks))| (part, key, asks));
+            let origin = Origin { connection, command };
+            self.dispatch(shared, origin, asked.collect(), atomic.then_some(shards.len()));
             run = Some(shards);
         }
     }
@@ -168,7 +177,9 @@ impl Worker {
         connection: usize,
     ) -> Option<(usize, Vec<ShardId>)> {
         let has_credit = |shard: usize| self.requests[shard] || self.credits[shard] > 0;
-        for (number, (_, command)) in shared.connections[connection].input.iter().enumerate() {
+        let Connection { input, stopped, .. } = &shared.connections[connection];
+        let arrived = |(sent, _): &&(usize, Command)| !stopped && *sent < self.arrived[connection];
+        for (number, (_, command)) in input.iter().take_while(arrived).enumerate() {
             let mut shards: Vec<_> =
                 command.parts.iter().map(|&(key, _)| shared.owner(key)).collect();
             shards.sort_unstable();
@@ -183,17 +194,34 @@ impl Worker {
         None
     }
 
-    fn dispatch(&mut self, shared: &mut Shared, part: Part, action: Action) {
-        let shard = shared.owner(part.key);
-        if shard == self.own {
-            let effect = self.execute(part.key, action);
-            return complete(shared, part, effect);
+    /// Lets a command go: as a transaction, as one request, or in parts. `as_one` is the number of
+    /// shards over which it must be atomic.
+    fn dispatch(
+        &mut self,
+        shared: &mut Shared,
+        origin: Origin,
+        asked: Vec<Asked>,
+        as_one: Option<usize>,
+    ) {
+        match as_one {
+            Some(1) => self.request(shared, origin, asked),
+            Some(_) => {
+                let at = |part: Asked| (shared.owner(part.1), part);
+                let parts = asked.into_iter().map(at).collect();
+                self.transactions.begin(origin, parts, shared);
+            }
+            None => asked.into_iter().for_each(|part| self.request(shared, origin, vec![part])),
         }
-        if !self.requests[shard] {
+    }
+
+    fn request(&mut self, shared: &mut Shared, origin: Origin, asked: Vec<Asked>) {
+        let shard = shared.owner(asked[0].1);
+        if shard != self.own && !self.requests[shard] {
             self.requests[shard] = true;
             self.credits[shard] -= 1;
         }
-        self.batches[shard].push(Message::Request { part, action });
+        let request = Request { from: self.own, origin, tag: self.tag, asked };
+        self.send(shared, vec![(shard, Message::Request(request))]);
     }
 
     fn take(&mut self, shared: &mut Shared, shard: usize) -> Phase {
@@ -215,19 +243,4 @@ impl Worker {
             .fill(place, Batch { from: self.own, place, messages, spent_credit });
         Phase::Take { shard: shard + 1 }
     }
-
-    fn execute(&mut self, key: usize, action: Action) -> Effect {
-        match action {
-            Action::Read => Effect::Read(self.values[key]),
-            Action::Write(value) => {
-                self.values[key] = value;
-                Effect::Write(value)
-            }
-        }
-    }
-}
-
-fn complete(shared: &mut Shared, part: Part, effect: Effect) {
-    let now = shared.now;
-    shared.connections[part.connection].complete(part.command, part.part, effect, now);
 }

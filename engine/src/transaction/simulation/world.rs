@@ -1,8 +1,14 @@
 //! All workers, mailboxes and connections of a simulation, and who moves next.
 
 use super::{
-    check::History, connection::Connection, mailbox::SimMailbox, random::Random, worker::Worker,
+    check::History,
+    connection::Connection,
+    mailbox::SimMailbox,
+    message::{Batch, Found, Origin},
+    random::Random,
+    worker::Worker,
 };
+use crate::transaction::ids::Ids;
 
 /// A part of the rules that a test breaks, to see that the checker objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +24,16 @@ pub(super) enum Fault {
     OwnDespiteUnfilled,
     /// Against the stop without credit: later runs of the connection go on.
     OvertakeWithoutCredit,
+    /// Plain commands do not ask the lock table.
+    SkipLockCheck,
+    /// Shards forget a transaction after its first hop.
+    ConcludeEarly,
+    /// Against (d): a connection's commands leave before its transaction is scheduled.
+    LeaveBeforeScheduled,
+    /// Shards without transactions do not note which tags were there.
+    NoFloor,
+    /// Plain commands wait for transactions drawn after their round began, too.
+    WaitForYounger,
 }
 
 /// What a simulation is made of, beside its connections.
@@ -34,8 +50,9 @@ pub(super) struct Settings {
 pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) now: u64,
-    pub(super) mailboxes: Vec<SimMailbox<super::worker::Batch>>,
+    pub(super) mailboxes: Vec<SimMailbox<Batch>>,
     pub(super) connections: Vec<Connection>,
+    pub(super) ids: Ids,
     /// For each worker, the places of its mailbox in the order served.
     pub(super) served: Vec<Vec<u64>>,
 }
@@ -44,6 +61,14 @@ impl Shared {
     /// The worker whose shard holds the key.
     pub(super) fn owner(&self, key: usize) -> usize {
         key % self.settings.workers
+    }
+
+    /// Results of a command have reached its connection.
+    pub(super) fn complete(&mut self, origin: Origin, found: Vec<Found>) {
+        for (part, effect) in found {
+            let connection = &mut self.connections[origin.connection];
+            connection.complete(origin.command, part, effect, self.now);
+        }
     }
 
     pub(super) fn has_fault(&self, fault: Fault) -> bool {
@@ -65,29 +90,29 @@ impl World {
         let mailboxes = (0..settings.workers).map(|_| SimMailbox::new()).collect();
         let workers = (0..settings.workers).map(|own| Worker::new(own, settings)).collect();
         let served = vec![Vec::new(); settings.workers];
-        let shared = Shared { settings, now: 0, mailboxes, connections, served };
+        let shared =
+            Shared { settings, now: 0, mailboxes, connections, ids: Ids::default(), served };
         World { shared, workers, random }
     }
 
     /// Runs until every client has every reply, and returns what they saw, and the places
-    /// of each mailbox in the order served.
-    ///
-    /// # Panics
-    /// If the workers no longer get on.
-    pub(super) fn run(mut self) -> (History, Vec<Vec<u64>>) {
+    /// of each mailbox in the order served. It is an error if the workers no longer get on.
+    pub(super) fn run(mut self) -> Result<(History, Vec<Vec<u64>>), String> {
         // Now and then one worker gets no time, as if the kernel had taken its core away at that
         // very step: this is what brings unfilled places and full mailboxes about.
         let (mut stopped, patience) = (None, self.random.between(5, 120));
         while !self.shared.connections.iter().all(Connection::is_finished) {
             self.shared.now += 1;
-            assert!(self.shared.now < STEPS_MAX, "the workers wait for each other");
+            if self.shared.now > STEPS_MAX {
+                return Err("the workers wait for each other".to_owned());
+            }
             if self.random.one_in(patience) {
                 stopped = self.random.one_in(2).then(|| self.random.below(self.workers.len()));
             }
             self.move_someone(stopped);
         }
         let history = self.shared.connections.iter().map(Connection::operations).collect();
-        (history, self.shared.served)
+        Ok((history, self.shared.served))
     }
 
     fn move_someone(&mut self, stopped: Option<usize>) {
