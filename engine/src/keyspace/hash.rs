@@ -56,7 +56,8 @@ impl Seed {
         Self(Kind::Keyed(RandomState::with_seeds(draw(), draw(), draw(), draw())))
     }
 
-    /// A seed that is the same in every run: for tests, simulations and benches only.
+    /// The seed that 64 bits determine, and only as secret as they are: with a number drawn by the
+    /// operating system fit for a server, with a fixed one for tests, simulations and benches.
     pub fn fixed(seed: u64) -> Self {
         let spread = |n: u64| seed.wrapping_add(n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self(Kind::Keyed(RandomState::with_seeds(spread(1), spread(2), spread(3), spread(4))))

@@ -90,10 +90,11 @@ impl<'t, T> EntryMut<'t, T> {
         if let Some(removed) = unsafe { self.entry.overwrite(&body) } {
             return removed;
         }
+        let before = self.tags();
         // SAFETY: the entry is alive, of this table's slab and of type T; `changed` puts its new
         // address into the slot before anybody else can look.
         let (entry, removed) = unsafe { self.entry.set_body(&mut self.table.storage.slab, body) };
-        self.changed(entry);
+        self.changed(before, entry);
         removed
     }
 
@@ -106,9 +107,10 @@ impl<'t, T> EntryMut<'t, T> {
         if !matches!(self.body(), Body::Inline { .. }) {
             self.set_body(NewBody::Inline { kind: 0, bytes: &[] });
         }
+        let before = self.tags();
         // SAFETY: as in `set_body`, and the body is inline.
         let entry = unsafe { self.entry.resize_inline(&mut self.table.storage.slab, len) };
-        self.changed(entry);
+        self.changed(before, entry);
         match self.body_mut() {
             BodyMut::Inline { bytes, .. } => bytes,
             BodyMut::Int(_) | BodyMut::Object(_) => &mut [],
@@ -117,12 +119,12 @@ impl<'t, T> EntryMut<'t, T> {
 
     /// Sets or clears the deadline, in unix milliseconds.
     pub fn set_deadline(&mut self, deadline: Option<i64>) {
-        let had = self.deadline().is_some();
+        let (before, had) = (self.tags(), self.deadline().is_some());
         // SAFETY: as in `set_body`.
         let entry = unsafe { self.entry.set_deadline(&mut self.table.storage.slab, deadline) };
         self.table.volatile += usize::from(deadline.is_some());
         self.table.volatile -= usize::from(had);
-        self.changed(entry);
+        self.changed(before, entry);
     }
 
     /// Removes the entry.
@@ -140,10 +142,18 @@ impl<'t, T> EntryMut<'t, T> {
         (removed, VacantEntry { table: self.table, hash: self.hash, key })
     }
 
-    /// Tells the slot where the entry is now and what its tags are.
-    fn changed(&mut self, entry: RawEntry) {
-        self.entry = entry;
-        self.table.update_place(self.hash.0, self.place, entry);
+    /// Tells the slot where the entry is now and what its tags are. A plain overwrite changes
+    /// neither, and then the bucket's cache lines stay clean.
+    fn changed(&mut self, before: u64, entry: RawEntry) {
+        if entry != self.entry || before != self.tags() {
+            self.entry = entry;
+            self.table.update_place(self.hash.0, self.place, entry);
+        }
+    }
+
+    fn tags(&self) -> u64 {
+        // SAFETY: the entry is alive.
+        unsafe { self.entry.tags() }
     }
 }
 

@@ -28,39 +28,50 @@ pub enum Verdict {
     Remove,
 }
 
-/// One home bucket from a cursor on.
-struct Stop {
+/// One home bucket, from a position in hash order on.
+struct Stop<'t> {
+    view: View<'t>,
     home: usize,
-    /// Entries before this position of the home bucket have been visited.
-    from: usize,
+    at: u64,
     /// The first hash of the next home bucket, if there is one.
     next: Option<u64>,
 }
 
-impl Stop {
-    fn at(hash: u64, view: View<'_>) -> Self {
-        let (depth, size) = (view.depth, view.buckets.len());
-        let from = position(slot_bits(hash, depth), depth);
-        let home = home(from, size);
-        let end = ((home + 1) << HOME_BITS).div_ceil(size);
-        let next = view.header.prefix.checked_add_wide((end as u64) << (64 - HOME_BITS), depth);
-        Self { home, from, next }
-    }
-}
-
-/// `prefix + (offset >> depth)`, or none beyond the last hash; `offset` may be 2^64 (given as 0).
-trait CheckedAddWide {
-    fn checked_add_wide(self, offset: u64, depth: u32) -> Option<u64>;
-}
-
-impl CheckedAddWide for u64 {
-    fn checked_add_wide(self, offset: u64, depth: u32) -> Option<u64> {
-        let offset = if offset == 0 { 1u128 << 64 } else { u128::from(offset) };
-        u64::try_from(u128::from(self) + (offset >> depth)).ok()
-    }
+/// The first hash of home position `position` (2^HOME_BITS is the end of the segment), or none
+/// beyond the last of all hashes.
+fn first_hash(view: View<'_>, position: usize) -> Option<u64> {
+    let offset = ((position as u128) << (64 - HOME_BITS)) >> view.depth;
+    u64::try_from(u128::from(view.header.prefix) + offset).ok()
 }
 
 impl<T> Table<T> {
+    /// The home bucket of hash `at`.
+    fn stop(&self, at: u64) -> Stop<'_> {
+        let view = self.directory.view(at);
+        let size = view.buckets.len();
+        let home = home(position(slot_bits(at, view.depth), view.depth), size);
+        let next = first_hash(view, ((home + 1) << HOME_BITS).div_ceil(size));
+        Stop { view, home, at, next }
+    }
+
+    /// Visits what belongs to a stop, with hash (exact only for what overflowed) and place.
+    fn for_each_at(&self, stop: &Stop<'_>, mut visit: impl FnMut(u64, Place, Slot)) {
+        let (view, at) = (stop.view, stop.at);
+        // A cursor from before a merge may stand inside a home bucket: what lies before was visited.
+        let from = position(slot_bits(at, view.depth), view.depth);
+        view.for_each_at_home(stop.home, |place, slot| {
+            if position(slot.bits(), view.depth) >= from {
+                visit(at, place, slot);
+            }
+        });
+        if !self.storage.overflow.is_empty() {
+            let last = stop.next.map_or(u64::MAX, |next| next - 1);
+            for (hash, place, slot) in self.storage.overflow.range(at, last) {
+                visit(hash, place, slot);
+            }
+        }
+    }
+
     /// Visits the entries of home buckets from `cursor` on until `count` or more were visited, and
     /// returns the next cursor, 0 at the end. Start with 0. Looks at ten home buckets for each
     /// entry asked for at most, so that a sparse table costs no more than a full one.
@@ -73,21 +84,11 @@ impl<T> Table<T> {
         let mut at = cursor << CURSOR_SHIFT;
         let mut visited = 0;
         for _ in 0..count.max(1).saturating_mul(HOMES_PER_ENTRY) {
-            let view = self.directory.view(at);
-            let stop = Stop::at(at, view);
-            view.for_each_at_home(stop.home, |_, slot| {
-                if position(slot.bits(), view.depth) >= stop.from {
-                    visited += 1;
-                    visit(self.view_of(slot));
-                }
+            let stop = self.stop(at);
+            self.for_each_at(&stop, |_, _, slot| {
+                visited += 1;
+                visit(self.view_of(slot));
             });
-            if !self.storage.overflow.is_empty() {
-                let last = stop.next.map_or(u64::MAX, |next| next - 1);
-                for (_, _, slot) in self.storage.overflow.range(at, last) {
-                    visited += 1;
-                    visit(self.view_of(slot));
-                }
-            }
             let Some(next) = stop.next else { return 0 };
             at = next;
             if visited >= count {
@@ -146,23 +147,18 @@ impl<T> Table<T> {
         mut visit: impl FnMut(EntryRef<'t, T>),
     ) {
         let wanted = count.min(self.len());
-        let start = draw() >> CURSOR_SHIFT;
+        let stop = self.stop(draw());
+        let first = (stop.home << HOME_BITS).div_ceil(stop.view.buckets.len());
+        let start = first_hash(stop.view, first).unwrap_or(0) >> CURSOR_SHIFT;
         let (mut cursor, mut visited, mut wrapped) = (start, 0, false);
         while visited < wanted && !(wrapped && cursor >= start) {
-            let at = cursor << CURSOR_SHIFT;
-            let view = self.directory.view(at);
-            let stop = Stop::at(at, view);
-            let mut take = |slot| {
+            let stop = self.stop(cursor << CURSOR_SHIFT);
+            self.for_each_at(&stop, |_, _, slot| {
                 if visited < wanted {
                     visited += 1;
                     visit(self.view_of(slot));
                 }
-            };
-            view.for_each_at_home(stop.home, |_, slot| take(slot));
-            if !self.storage.overflow.is_empty() {
-                let last = stop.next.map_or(u64::MAX, |next| next - 1);
-                self.storage.overflow.range(at, last).for_each(|(_, _, slot)| take(slot));
-            }
+            });
             cursor = stop.next.map_or(0, |next| next >> CURSOR_SHIFT);
             wrapped |= cursor == 0;
         }
@@ -182,48 +178,44 @@ impl<T> Table<T> {
         let mut at = cursor << CURSOR_SHIFT;
         let mut spent = 0;
         let mut doomed: Vec<(u64, Place)> = Vec::new();
-        loop {
-            let view = self.directory.view(at);
-            let mut next = Stop::at(at, view).next;
+        while spent < budget.max(1) {
+            let mut stop = self.stop(at);
             spent += 1;
-            if view.header.volatile > 0 {
-                let home = Stop::at(at, view).home;
-                view.for_each_at_home(home, |place, slot| {
+            if stop.view.header.volatile == 0 && self.storage.overflow.is_empty() {
+                stop.next = first_hash(stop.view, 1 << HOME_BITS);
+            } else {
+                self.for_each_at(&stop, |hash, place, slot| {
                     if slot.has(TAG_DEADLINE) {
                         spent += 1;
                         if visit(self.view_of(slot)) == Verdict::Remove {
-                            doomed.push((at, place));
+                            doomed.push((hash, place));
                         }
                     }
                 });
-            } else if self.storage.overflow.is_empty() {
-                next = view.header.prefix.checked_add_wide(0, view.depth);
             }
-            if !self.storage.overflow.is_empty() {
-                let last = next.map_or(u64::MAX, |next| next - 1);
-                // From the last of each hash to the first, as removal moves the last into its place.
-                let mut found: Vec<_> = self.storage.overflow.range(at, last).collect();
-                found.reverse();
-                for (hash, place, slot) in found {
-                    spent += 1;
-                    if slot.has(TAG_DEADLINE) && visit(self.view_of(slot)) == Verdict::Remove {
-                        doomed.push((hash, place));
-                    }
-                }
-            }
-            let removed = !doomed.is_empty();
-            for (hash, place) in doomed.drain(..) {
-                reclaim(self.remove_at(hash, place));
-            }
-            if removed {
-                self.shrink(at);
-            }
+            let next = stop.next;
+            self.remove_doomed(at, &mut doomed, &mut reclaim);
             let Some(next) = next else { return 0 };
             at = next;
-            if spent >= budget {
-                return at >> CURSOR_SHIFT;
-            }
         }
+        at >> CURSOR_SHIFT
+    }
+
+    /// Removes entries found at one stop. The last first: a removal among equal hashes that
+    /// overflowed moves the last of them into the gap.
+    fn remove_doomed(
+        &mut self,
+        at: u64,
+        doomed: &mut Vec<(u64, Place)>,
+        reclaim: &mut impl FnMut(RemovedBody<T>),
+    ) {
+        if doomed.is_empty() {
+            return;
+        }
+        while let Some((hash, place)) = doomed.pop() {
+            reclaim(self.remove_at(hash, place));
+        }
+        self.shrink(at);
     }
 
     /// A view of the entry of a slot of this table.
