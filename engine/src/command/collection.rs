@@ -127,6 +127,16 @@ impl<'a, C: Collection> View<'a, C> {
     }
 }
 
+impl<C: Clone> View<'_, C> {
+    /// The collection on its own: a large one is captured, a small one copied.
+    pub(super) fn into_owned(self) -> C {
+        match self {
+            Self::Object(collection) => collection.clone(),
+            Self::Inline(collection) => collection,
+        }
+    }
+}
+
 /// The collection at `key`, for a command that reads it; none if there is no key.
 #[inline]
 pub(super) fn read<'a, C: Collection>(
@@ -142,11 +152,7 @@ pub(super) fn capture<C: Collection + Clone>(
     keyspace: &mut Keyspace,
     key: &[u8],
 ) -> Result<Option<C>, CommandError> {
-    let view = read::<C>(keyspace, key)?;
-    Ok(view.map(|view| match view {
-        View::Object(collection) => collection.clone(),
-        View::Inline(collection) => collection,
-    }))
+    Ok(read::<C>(keyspace, key)?.map(View::into_owned))
 }
 
 /// What a change has come to.

@@ -16,6 +16,7 @@ use edit::{linsert, lrem, lset, ltrim};
 use ends::{lpop, lpush, lpushx, rpop, rpush, rpushx};
 use search::{lindex, llen, lpos, lrange};
 use transfer::{lmove, lmpop, rpoplpush};
+pub(super) use transfer::{parse_at_least_one, parse_pop_count};
 
 const READ: KeySpec = KeySpec::FIRST.used(Access::RO.with(Access::ACCESS));
 const INSERT: KeySpec = KeySpec::FIRST.used(Access::RW.with(Access::INSERT));

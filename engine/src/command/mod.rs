@@ -23,6 +23,7 @@ pub mod string;
 pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod zset;
 
 pub use context::Context;
 pub use effect::Effect;

@@ -328,6 +328,7 @@ static FAMILIES: &[&[Command]] = &[
     super::list::ROWS,
     super::hash::ROWS,
     super::set::ROWS,
+    super::zset::ROWS,
     super::generic::ROWS,
     super::connection::ROWS,
     super::server::ROWS,

@@ -72,12 +72,11 @@ impl Zset {
         Self { repr: Repr::Small(Listpack::new()), is_skiplist: false }
     }
 
-    /// An empty sorted set, for a first member of `member_len` bytes: Redis chooses the encoding by
-    /// it before it adds one.
-    pub fn for_member_len(member_len: usize, thresholds: &Thresholds) -> Self {
-        let is_skiplist = thresholds.zset_max_listpack_entries == 0
+    /// Prepares for `members` more members of up to `member_len` bytes: so many at once, or so long
+    /// ones, make a `skiplist` of it, as in Redis.
+    pub fn expect(&mut self, members: usize, member_len: usize, thresholds: &Thresholds) {
+        self.is_skiplist |= members > thresholds.zset_max_listpack_entries
             || member_len > thresholds.zset_max_listpack_value;
-        Self { is_skiplist, ..Self::new() }
     }
 
     /// The sorted set that [`Self::packed`] gave.

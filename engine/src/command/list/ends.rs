@@ -116,7 +116,7 @@ fn pop(
     };
     let key = &args[1];
     let Context { keyspace, reply, settings, .. } = cx;
-    let changed = update(keyspace.slot_read(key), |list: &mut List| {
+    let changed = update(keyspace.slot(key), |list: &mut List| {
         let take = count.unwrap_or(1).min(list.len());
         if count.is_some() {
             reply.array(take);

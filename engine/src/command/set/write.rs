@@ -55,7 +55,7 @@ pub(super) fn spop(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Comm
     };
     let key = &args[1];
     let Context { keyspace, reply, random, .. } = cx;
-    let changed = update(keyspace.slot_read(key), |set: &mut Set| {
+    let changed = update(keyspace.slot(key), |set: &mut Set| {
         let take = count.unwrap_or(1).min(set.len());
         if count.is_some() {
             reply.set(take);

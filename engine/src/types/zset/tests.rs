@@ -137,7 +137,9 @@ fn the_name_changes_for_good() {
     assert_eq!(zset.encoding_name(), "skiplist");
     zset.remove(b"one more");
     assert_eq!(zset.encoding_name(), "skiplist");
-    assert_eq!(Zset::for_member_len(65, &thresholds).encoding_name(), "skiplist");
+    let mut zset = Zset::new();
+    zset.expect(1, 65, &thresholds);
+    assert_eq!(zset.encoding_name(), "skiplist");
 }
 
 #[test]
