@@ -1,5 +1,7 @@
 //! Tests of the lock table, rule by rule.
 
+use proptest::prelude::*;
+
 use super::{Mode::*, *};
 
 fn scope(intents: &[(Fingerprint, Mode)]) -> Scope {
@@ -139,4 +141,115 @@ fn a_key_named_twice_counts_once_with_the_stronger_mode() {
     let mut locks = LockTable::default();
     locks.schedule(1, scope(&[(1, Shared), (1, Exclusive)])).unwrap();
     assert!(matches!(locks.admit(1, scope(&[(1, Shared)])), Admission::Wait(_)));
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Schedule(Vec<(Fingerprint, bool)>),
+    /// A plain command of a round that began when that many numbers less were drawn.
+    Admit(u64, Vec<(Fingerprint, bool)>),
+    /// Lets whatever may begin begin.
+    Begin,
+    /// The entry of that number, counted round, goes if it runs.
+    Finish(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let keys = || prop::collection::vec((0u64..4, any::<bool>()), 1..4);
+    prop_oneof![
+        keys().prop_map(Op::Schedule),
+        (0u64..3, keys()).prop_map(|(age, keys)| Op::Admit(age, keys)),
+        Just(Op::Begin),
+        (0usize..8).prop_map(Op::Finish),
+    ]
+}
+
+fn scope_of(keys: &[(Fingerprint, bool)]) -> Scope {
+    Scope::keys(keys.iter().map(|&(key, write)| (key, if write { Exclusive } else { Shared })))
+}
+
+/// The entries that run, as the table's user knows them, and the numbers drawn so far.
+#[derive(Default)]
+struct User {
+    locks: LockTable,
+    queued: Vec<(Ticket, Scope)>,
+    running: Vec<(Ticket, Scope)>,
+    drawn: u64,
+}
+
+impl User {
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Schedule(keys) => {
+                self.drawn += 1;
+                let (id, scope) = (self.drawn, scope_of(&keys));
+                if self.locks.schedule(id, scope.clone()).is_ok() {
+                    self.queued.push((Ticket::Transaction(id), scope));
+                }
+            }
+            Op::Admit(age, keys) => {
+                let (tag, scope) = (self.drawn.saturating_sub(age), scope_of(&keys));
+                self.locks.observe(tag);
+                match self.locks.admit(tag, scope.clone()) {
+                    // What runs at once must not touch what a begun transaction holds.
+                    Admission::Run => self.assert_free(&scope),
+                    Admission::Wait(ticket) => self.queued.push((ticket, scope)),
+                }
+            }
+            Op::Begin => self.begin(),
+            Op::Finish(number) if !self.running.is_empty() => {
+                let (ticket, _) = self.running.remove(number % self.running.len());
+                self.release(ticket);
+            }
+            Op::Finish(_) => {}
+        }
+    }
+
+    fn begin(&mut self) {
+        for (ticket, scope) in std::mem::take(&mut self.queued) {
+            match ticket {
+                Ticket::Transaction(id) if self.locks.begin(id) => {
+                    self.assert_free(&scope);
+                    self.running.push((ticket, scope));
+                }
+                _ => self.queued.push((ticket, scope)),
+            }
+        }
+    }
+
+    fn release(&mut self, ticket: Ticket) {
+        let mut granted = Vec::new();
+        self.locks.release(ticket, &mut granted);
+        for ticket in granted {
+            if let Ticket::Command(_) = ticket
+                && let Some(index) = self.queued.iter().position(|(it, _)| *it == ticket)
+            {
+                let (_, scope) = self.queued.remove(index);
+                self.assert_free(&scope);
+                self.release(ticket);
+            }
+        }
+    }
+
+    fn assert_free(&self, scope: &Scope) {
+        assert!(self.running.iter().all(|(_, running)| !running.conflicts(scope)));
+    }
+}
+
+proptest! {
+    /// Whatever comes, nothing runs beside what it conflicts with, and nothing is left waiting
+    /// once all that runs is finished.
+    #[test]
+    fn what_runs_is_alone_and_what_waits_gets_its_turn(
+        ops in prop::collection::vec(op(), 1..60),
+    ) {
+        let mut user = User::default();
+        ops.into_iter().for_each(|op| user.apply(op));
+        while !user.queued.is_empty() || !user.running.is_empty() {
+            user.begin();
+            prop_assert!(!user.running.is_empty(), "nothing can run: {:?}", user.locks);
+            user.apply(Op::Finish(0));
+        }
+        prop_assert!(user.locks.is_empty());
+    }
 }

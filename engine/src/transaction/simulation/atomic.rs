@@ -1,13 +1,14 @@
 //! Workloads for transactions over shards, and the faults that they must find.
 
 use super::{
+    SEEDS,
     check::{Effect, has_one_order},
     connection::{Action, Command, Connection},
     finds_fault,
     random::Random,
     rounds::{in_pipelines, settings},
     with_seeds,
-    world::{Fault, World},
+    world::{Fault, Outcome, World},
 };
 
 /// Atomic commands over several keys, some of which read and write, among plain ones, pipelined by a
@@ -24,7 +25,7 @@ fn any_transactions(seed: u64, fault: Option<Fault>) -> Result<(), String> {
             Connection::new(random.below(settings.workers), in_pipelines(script, &mut random))
         })
         .collect();
-    let (history, _) = World::new(settings, connections, random).run()?;
+    let history = World::new(settings, connections, random).run()?.history;
     match has_one_order(&history, settings.keys) {
         true => Ok(()),
         false => Err(format!("no order explains {history:#?}")),
@@ -50,9 +51,11 @@ fn any_command(keys: usize, random: &mut Random, written: &mut u32) -> Command {
 
 /// Several connections write one number to all keys at once, others read all keys at once, and some
 /// write a pair of keys: whoever reads all must see each pair as one writer left it.
-fn never_torn(seed: u64, fault: Option<Fault>) -> Result<(), String> {
+///
+/// Returns how many transactions had to draw alone.
+fn never_torn(seed: u64) -> Result<usize, String> {
     let mut random = Random::new(seed);
-    let mut settings = settings(&mut random, fault);
+    let mut settings = settings(&mut random, None);
     settings.keys = 2 * random.between(1, 2);
     let all = |action: Action, first: usize, keys: usize| Command {
         parts: (first..first + keys).map(|key| (key, action)).collect(),
@@ -76,7 +79,7 @@ fn never_torn(seed: u64, fault: Option<Fault>) -> Result<(), String> {
             Connection::new(random.below(settings.workers), in_pipelines(script, &mut random))
         })
         .collect();
-    let (history, _) = World::new(settings, connections, random).run()?;
+    let Outcome { history, drawn_alone, .. } = World::new(settings, connections, random).run()?;
     let torn = history.iter().flatten().find(|operation| {
         let pairs = operation.effects.chunks(2);
         pairs.into_iter().any(|pair| match pair {
@@ -84,7 +87,7 @@ fn never_torn(seed: u64, fault: Option<Fault>) -> Result<(), String> {
             _ => false,
         })
     });
-    torn.map_or(Ok(()), |operation| Err(format!("a pair is torn: {operation:#?}")))
+    torn.map_or(Ok(drawn_alone), |operation| Err(format!("a pair is torn: {operation:#?}")))
 }
 
 /// A circle of causes over three shards that only the lock tables' attention to when everything set
@@ -115,7 +118,7 @@ fn crossing(seed: u64, fault: Option<Fault>) -> Result<(), String> {
             Connection::new(random.below(settings.workers), vec![script])
         })
         .collect();
-    let (history, _) = World::new(settings, connections, random).run()?;
+    let history = World::new(settings, connections, random).run()?.history;
     match has_one_order(&history, settings.keys) {
         true => Ok(()),
         false => Err(format!("no order explains {history:#?}")),
@@ -134,7 +137,13 @@ fn any_transactions_have_one_order() {
 
 #[test]
 fn what_is_written_as_one_is_read_as_one() {
-    with_seeds(|seed| never_torn(seed, None));
+    with_seeds(|seed| never_torn(seed).map(|_| ()));
+}
+
+#[test]
+fn contention_makes_some_transactions_draw_alone() {
+    let alone = |seed: u64| never_torn(seed).expect("the workload has one order");
+    assert!((0..SEEDS).map(alone).any(|count| count > 0));
 }
 
 #[test]

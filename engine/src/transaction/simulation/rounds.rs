@@ -6,7 +6,7 @@ use super::{
     finds_fault,
     random::Random,
     with_seeds,
-    world::{Fault, Settings, World},
+    world::{Fault, Outcome, Settings, World},
 };
 
 pub(super) fn settings(random: &mut Random, fault: Option<Fault>) -> Settings {
@@ -46,7 +46,7 @@ fn any_commands(seed: u64, fault: Option<Fault>) -> Result<(), String> {
             Connection::new(random.below(settings.workers), in_pipelines(script, &mut random))
         })
         .collect();
-    let (history, served) = World::new(settings, connections, random).run()?;
+    let Outcome { history, served, .. } = World::new(settings, connections, random).run()?;
     in_order_of_places(&served)?;
     match has_one_order(&history, settings.keys) {
         true => Ok(()),
@@ -83,7 +83,7 @@ fn data_then_pointer(seed: u64, fault: Option<Fault>) -> Result<(), String> {
     };
     let mut connections = vec![connection(ascending.collect())];
     connections.extend((0..3).map(|_| connection(descending.clone().collect())));
-    let (history, served) = World::new(settings, connections, random).run()?;
+    let Outcome { history, served, .. } = World::new(settings, connections, random).run()?;
     in_order_of_places(&served)?;
     match history[1..].iter().find(|reads| !never_older(reads, settings.keys)) {
         None => Ok(()),

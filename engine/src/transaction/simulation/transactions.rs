@@ -13,6 +13,7 @@ use crate::transaction::{
     ShardId,
     coordinator::{Action, Coordinator},
     ids::TransactionId,
+    locks::{Mode, Scope},
 };
 
 pub(super) struct Transactions {
@@ -63,6 +64,7 @@ impl Transactions {
                 Some(false) => shared.ids.draw(),
             };
             if let Some(id) = drawn {
+                shared.drawn_alone += usize::from(self.running[index].draws == Some(true));
                 self.running[index].draws = None;
                 self.step(index, shared, messages, |it, actions| it.drawn(id, actions));
             }
@@ -120,7 +122,7 @@ impl Transactions {
                 Action::Draw { alone } => running.draws = Some(alone),
                 Action::Open => shared.ids.open(),
                 Action::Schedule { shard, id } => {
-                    let scope = scope_of(&running.work(shard, |_| true));
+                    let scope = running.scope(shard, shared.settings.keys);
                     messages.push((shard, Message::Schedule { id, scope }));
                 }
                 Action::Release { shard, id } | Action::Conclude { shard, id } => {
@@ -175,6 +177,15 @@ impl Running {
             (true, 1) => |asks| *asks == Asks::Read,
             (true, _) => |asks| *asks != Asks::Read,
         }
+    }
+
+    /// What it touches on a shard: everything, if it names all keys, as FLUSHALL would.
+    fn scope(&self, shard: ShardId, keys: usize) -> Scope {
+        if self.parts.len() < keys {
+            return scope_of(&self.work(shard, |_| true));
+        }
+        let reads = self.parts.iter().all(|(_, (_, _, asks))| *asks == Asks::Read);
+        Scope::Whole(if reads { Mode::Shared } else { Mode::Exclusive })
     }
 
     fn work(&self, shard: ShardId, wanted: impl Fn(&Asks) -> bool) -> Vec<Asked> {

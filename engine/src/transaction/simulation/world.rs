@@ -53,8 +53,8 @@ pub(super) struct Shared {
     pub(super) mailboxes: Vec<SimMailbox<Batch>>,
     pub(super) connections: Vec<Connection>,
     pub(super) ids: Ids,
-    /// For each worker, the places of its mailbox in the order served.
     pub(super) served: Vec<Vec<u64>>,
+    pub(super) drawn_alone: usize,
 }
 
 impl Shared {
@@ -76,6 +76,15 @@ impl Shared {
     }
 }
 
+/// What a simulation came to.
+pub(super) struct Outcome {
+    pub(super) history: History,
+    /// For each worker, the places of its mailbox in the order served.
+    pub(super) served: Vec<Vec<u64>>,
+    /// Transactions that were refused until they drew alone.
+    pub(super) drawn_alone: usize,
+}
+
 pub(super) struct World {
     shared: Shared,
     workers: Vec<Worker>,
@@ -90,14 +99,20 @@ impl World {
         let mailboxes = (0..settings.workers).map(|_| SimMailbox::new()).collect();
         let workers = (0..settings.workers).map(|own| Worker::new(own, settings)).collect();
         let served = vec![Vec::new(); settings.workers];
-        let shared =
-            Shared { settings, now: 0, mailboxes, connections, ids: Ids::default(), served };
+        let shared = Shared {
+            settings,
+            now: 0,
+            mailboxes,
+            connections,
+            ids: Ids::default(),
+            served,
+            drawn_alone: 0,
+        };
         World { shared, workers, random }
     }
 
-    /// Runs until every client has every reply, and returns what they saw, and the places
-    /// of each mailbox in the order served. It is an error if the workers no longer get on.
-    pub(super) fn run(mut self) -> Result<(History, Vec<Vec<u64>>), String> {
+    /// Runs until every client has every reply. It is an error if the workers no longer get on.
+    pub(super) fn run(mut self) -> Result<Outcome, String> {
         // Now and then one worker gets no time, as if the kernel had taken its core away at that
         // very step: this is what brings unfilled places and full mailboxes about.
         let (mut stopped, patience) = (None, self.random.between(5, 120));
@@ -112,7 +127,8 @@ impl World {
             self.move_someone(stopped);
         }
         let history = self.shared.connections.iter().map(Connection::operations).collect();
-        Ok((history, self.shared.served))
+        let Shared { served, drawn_alone, .. } = self.shared;
+        Ok(Outcome { history, served, drawn_alone })
     }
 
     fn move_someone(&mut self, stopped: Option<usize>) {
