@@ -58,6 +58,8 @@ pub(crate) enum Advance {
     NoCredit,
     /// It executes nothing more.
     Finished,
+    /// It does not read its replies, and more of them wait than it is allowed.
+    Overrun,
 }
 
 /// CLIENT PAUSE, as it is in force for this turn.
@@ -159,6 +161,7 @@ impl Worker {
             metrics: &self.metrics,
             stopwatch: &mut self.stopwatch,
             pause: self.pause,
+            output_bytes_max: self.output_limit.hard_bytes,
             watch: &self.watch,
             shared: &self.shared,
             now_us: self.now_us,
@@ -209,7 +212,7 @@ impl Worker {
             Advance::Idle => Standing::Idle,
             Advance::NextRound => Standing::Ready,
             Advance::NextTurn | Advance::NoCredit => Standing::Stalled,
-            Advance::Finished => Standing::Finished,
+            Advance::Finished | Advance::Overrun => Standing::Finished,
         };
         let has_output = !connection.output.is_empty();
         let may_close = session.standing == Standing::Finished && session.replies.is_empty();
@@ -220,6 +223,7 @@ impl Worker {
                 self.metrics.counters.credit_stalls.add(1);
                 self.without_credit.push(id);
             }
+            Advance::Overrun => return self.disconnect_overrun(id),
             Advance::Idle | Advance::Finished => {}
         }
         if has_output {

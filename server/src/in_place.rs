@@ -100,6 +100,8 @@ pub(crate) struct InPlace<'a> {
     pub(crate) metrics: &'a WorkerMetrics,
     pub(crate) stopwatch: &'a mut Stopwatch,
     pub(crate) pause: Pause,
+    /// `client-output-buffer-limit`, hard, in bytes; 0 is none.
+    pub(crate) output_bytes_max: u64,
     pub(crate) watch: &'a Watch,
     pub(crate) shared: &'a Shared,
     pub(crate) now_us: i64,
@@ -120,6 +122,9 @@ impl InPlace<'_> {
         loop {
             let end = self.look_ahead(connection);
             self.execute_batch(connection);
+            if connection.is_over_limit(self.output_bytes_max) {
+                return Stop::With(Advance::Overrun);
+            }
             if let Some(stop) = self.stop_at(connection, end) {
                 return stop;
             }

@@ -9,6 +9,7 @@
 //! worker              one thread: a shard, its connections, its end of the mesh; one turn
 //! dispatch            rounds: the one order of commands over all shards
 //! in_place            commands of the own shard: look ahead, prefetch, execute
+//! client_limits       clients that are idle or do not read
 //! parts, gather       commands in parts over several shards, and their joined reply
 //! mail                serving other workers' parcels, handing out own replies
 //! parcel, outbox      what travels between workers
@@ -27,6 +28,7 @@
 //! - a panic anywhere ends the process.
 #![deny(unsafe_code)]
 
+pub mod client_limits;
 pub mod config;
 pub mod dispatch;
 pub mod gather;

@@ -100,6 +100,10 @@ impl Worker {
         let Connection { output, session, .. } = connection;
         session.replies.arrive(ticket, part, reply, output, &mut self.pool);
         let has_output = !output.is_empty();
+        if connection.is_over_limit(self.output_limit.hard_bytes) {
+            return self.disconnect_overrun(id);
+        }
+        let session = &connection.session;
         let may_close = session.standing == Standing::Finished && session.replies.is_empty();
         if has_output {
             self.network.mark_dirty(id);

@@ -83,6 +83,9 @@ pub struct Session {
     pub last_command: Option<&'static Command>,
     /// Commands executed.
     pub commands: u64,
+    /// Since when more output waits than the soft limit allows, in microseconds since the Unix
+    /// epoch.
+    pub over_soft_limit_us: Option<i64>,
     /// Where its execution stands.
     pub standing: Standing,
     /// The peer sends no more.
@@ -116,6 +119,7 @@ impl Session {
             active_us: now_us,
             last_command: None,
             commands: 0,
+            over_soft_limit_us: None,
             standing: Standing::Idle,
             is_ended: false,
             parser: RequestParser::new(),

@@ -19,7 +19,7 @@ use tessera_engine::{
 use tessera_proto::{Limits, Protocol, ReplyWriter};
 
 use crate::{
-    config::{Config, ConfigReader},
+    config::{BufferLimit, Config, ConfigReader},
     dispatch::Pause,
     in_place::Ahead,
     mesh::{Endpoint, mailbox::Receiver, wake::Sleeper},
@@ -62,6 +62,8 @@ pub struct Worker {
     /// What clients may send, before and after they have authenticated.
     pub(crate) limits: [Limits; 2],
     pub(crate) pause: Pause,
+    /// How much output may wait for a client to read it.
+    pub(crate) output_limit: BufferLimit,
     /// From when on a command is slow.
     pub(crate) watch: Watch,
     /// Connections to serve in the next round.
@@ -148,6 +150,7 @@ impl Worker {
             now_us: wall_clock_us(),
             limits: Default::default(),
             pause: Pause::Off,
+            output_limit: config.get().client_output_buffer_limit[0],
             watch: Watch::default(),
             ready: Vec::new(),
             spare_ready: Vec::new(),
@@ -172,9 +175,12 @@ impl Worker {
         let config = self.config.get();
         self.limits = [false, true].map(|authenticated| Limits {
             bulk_max: config.proto_max_bulk_len,
+            query_buffer_max: usize::try_from(config.client_query_buffer_limit)
+                .unwrap_or(usize::MAX),
             authenticated,
             ..Limits::default()
         });
+        self.output_limit = config.client_output_buffer_limit[0];
         self.watch = Watch::new(config);
         let active_expire = self.shard.settings().active_expire;
         self.shard.configure(Settings { active_expire, ..settings(config) });
@@ -356,27 +362,6 @@ impl Worker {
             expires: keyspace.volatile_len(number) as u64,
             average_ttl_ms: 0,
         }));
-    }
-
-    /// Disconnects clients that have been idle for too long or do not read their replies.
-    fn check_clients(&mut self) {
-        let config = self.config.get();
-        let idle_us = i64::from(config.timeout) * 1_000_000;
-        let limit = config.client_output_buffer_limit[0];
-        if idle_us == 0 && limit.soft_bytes == 0 {
-            return;
-        }
-        let now_us = self.now_us;
-        let mut overdue = Vec::new();
-        for (id, connection) in self.network.connections() {
-            let idle = idle_us > 0 && now_us - connection.session.active_us > idle_us;
-            if idle && connection.session.replies.is_empty() {
-                overdue.push(id);
-            }
-        }
-        for id in overdue {
-            self.network.close(id, CloseMode::Now);
-        }
     }
 }
 

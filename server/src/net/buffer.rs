@@ -21,6 +21,9 @@ pub const EXACT_MIN: usize = 32 * 1024;
 /// From this many missing bytes on, the kernel writes into the allocation directly. Below it the
 /// extra system calls cost more than the copy. See `tuning.md`.
 pub const DIRECT_MIN: usize = 256 * 1024;
+/// How much of an argument must have come before its whole length is believed and allocated: a
+/// length alone costs its sender nothing.
+const BELIEVED_FROM: usize = 1024 * 1024;
 /// An empty input keeps no more memory than this between requests.
 const KEPT_MAX: usize = 16 * 1024;
 
@@ -111,6 +114,7 @@ impl Input {
             return;
         }
         let have = self.len();
+        let missing = if have < BELIEVED_FROM { missing.min(BELIEVED_FROM) } else { missing };
         let Some(total) = have.checked_add(missing) else { return };
         if self.expected == total && self.lease.is_none() {
             return;

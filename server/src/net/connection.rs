@@ -149,6 +149,12 @@ impl<S> Connection<S> {
         self.output.len() + self.in_flight
     }
 
+    /// Whether more output waits than `bytes_max`; 0 is no limit.
+    #[inline]
+    pub fn is_over_limit(&self, bytes_max: u64) -> bool {
+        bytes_max > 0 && self.pending_output() as u64 > bytes_max
+    }
+
     /// Whether the connection is being closed; its input is not to be executed any more.
     #[inline]
     pub fn is_closing(&self) -> bool {

@@ -1,0 +1,71 @@
+//! Clients that go too far: idle for longer than `timeout`, or not reading their replies.
+//!
+//! The hard limit of `client-output-buffer-limit` is checked as replies are written; the soft one
+//! and the time out are looked at a few times a second, since they are counted in seconds.
+#![forbid(unsafe_code)]
+
+use crate::{
+    net::{CloseMode, Connection, ConnectionId},
+    session::Session,
+    worker::Worker,
+};
+
+impl Worker {
+    /// Disconnects a client for which more output waits than it is allowed.
+    #[cold]
+    pub(crate) fn disconnect_overrun(&mut self, id: ConnectionId) {
+        let Some(connection) = self.network.connection(id) else { return };
+        if connection.is_closing() {
+            return;
+        }
+        let waiting = connection.pending_output();
+        let session = &connection.session;
+        tracing::warn!(
+            "Client id={} addr={} scheduled to be closed ASAP for overcoming of output buffer \
+             limits: {waiting} bytes wait to be read.",
+            session.id,
+            session.peer
+        );
+        self.metrics.counters.output_buffer_disconnections.add(1);
+        self.network.close(id, CloseMode::Now);
+    }
+
+    /// Disconnects clients that have been idle, or over the soft limit, for too long.
+    pub(crate) fn check_clients(&mut self) {
+        let idle_max_us = i64::from(self.config.get().timeout) * 1_000_000;
+        let limit = self.output_limit;
+        if idle_max_us == 0 && limit.soft_bytes == 0 {
+            return;
+        }
+        let soft_max_us = i64::try_from(limit.soft_seconds).unwrap_or(i64::MAX / 2) * 1_000_000;
+        let now_us = self.now_us;
+        let ids: Vec<ConnectionId> = self.network.connections().map(|(id, _)| id).collect();
+        for id in ids {
+            let Some(connection) = self.network.connection(id) else { continue };
+            let over_us = over_soft_limit(connection, limit.soft_bytes, now_us);
+            let is_waiting = !connection.session.replies.is_empty();
+            if over_us.is_some_and(|over_us| over_us >= soft_max_us) {
+                self.disconnect_overrun(id);
+            } else if idle_max_us > 0
+                && !is_waiting
+                && now_us - connection.session.active_us > idle_max_us
+            {
+                self.network.close(id, CloseMode::Now);
+            }
+        }
+    }
+}
+
+/// For how many microseconds a client has been over the soft limit without a break.
+fn over_soft_limit(
+    connection: &mut Connection<Session>,
+    soft_bytes: u64,
+    now_us: i64,
+) -> Option<i64> {
+    let is_over = connection.is_over_limit(soft_bytes);
+    let since = &mut connection.session.over_soft_limit_us;
+    if !is_over {
+        *since = None;
+    }
+    is_over.then(|| now_us - *since.get_or_insert(now_us))
+}
