@@ -26,7 +26,7 @@ pub(super) struct Garbage {
 impl Garbage {
     /// Frees an object, now or later.
     #[inline]
-    pub(super) fn add_object(&mut self, object: Box<Object>) {
+    pub(super) fn add_object(&mut self, object: Object) {
         add_nodes(&mut self.nodes, object.into_garbage());
     }
 

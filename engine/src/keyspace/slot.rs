@@ -250,6 +250,6 @@ pub(super) fn discard(
 ) {
     if let RemovedBody::Object(object) = removed {
         *object_bytes -= object.memory_bytes();
-        garbage.add_object(object);
+        garbage.add_object(*object);
     }
 }
