@@ -39,10 +39,6 @@ pub struct Settings {
     pub notify: Class,
     /// When collections change their encoding. The seed in it is drawn by the shard.
     pub thresholds: Thresholds,
-    /// This shard's number. Fixed when the shard is made.
-    pub shard: usize,
-    /// How many shards there are. Fixed when the shard is made.
-    pub shards: usize,
 }
 
 impl Settings {
@@ -70,8 +66,6 @@ impl Default for Settings {
             lfu_decay_minutes: 1,
             notify: Class::NONE,
             thresholds: Thresholds::default(),
-            shard: 0,
-            shards: 1,
         }
     }
 }
@@ -107,9 +101,9 @@ impl Shard {
     ///
     /// # Panics
     ///
-    /// When there is no database, or the shard's number is not below the number of shards.
+    /// When there is no database.
     pub fn new(seed: u64, mut settings: Settings) -> Self {
-        assert!(settings.databases > 0 && settings.shard < settings.shards);
+        assert!(settings.databases > 0);
         let mut random = Random::from_seed(seed);
         settings.thresholds.hash_seed = random.next_u64();
         let mut shard = Self {
@@ -123,13 +117,12 @@ impl Shard {
         shard
     }
 
-    /// Takes over changed settings. The number of databases, the shard's own number and that of all
-    /// shards stay.
+    /// Takes over changed settings. The number of databases stays.
     pub fn configure(&mut self, settings: Settings) {
-        let Settings { databases, shard, shards, .. } = self.settings;
+        let databases = self.settings.databases;
         let hash_seed = self.settings.thresholds.hash_seed;
         let thresholds = Thresholds { hash_seed, ..settings.thresholds };
-        self.settings = Settings { databases, shard, shards, thresholds, ..settings };
+        self.settings = Settings { databases, thresholds, ..settings };
         self.apply_settings();
     }
 
@@ -195,17 +188,18 @@ impl Shard {
         self.changes
     }
 
-    /// Does a slice of background work: removes keys whose deadline passed and frees what was
-    /// flushed. Answers whether more is waiting to be done at once.
+    /// Does the background work that is due, a slice of it: removes keys whose deadline passed and
+    /// frees what was removed. Answers whether it should be called again in the next turn;
+    /// otherwise [`tick_due_us`](Self::tick_due_us) says when.
     pub fn tick(&mut self) -> bool {
-        let expiring = self.settings.active_expire
-            && self.expire.slice(&mut self.keyspace, self.settings.active_expire_effort);
-        let freeing = self.keyspace.free_slice();
-        expiring || freeing
+        if self.settings.active_expire {
+            self.expire.slice(&mut self.keyspace, self.settings.active_expire_effort);
+        }
+        self.keyspace.free_slice()
     }
 
-    /// When [`tick`](Self::tick) should be called at the latest, in microseconds since the Unix
-    /// epoch; nothing while there is no background work, so that an idle worker can sleep.
+    /// When background work is due, in microseconds since the Unix epoch; nothing while there is
+    /// none, so that an idle worker can sleep.
     pub fn tick_due_us(&self) -> Option<i64> {
         if self.keyspace.has_garbage() {
             return Some(0);

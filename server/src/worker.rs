@@ -80,6 +80,8 @@ pub struct Worker {
     sleeper: Sleeper,
     /// When background work is due again.
     next_tick_us: i64,
+    /// When the shard's own background work is due, if that is sooner.
+    shard_due_us: i64,
     /// Background work is left over from the last slice.
     is_behind: bool,
     /// The server is stopping, and this worker accepts no more connections.
@@ -160,6 +162,7 @@ impl Worker {
             ahead: Ahead::default(),
             sleeper: endpoint.sleeper,
             next_tick_us: 0,
+            shard_due_us: 0,
             is_behind: false,
             is_winding_up: false,
             is_done: false,
@@ -224,11 +227,12 @@ impl Worker {
         if self.shared.stop.is_asked() {
             return self.shared.stop.next();
         }
+        let tick_us = self.next_tick_us.min(self.shard_due_us);
         let due_us = match self.pause {
             Pause::Off if is_busy => return Next::Now,
-            Pause::Off => self.next_tick_us,
+            Pause::Off => tick_us,
             // What waits goes on when the pause ends.
-            _ => self.next_tick_us.min(self.shared.pause.end_us()),
+            _ => tick_us.min(self.shared.pause.end_us()),
         };
         let wait_us = u64::try_from(due_us - self.now_us).unwrap_or(0);
         Next::Within(Duration::from_micros(wait_us).min(TICK_MAX))
@@ -317,10 +321,10 @@ impl Worker {
 
     /// Background work, a slice at a time.
     fn tick(&mut self) {
-        if self.now_us < self.next_tick_us && !self.is_behind {
-            return;
+        if self.is_behind || self.now_us >= self.next_tick_us.min(self.shard_due_us) {
+            self.is_behind = self.shard.tick();
+            self.shard_due_us = self.shard.tick_due_us().unwrap_or(i64::MAX);
         }
-        self.is_behind = self.shard.tick();
         if self.now_us < self.next_tick_us {
             return;
         }

@@ -9,14 +9,13 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-pub use scan::{ScanPosition, scan_cursor_shard};
-
 use super::prelude::*;
 pub(super) use copy::{check_database, parse_database_number};
 use copy::{copy, move_, rename, renamenx};
 use delete::{del, exists, touch, type_};
 use expire::{expire, expireat, expiretime, persist, pexpire, pexpireat, pexpiretime, pttl, ttl};
 use object::{object_encoding, object_freq, object_help, object_idletime, object_refcount};
+pub(super) use scan::parse_cursor;
 use scan::{keys, randomkey, scan};
 
 const READ: KeySpec = KeySpec::FIRST.used(Access::RO.with(Access::ACCESS));

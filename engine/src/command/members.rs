@@ -6,16 +6,12 @@ use std::collections::BTreeSet;
 
 use tessera_proto::{Args, ReplyWriter, glob, number::parse_i64};
 
-use super::{CommandError, generic::ScanPosition};
+use super::CommandError;
+pub(super) use super::generic::parse_cursor;
 use crate::{sys::random::Random, types::Element};
 
 /// Members that a scan looks at unless COUNT says otherwise.
 const COUNT_DEFAULT: usize = 10;
-
-/// The cursor of HSCAN, SSCAN and ZSCAN.
-pub(super) fn parse_cursor(text: &[u8]) -> Result<u64, CommandError> {
-    ScanPosition::parse(text, 1).map(|position| position.cursor)
-}
 
 /// What HSCAN, SSCAN or ZSCAN shall find: the options behind `key cursor`.
 pub(super) struct ScanOptions<'a> {

@@ -39,29 +39,25 @@ pub struct ExpireCycle {
     cursor: u64,
     /// When the next slice is due.
     due_us: i64,
-    /// Whether the last slice found too many stale keys.
-    busy: bool,
 }
 
 impl ExpireCycle {
-    /// Does a slice of work if one is due at the keyspace's time. `effort` is 1 to 10. Answers whether
-    /// many stale keys are left, so that the next slice should follow soon.
-    pub fn slice(&mut self, keyspace: &mut Keyspace, effort: u32) -> bool {
+    /// Does a slice of work if one is due at the keyspace's time. `effort` is 1 to 10.
+    pub fn slice(&mut self, keyspace: &mut Keyspace, effort: u32) {
         let now_us = keyspace.clock().now_us();
         if now_us < self.due_us {
-            return self.busy;
+            return;
         }
         let step = effort.clamp(1, EFFORT_MAX) - 1;
         let (visited, expired) = self.work(keyspace);
         let tolerated_percent = STALE_TOLERATED_PERCENT - step as usize;
-        self.busy = expired * 100 > visited * tolerated_percent;
-        let interval_us = if self.busy {
+        let is_stale = expired * 100 > visited * tolerated_percent;
+        let interval_us = if is_stale {
             BUSY_INTERVAL_US - BUSY_STEP_US * i64::from(step)
         } else {
             CALM_INTERVAL_US - CALM_STEP_US * i64::from(step)
         };
         self.due_us = now_us + interval_us;
-        self.busy
     }
 
     /// When the next slice is due, in microseconds since the Unix epoch.

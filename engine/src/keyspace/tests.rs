@@ -53,10 +53,10 @@ fn one_call_does_a_bounded_amount_of_work() {
     let soon = START_US / 1_000 + 1;
     (0..20_000).for_each(|key| set(&mut keyspace, key, Deadline::At(soon)));
     keyspace.advance_clock_us(START_US + 1_000);
-    assert!(cycle.slice(&mut keyspace, 1), "much is left");
+    cycle.slice(&mut keyspace, 1);
     let removed = 20_000 - keyspace.len(0);
     assert!((500..2_000).contains(&removed), "{removed}");
-    assert!(cycle.slice(&mut keyspace, 1), "much is left");
+    cycle.slice(&mut keyspace, 1);
     assert_eq!(20_000 - keyspace.len(0), removed, "no second slice before it is due");
     assert_eq!(cycle.due_us(), START_US + 2_000);
 }
@@ -67,11 +67,11 @@ fn haste_ends_with_the_stale_keys() {
     let mut cycle = ExpireCycle::default();
     let late = START_US / 1_000 + 1_000_000;
     (0..2_000).for_each(|key| set(&mut keyspace, key, Deadline::At(late)));
-    assert!(!cycle.slice(&mut keyspace, 1));
+    cycle.slice(&mut keyspace, 1);
     assert_eq!(cycle.due_us(), START_US + 100_000);
     keyspace.flush(0);
     keyspace.advance_clock_us(START_US + 100_000);
-    assert!(!cycle.slice(&mut keyspace, 10));
+    cycle.slice(&mut keyspace, 10);
     assert_eq!(cycle.due_us(), START_US + 100_000 + 28_000);
 }
 

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use proptest::{collection::vec, prelude::*};
 
-use super::ScanPosition;
 use crate::{
     command::testing::{Bench, START_MS},
     keyspace::events::Class,
@@ -238,12 +237,11 @@ fn scan_refuses_what_it_cannot_read() {
     ]);
 }
 
-/// All keys that a walk over the shards with SCAN and these options finds.
-fn scan_all(benches: &mut [Bench], options: &str) -> Vec<String> {
+/// All keys that a walk with SCAN and these options finds.
+fn scan_all(bench: &mut Bench, options: &str) -> Vec<String> {
     let (mut cursor, mut found) = (String::from("0"), Vec::new());
     loop {
-        let position = ScanPosition::parse(cursor.as_bytes(), benches.len()).expect("own cursor");
-        let reply = benches[position.shard].run(&format!("SCAN {cursor}{options}"));
+        let reply = bench.run(&format!("SCAN {cursor}{options}"));
         let mut strings = reply.split('"').skip(1).step_by(2).map(str::to_string);
         cursor = strings.next().expect("a cursor");
         found.extend(strings);
@@ -254,20 +252,17 @@ fn scan_all(benches: &mut [Bench], options: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_scan_goes_over_all_shards() {
-    let shards = 3;
-    let mut benches: Vec<Bench> = (0..shards)
-        .map(|shard| Bench::with(Settings { shard, shards, ..Settings::default() }))
-        .collect();
+fn a_scan_finds_every_key_once_and_what_it_is_asked_for() {
+    let mut bench = Bench::new();
     for number in 0..3_000 {
-        benches[number % shards].run(&format!("SET key:{number} v"));
+        bench.run(&format!("SET key:{number} v"));
     }
-    let found = scan_all(&mut benches, " COUNT 7");
+    let found = scan_all(&mut bench, " COUNT 7");
     assert_eq!(found.len(), 3_000);
     assert_eq!(found.iter().collect::<HashSet<_>>().len(), 3_000);
-    assert_eq!(scan_all(&mut benches, " MATCH key:12*3 COUNT 100").len(), 11);
-    assert_eq!(scan_all(&mut benches, " TYPE string COUNT 100").len(), 3_000);
-    assert_eq!(scan_all(&mut benches, " TYPE stream COUNT 100").len(), 0);
+    assert_eq!(scan_all(&mut bench, " MATCH key:12*3 COUNT 100").len(), 11);
+    assert_eq!(scan_all(&mut bench, " TYPE string COUNT 100").len(), 3_000);
+    assert_eq!(scan_all(&mut bench, " TYPE stream COUNT 100").len(), 0);
 }
 
 #[test]
