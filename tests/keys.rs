@@ -9,6 +9,7 @@ on_1_2_and_4_shards!(
     existence_and_deletion,
     rename,
     copy,
+    what_needs_a_transaction_is_refused_or_done,
     databases,
     flush,
     object,
@@ -53,21 +54,21 @@ fn rename(shards: usize) {
     let server = Server::start(shards);
     server.connect().transcript(
         r#"
-        RENAME a b                      => -ERR no such key
-        RENAMENX a b                    => -ERR no such key
-        SET a 1 EXAT 100000000000       => +OK
-        RENAME a b                      => +OK
-        EXISTS a                        => :0
-        GET b                           => "1"
-        EXPIRETIME b                    => :100000000000
-        SET c 2                         => +OK
-        RENAMENX b c                    => :0
-        RENAMENX b d                    => :1
-        RENAME c d                      => +OK
-        GET d                           => "2"
-        TTL d                           => :-1
-        RENAME d d                      => +OK
-        RENAMENX d d                    => :0
+        RENAME {t}a {t}b                => -ERR no such key
+        RENAMENX {t}a {t}b              => -ERR no such key
+        SET {t}a 1 EXAT 100000000000    => +OK
+        RENAME {t}a {t}b                => +OK
+        EXISTS {t}a                     => :0
+        GET {t}b                        => "1"
+        EXPIRETIME {t}b                 => :100000000000
+        SET {t}c 2                      => +OK
+        RENAMENX {t}b {t}c              => :0
+        RENAMENX {t}b {t}d              => :1
+        RENAME {t}c {t}d                => +OK
+        GET {t}d                        => "2"
+        TTL {t}d                        => :-1
+        RENAME {t}d {t}d                => +OK
+        RENAMENX {t}d {t}d              => :0
         "#,
     );
 }
@@ -91,11 +92,33 @@ fn copy(shards: usize) {
         COPY {t}a {t}b DB 99            => -ERR DB index is out of range
         COPY {t}a {t}b DB x             => -ERR value is not an integer or out of range
         COPY {t}a {t}b WHAT             => -ERR syntax error
-        COPY {t}a other                 => :1
         SELECT 3                        => +OK
         GET {t}a                        => "2"
         "#,
     );
+}
+
+/// Where keys of several shards must change together, and the server cannot do that yet, it says
+/// so and changes nothing.
+fn what_needs_a_transaction_is_refused_or_done(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    for n in 0..50 {
+        let (from, to) = (format!("from:{n}"), format!("to:{n}"));
+        client.call(["SET", &from, "v"]);
+        match client.call(["RENAME", &from, &to]) {
+            Reply::Error(text) => {
+                assert!(text.starts_with("CROSSSLOT "), "{text}");
+                assert_eq!(client.call(["GET", &from]), Reply::bulk("v"));
+                assert_eq!(client.call(["EXISTS", &to]), Reply::Integer(0));
+            }
+            reply => {
+                assert_eq!(reply, Reply::ok());
+                assert_eq!(client.call(["EXISTS", &from]), Reply::Integer(0));
+                assert_eq!(client.call(["GET", &to]), Reply::bulk("v"));
+            }
+        }
+    }
 }
 
 fn databases(shards: usize) {
