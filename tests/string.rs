@@ -169,7 +169,7 @@ fn several_keys(shards: usize) {
         MGET a l                => ["5" nil]
         MSET a                  => -ERR wrong number of arguments for 'mset' command
         MSET a 1 b              => -ERR wrong number of arguments for 'mset' command
-        MSETNX a 1 b            => -ERR wrong number of arguments for 'msetnx' command
+        MSETNX {t}a 1 {t}b      => -ERR wrong number of arguments for 'msetnx' command
         "#,
     );
     let keys: Vec<_> = (0..500).map(|n| format!("key:{n}")).collect();

@@ -57,7 +57,8 @@ impl ShardMap {
     ///
     /// # Errors
     ///
-    /// The arguments do not say where the keys are (a wrong `numkeys`).
+    /// The arguments do not say where the keys are (a wrong `numkeys`), or lack a value that
+    /// belongs to a key.
     #[inline]
     pub fn route(
         &self,
@@ -99,6 +100,11 @@ impl ShardMap {
         if rest.iter().all(|&at| self.owner(&args[at]) == owner) {
             return Ok(Route::Shard(owner));
         }
+        // A last key without its value: refused whole, before a part of the command has run.
+        let step = usize::try_from(command.keys.as_redis().2).unwrap_or(0);
+        if positions.last().is_some_and(|last| last + step > args.len()) {
+            return Err(CommandError::WrongArity { command: command.full_name.into() });
+        }
         Ok(match command.way {
             Way::SumOfKeys | Way::EachKey | Way::AllKeysOk => Route::Parts,
             _ => Route::Across,
@@ -121,6 +127,24 @@ mod tests {
                 let size = owners.iter().filter(|&&owner| owner == shard).count();
                 assert!(size.abs_diff(SLOTS as usize / shards) <= 1, "{shards} shards: {size}");
             }
+        }
+    }
+
+    #[test]
+    fn a_key_without_its_value_is_refused_before_it_is_split() {
+        let map = ShardMap::new(16);
+        let route = |line: &str| {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let mut batch = tessera_proto::RequestBatch::new();
+            batch.push_slices(words);
+            let args = batch.get(0).expect("one request");
+            let command = tessera_engine::command::table().resolve(&args).expect("a command");
+            map.route(command, &args, &mut Vec::new()).map_err(|error| error.to_string())
+        };
+        assert_eq!(route("MSET a 1 b 2 c 3"), Ok(Route::Parts));
+        for name in ["mset", "msetnx"] {
+            let error = format!("ERR wrong number of arguments for '{name}' command");
+            assert_eq!(route(&format!("{name} a 1 b 2 c")), Err(error));
         }
     }
 

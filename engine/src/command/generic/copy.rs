@@ -99,7 +99,14 @@ fn relocate(cx: &mut Context<'_>, source: &[u8], target: &[u8]) {
 
 /// The database that a client means by `number`.
 fn parse_database(keyspace: &Keyspace, number: &[u8]) -> Result<usize, CommandError> {
-    check_database(keyspace, parse_database_number(number).ok_or(CommandError::NotAnInteger)?)
+    let number = parse_i64(number).ok_or(CommandError::NotAnInteger)?;
+    let number = i32::try_from(number).map_err(|_| {
+        let (least, most) = (i32::MIN, i32::MAX);
+        CommandError::text(format!(
+            "ERR value is out of range, value must between {least} and {most}"
+        ))
+    })?;
+    check_database(keyspace, number)
 }
 
 /// The number of a database, which Redis takes for a C int.
