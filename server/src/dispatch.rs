@@ -56,6 +56,8 @@ pub(crate) enum Advance {
     NextTurn,
     /// Its next command waits for a credit.
     NoCredit,
+    /// Its command over several shards is under way; it goes on when that has executed.
+    Across,
     /// It executes nothing more.
     Finished,
     /// It does not read its replies, and more of them wait than it is allowed.
@@ -211,7 +213,7 @@ impl Worker {
         session.standing = match advance {
             Advance::Idle => Standing::Idle,
             Advance::NextRound => Standing::Ready,
-            Advance::NextTurn | Advance::NoCredit => Standing::Stalled,
+            Advance::NextTurn | Advance::NoCredit | Advance::Across => Standing::Stalled,
             Advance::Finished | Advance::Overrun => Standing::Finished,
         };
         let has_output = !connection.output.is_empty();
@@ -224,7 +226,7 @@ impl Worker {
                 self.without_credit.push(id);
             }
             Advance::Overrun => return self.disconnect_overrun(id),
-            Advance::Idle | Advance::Finished => {}
+            Advance::Idle | Advance::Across | Advance::Finished => {}
         }
         if has_output {
             self.network.mark_dirty(id);

@@ -11,6 +11,7 @@
 //! in_place            commands of the own shard: look ahead, prefetch, execute
 //! client_limits       clients that are idle or do not read
 //! parts, gather       commands in parts over several shards, and their joined reply
+//! across              commands that work on keys of several shards at one instant
 //! mail                serving other workers' parcels, handing out own replies
 //! parcel, outbox      what travels between workers
 //! route, replies      key to shard; the order of a connection's replies
@@ -28,6 +29,7 @@
 //! - a panic anywhere ends the process.
 #![deny(unsafe_code)]
 
+pub mod across;
 pub mod client_limits;
 pub mod config;
 pub mod dispatch;

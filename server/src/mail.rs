@@ -17,14 +17,14 @@ use crate::{
 
 impl Worker {
     /// Serves everything that stands before the mailbox's tail as it is now. Answers whether all of
-    /// it could be served: if a place is taken and not yet filled, what stands behind it waits.
+    /// it could be served: if a place is taken and not yet filled, what stands behind it waits, and
+    /// while the shard's keys are lent, everything does.
     pub(crate) fn serve_mail(&mut self) -> bool {
         let tail = self.mail.tail();
         let mut complete = true;
         while self.mail.head() < tail {
             match self.mail.next() {
-                Next::Message(Message::Request(parcel)) => self.serve(parcel),
-                Next::Message(Message::Reply(parcel)) => self.hand_out(parcel),
+                Next::Message(message) => self.receive(message),
                 Next::Unfilled | Next::Empty => {
                     self.metrics.counters.unfilled_stalls.add(1);
                     complete = false;
@@ -32,7 +32,34 @@ impl Worker {
                 }
             }
         }
-        complete
+        complete && !self.stands_still
+    }
+
+    /// Does what a message asks for. While this shard stands still, requests wait in their order.
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Request(_) | Message::Borrow(_) if self.stands_still => {
+                self.waiting_mail.push_back(message);
+            }
+            Message::Request(parcel) => self.serve(parcel),
+            Message::Reply(parcel) => self.hand_out(parcel),
+            Message::Borrow(loan) => self.lend(loan),
+            Message::Lent(loan) => self.borrow(loan),
+            Message::Return(loan) => {
+                self.take_back(loan);
+                self.serve_waiting();
+            }
+            Message::Returned(loan) => self.outboxes.loan_is_settled(&loan),
+        }
+    }
+
+    /// Serves the requests that came while this shard stood still, until it does so again.
+    fn serve_waiting(&mut self) {
+        while !self.stands_still
+            && let Some(message) = self.waiting_mail.pop_front()
+        {
+            self.receive(message);
+        }
     }
 
     /// Executes a parcel of another worker and sends it home.

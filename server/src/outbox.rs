@@ -7,6 +7,7 @@
 use tessera_proto::Args;
 
 use crate::{
+    across::Loan,
     mesh::{Peer, credit::Class},
     parcel::{Addressee, CallHeader, Message, Parcel},
 };
@@ -94,6 +95,61 @@ impl Outboxes {
         let origin = parcel.origin as usize;
         self.peers[origin].reply(1, Message::Reply(parcel));
         self.to_wake[origin] = true;
+    }
+
+    /// Whether a message of its own can be sent to `shard` besides the parcel that may be open.
+    pub fn has_credit(&self, shard: u32) -> bool {
+        let open = u16::from(self.open[shard as usize].is_some());
+        self.peers[shard as usize].credits.left(Class::Request) > open
+    }
+
+    /// Asks a shard for keys.
+    ///
+    /// # Panics
+    ///
+    /// When there is no credit.
+    pub fn send_loan(&mut self, loan: Box<Loan>) {
+        let owner = loan.owner;
+        self.send(owner, Class::Request, Message::Borrow(loan));
+    }
+
+    /// Sends lent keys back. At most one command borrows at a time, so there is a credit.
+    ///
+    /// # Panics
+    ///
+    /// When there is no credit.
+    pub fn return_loan(&mut self, loan: Box<Loan>) {
+        let owner = loan.owner;
+        self.send(owner, Class::Hop, Message::Return(loan));
+    }
+
+    fn send(&mut self, shard: u32, class: Class, message: Message) {
+        let sent = self.peers[shard as usize].send(class, message);
+        assert!(sent.is_ok(), "a message was sent without a credit");
+        self.to_wake[shard as usize] = true;
+    }
+
+    /// Answers a request of `host`.
+    pub fn reply_to(&mut self, host: u32, message: Message) {
+        self.peers[host as usize].reply(1, message);
+        self.to_wake[host as usize] = true;
+    }
+
+    /// Notes that a request to `shard` other than a parcel has been answered.
+    pub fn answered(&mut self, shard: u32) {
+        self.peers[shard as usize].credits.give_back(Class::Request, 1);
+    }
+
+    /// Tells the host that its loan has come back.
+    pub fn loan_is_back(&mut self, loan: Box<Loan>) {
+        let host = loan.host;
+        self.peers[host as usize].credits.received(Class::Hop);
+        self.reply_to(host, Message::Returned(loan));
+    }
+
+    /// Notes that a loan's owner has it back.
+    pub fn loan_is_settled(&mut self, loan: &Loan) {
+        self.peers[loan.owner as usize].credits.give_back(Class::Hop, 1);
     }
 
     /// Takes an own parcel back after its replies were handed out.

@@ -10,7 +10,7 @@
 use tessera_engine::{command::Command, keyspace::KeyHash};
 use tessera_proto::{Args, Mark, Protocol, ReplyBuffer, RequestBatch};
 
-use crate::{in_place::AHEAD_MAX, net::ConnectionId, session::Session};
+use crate::{across::Loan, in_place::AHEAD_MAX, net::ConnectionId, session::Session};
 
 /// A parcel is sent when it holds so many calls, even before its round ends: long enough to make
 /// the hop cheap, short enough that the receiver goes on with its own connections soon.
@@ -24,6 +24,14 @@ pub enum Message {
     Request(Box<Parcel>),
     /// An own parcel coming home with the replies.
     Reply(Box<Parcel>),
+    /// Keys that another worker borrows.
+    Borrow(Box<Loan>),
+    /// Keys that this worker has borrowed.
+    Lent(Box<Loan>),
+    /// Own keys coming back.
+    Return(Box<Loan>),
+    /// The owner has its keys back.
+    Returned(Box<Loan>),
 }
 
 /// Who waits for a reply at home.

@@ -204,16 +204,6 @@ impl Worker {
         Advance::NextRound
     }
 
-    /// A command whose keys must be worked on together, and that live on several shards.
-    pub(crate) fn send_across(&mut self, id: ConnectionId, held: Held) -> Advance {
-        let error = CommandError::text(format!(
-            "CROSSSLOT the keys of '{}' are on several shards, and this command cannot work on \
-             them together yet; give them one {{tag}}",
-            held.command.full_name
-        ));
-        self.refuse(id, held, &error)
-    }
-
     /// Answers a request at the front of the input with an error and goes on.
     fn refuse(&mut self, id: ConnectionId, held: Held, error: &CommandError) -> Advance {
         let Some(connection) = self.network.connection(id) else { return Advance::Finished };

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -38,6 +38,8 @@ pub struct Shared {
     pub board: Arc<Board>,
     /// The log.
     pub log: Log,
+    /// Whether a command over several shards is under way (see `across`).
+    pub across: AtomicBool,
     /// CLIENT PAUSE.
     pub pause: PauseState,
     /// The server's end.
@@ -67,6 +69,7 @@ impl Shared {
             metrics,
             board,
             log,
+            across: AtomicBool::new(false),
             pause: PauseState::default(),
             stop: Stop::new(workers),
             process: ProcessInfo::gather(),

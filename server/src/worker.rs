@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    collections::VecDeque,
     io, mem,
     sync::Arc,
     time::{Duration, Instant},
@@ -19,6 +20,7 @@ use tessera_engine::{
 use tessera_proto::{Limits, Protocol, ReplyWriter};
 
 use crate::{
+    across::Across,
     config::{BufferLimit, Config, ConfigReader},
     dispatch::Pause,
     in_place::Ahead,
@@ -61,6 +63,12 @@ pub struct Worker {
     pub(crate) now_us: i64,
     /// What clients may send, before and after they have authenticated.
     pub(crate) limits: [Limits; 2],
+    /// The command over several shards that waits for its loans.
+    pub(crate) across: Option<Across>,
+    /// Keys of this shard are lent: it executes nothing until they are back.
+    pub(crate) stands_still: bool,
+    /// Requests that came while it stands still.
+    pub(crate) waiting_mail: VecDeque<Message>,
     pub(crate) pause: Pause,
     /// How much output may wait for a client to read it.
     pub(crate) output_limit: BufferLimit,
@@ -151,6 +159,9 @@ impl Worker {
             random: Random::from_seed(seed.rotate_left(32)),
             now_us: wall_clock_us(),
             limits: Default::default(),
+            across: None,
+            stands_still: false,
+            waiting_mail: VecDeque::new(),
             pause: Pause::Off,
             output_limit: config.get().client_output_buffer_limit[0],
             watch: Watch::default(),
