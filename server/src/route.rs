@@ -92,7 +92,10 @@ impl ShardMap {
             _ => {}
         }
         positions.clear();
-        command.keys.positions(args, positions)?;
+        if let Err(error) = command.keys.positions(args, positions) {
+            // The command itself finds the same fault, and words it in its own way.
+            return if command.way == Way::Owner { Ok(Route::Shard(0)) } else { Err(error) };
+        }
         let Some((&first, rest)) = positions.split_first() else {
             return Ok(Route::Shard(0));
         };

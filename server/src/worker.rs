@@ -16,6 +16,7 @@ use tessera_engine::{
     command::{CommandTable, table},
     shard::{Settings, Shard},
     sys::{clock::wall_clock_us, random::Random},
+    types::Thresholds,
 };
 use tessera_proto::{Limits, Protocol, ReplyWriter};
 
@@ -386,7 +387,24 @@ fn settings(config: &Config) -> Settings {
         bulk_bytes_max: config.proto_max_bulk_len as usize,
         databases: config.databases as usize,
         active_expire_effort: config.active_expire_effort,
+        thresholds: thresholds(config),
         ..Settings::default()
+    }
+}
+
+/// When collections change their encoding; what goes beyond the machine means never.
+fn thresholds(config: &Config) -> Thresholds {
+    let limit = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    Thresholds {
+        list_max_listpack_size: config.list_max_listpack_size,
+        hash_max_listpack_entries: limit(config.hash_max_listpack_entries),
+        hash_max_listpack_value: limit(config.hash_max_listpack_value),
+        set_max_intset_entries: limit(config.set_max_intset_entries),
+        set_max_listpack_entries: limit(config.set_max_listpack_entries),
+        set_max_listpack_value: limit(config.set_max_listpack_value),
+        zset_max_listpack_entries: limit(config.zset_max_listpack_entries),
+        zset_max_listpack_value: limit(config.zset_max_listpack_value),
+        ..Thresholds::default()
     }
 }
 

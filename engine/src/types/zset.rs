@@ -156,6 +156,8 @@ impl Zset {
     /// Gives `member` the score `score`, which is a number.
     pub fn set(&mut self, member: &[u8], score: f64, thresholds: &Thresholds) -> Change {
         debug_assert!(!score.is_nan());
+        // In Redis's listpack a zero has no sign, since it is an integer there.
+        let score = if score == 0.0 && !self.is_skiplist { 0.0 } else { score };
         let change = match &mut self.repr {
             Repr::Small(pack) => match set_small(pack, member, score) {
                 Some(change) => change,

@@ -103,8 +103,21 @@ fn store(
     let sources = sources(cx.keyspace, args, 2, command)?;
     let keys = sources.len();
     let options = Options::parse(args, 3 + keys, keys, operation, Use::Store)?;
-    let result = compute(&sources, &options, operation, &cx.settings.thresholds);
+    let thresholds = &cx.settings.thresholds;
+    let result = fitting(compute(&sources, &options, operation, thresholds), thresholds);
     Ok(store_result(cx, &args[1], result, command))
+}
+
+/// The result in the encoding that fits it, as Redis stores it.
+fn fitting(result: Zset, thresholds: &Thresholds) -> Zset {
+    if result.len() > thresholds.zset_max_listpack_entries {
+        return result;
+    }
+    let mut fitted = Zset::new();
+    for (member, score) in result.iter_from(0) {
+        member.with_bytes(|member| fitted.set(member, score, thresholds));
+    }
+    fitted
 }
 
 /// A set to compute with, captured.
@@ -256,6 +269,8 @@ fn compute(
     thresholds: &Thresholds,
 ) -> Zset {
     let mut result = Zset::new();
+    // Redis computes in a skiplist, in which a zero keeps its sign.
+    result.expect(usize::MAX, 0, thresholds);
     match operation {
         Operation::Union => {
             for (source, weight) in by_size(sources, options) {
