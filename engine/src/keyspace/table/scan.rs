@@ -114,7 +114,7 @@ impl<T> Table<T> {
         }
         // Every slot that a segment of the greatest size could have is equally likely; those that
         // are not there or empty are drawn again.
-        let alone = self.directory.words() == 1;
+        let alone = self.directory.at(0).0.depth() == 0;
         for _ in 0..DRAWS_MAX {
             let (segment, first) = self.directory.at(below(draw(), self.directory.words()));
             if !first {
