@@ -24,8 +24,6 @@ pub const DIRECT_MIN: usize = 256 * 1024;
 /// How much of an argument must have come before its whole length is believed and allocated: a
 /// length alone costs its sender nothing.
 const BELIEVED_FROM: usize = 1024 * 1024;
-/// An empty input keeps no more memory than this between requests.
-const KEPT_MAX: usize = 16 * 1024;
 
 /// Bytes received and not yet consumed, as one slice.
 #[derive(Debug, Default)]
@@ -147,15 +145,12 @@ impl Input {
     }
 
     /// Moves what lies in the ring's buffer to memory of our own and gives the buffer back. An empty
-    /// input gives up memory beyond a small rest.
+    /// input gives up its memory, so that an idle connection holds none.
     pub(super) fn carry(&mut self) {
         if let Some(lease) = self.lease.take() {
             self.carried.extend_from_slice(&lease[self.start..]);
             self.start = 0;
-        } else if self.carried.is_empty()
-            && self.expected == 0
-            && self.carried.capacity() > KEPT_MAX
-        {
+        } else if self.carried.is_empty() && self.expected == 0 && self.carried.capacity() > 0 {
             self.carried = BytesMut::new();
         }
     }

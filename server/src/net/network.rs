@@ -168,12 +168,9 @@ impl<S: Default> Network<S> {
             let event = self.events.pop_front()?;
             match event {
                 NetEvent::Readable(id) => {
-                    let Some(connection) = self.connection(id) else { continue };
-                    connection.announced = false;
-                    if connection.is_closing() {
+                    if !self.present(id) {
                         continue;
                     }
-                    self.touch(id.index);
                 }
                 NetEvent::Ended(id) => match self.connection(id) {
                     Some(connection) if !connection.is_closing() => {}
@@ -310,6 +307,9 @@ impl<S: Default> Network<S> {
             let Some(connection) = &mut self.places[index as usize].connection else { continue };
             connection.touched = false;
             connection.input.carry();
+            if connection.output.is_empty() && connection.output.memory_bytes() > 0 {
+                self.ring.keep_buffer(std::mem::take(&mut connection.output));
+            }
             let long = connection.input.missing() >= DIRECT_MIN;
             if long && connection.receiving == Receiving::Ring {
                 connection.receiving = Receiving::Switching;
@@ -453,7 +453,7 @@ impl<S: Default> Network<S> {
             let idle = connection.in_flight == 0 && connection.state != State::Closed;
             if idle && !connection.output.is_empty() {
                 connection.in_flight = connection.output.len();
-                self.ring.send(index, &mut connection.output);
+                self.ring.send(index, std::mem::take(&mut connection.output));
             }
         }
     }
@@ -502,6 +502,26 @@ impl<S: Default> Network<S> {
             let id = ConnectionId { index, generation: place.generation };
             self.events.push_back(NetEvent::Readable(id));
         }
+    }
+
+    /// Prepares a connection for its `Readable`: lends it a buffer for its replies, unless it still has
+    /// one. Returns whether the event is still true.
+    #[inline]
+    fn present(&mut self, id: ConnectionId) -> bool {
+        let Some(place) = self.places.get_mut(id.index as usize) else { return false };
+        let Some(connection) = &mut place.connection else { return false };
+        if place.generation != id.generation {
+            return false;
+        }
+        connection.announced = false;
+        if connection.is_closing() {
+            return false;
+        }
+        if connection.output.memory_bytes() == 0 {
+            connection.output = self.ring.spare_buffer();
+        }
+        self.touch(id.index);
+        true
     }
 
     fn touch(&mut self, index: u32) {

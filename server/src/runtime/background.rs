@@ -8,6 +8,8 @@
 //! Invariant: `runnable` counts the tasks that are woken and have not been polled since; `alive`
 //! those that are spawned and have not ended.
 
+#![forbid(unsafe_code)]
+
 use std::{
     cell::Cell,
     future::Future,

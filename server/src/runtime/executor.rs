@@ -7,8 +7,11 @@
 //! Why the whole process ends when one worker panics: its part of the keyspace would be gone while
 //! the rest goes on answering, and other workers would wait for it for ever.
 
+#![forbid(unsafe_code)]
+
 use std::{
     future::Future,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     process,
     sync::{Arc, mpsc},
@@ -16,7 +19,8 @@ use std::{
 };
 
 use core_affinity::CoreId;
-use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, ReactorErrorKind};
+use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement};
+use nix::sys::resource::{Resource, getrlimit};
 
 use super::{RuntimeError, background::Background, ring::Ring};
 
@@ -25,6 +29,8 @@ const EXECUTOR_RING_DEPTH: usize = 64;
 /// Memory that each executor registers with the kernel three times over: the least that glommio
 /// takes, so that a memlock limit of 8 MiB is enough for ten workers.
 const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
+/// The least limit of lockable memory in bytes with which an executor starts.
+const MEMLOCK_MIN: u64 = 512 * 1024;
 const STACK_SIZE: usize = 4 << 20;
 
 /// What a worker knows of itself when it starts.
@@ -66,6 +72,7 @@ where
     Fut: Future<Output = T> + 'static,
     T: Send + 'static,
 {
+    check_memlock()?;
     Ring::probe()?;
     let cpus = cpus_for(count);
     let run = Arc::new(run);
@@ -143,6 +150,18 @@ fn cpus_for(count: usize) -> Vec<CoreId> {
     if count <= cpus.len() { cpus } else { Vec::new() }
 }
 
+/// glommio refuses to start below this limit, in words that do not help an operator.
+fn check_memlock() -> Result<(), RuntimeError> {
+    match getrlimit(Resource::RLIMIT_MEMLOCK) {
+        Ok((limit, _)) if limit < MEMLOCK_MIN => {
+            let text = format!("the limit is {} KiB", limit / 1024);
+            return Err(RuntimeError::LockedMemory(io::Error::other(text)));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 fn make_executor(worker: usize) -> Result<LocalExecutor, RuntimeError> {
     // The thread is pinned already, which needs no topology of /sys as glommio's placements do.
     LocalExecutorBuilder::new(Placement::Unbound)
@@ -155,9 +174,6 @@ fn make_executor(worker: usize) -> Result<LocalExecutor, RuntimeError> {
 
 fn classed(worker: usize, error: GlommioError<()>) -> RuntimeError {
     match error {
-        GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(..)) => {
-            RuntimeError::LockedMemory(std::io::Error::other(error.to_string()))
-        }
         GlommioError::IoError(error) => RuntimeError::from_setup(error),
         error => RuntimeError::Executor { worker, reason: error.to_string() },
     }

@@ -7,7 +7,6 @@
 //! Invariant: only [`executor`], [`background`] and the parking in [`pace`] name glommio, and only
 //! [`ring`] names io_uring, so that either can be replaced.
 
-#[allow(unsafe_code)]
 pub mod background;
 mod error;
 pub mod executor;
@@ -15,6 +14,8 @@ pub mod executor;
 pub mod pace;
 #[allow(unsafe_code)]
 pub mod ring;
+#[cfg(test)]
+mod tests;
 #[allow(unsafe_code)]
 pub mod wake;
 

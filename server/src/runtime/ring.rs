@@ -31,6 +31,7 @@ use std::{
 
 use bytes::BytesMut;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
+use tessera_proto::ReplyBuffer;
 
 pub use self::buffers::Lease;
 use self::{buffers::Pool, socket::Socket};
@@ -44,6 +45,8 @@ const LOOKS_PER_CLOCK: usize = 8;
 /// How long a ring that is dropped waits for the kernel to let go of its operations.
 const QUIESCE_MAX: Duration = Duration::from_secs(1);
 const BUFFER_GROUP: u16 = 0;
+/// Empty reply buffers that a ring keeps, of at most [`tessera_proto::buffer::KEPT_MAX_BYTES`] each.
+const SPARE_MAX: usize = 64;
 
 /// Sizes of one ring. `tuning.md` says how the defaults were found.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +135,9 @@ pub struct Ring {
     reaped: VecDeque<Raw>,
     /// Completions that follow from another one or that needed no operation.
     extra: VecDeque<Completion>,
+    /// Empty reply buffers with memory, the last used first: a few serve all connections, and an
+    /// idle connection holds none.
+    spare: Vec<ReplyBuffer>,
     /// Where the kernel puts the count of the doorbell.
     rung: Box<u64>,
     timer: Box<types::Timespec>,
@@ -160,6 +166,8 @@ impl Ring {
             )
         }
         .map_err(RuntimeError::from_setup)?;
+        // Saves the look-up of the descriptor in each call; nothing depends on it.
+        let _ = ring.submitter().register_ring_fd();
         let mut ring = Ring {
             ring,
             pool,
@@ -170,6 +178,7 @@ impl Ring {
             backlog: VecDeque::new(),
             reaped: VecDeque::with_capacity(config.completions as usize),
             extra: VecDeque::new(),
+            spare: Vec::new(),
             rung: Box::new(0),
             timer: Box::new(types::Timespec::new()),
             in_flight: 0,

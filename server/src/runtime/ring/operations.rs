@@ -11,7 +11,7 @@ use io_uring::{cqueue, opcode, types};
 use tessera_proto::ReplyBuffer;
 
 use super::{
-    BUFFER_GROUP, Completion, Raw, Ring,
+    BUFFER_GROUP, Completion, Raw, Ring, SPARE_MAX,
     socket::{Receive, Socket},
 };
 
@@ -110,10 +110,25 @@ impl Ring {
         self.sockets[socket as usize].is_sending()
     }
 
-    /// Sends all bytes of `output` and leaves an empty buffer there. No send may be in flight.
-    pub fn send(&mut self, socket: u32, output: &mut ReplyBuffer) {
+    /// Sends all bytes of `output`, which has some. No send may be in flight.
+    pub fn send(&mut self, socket: u32, output: ReplyBuffer) {
         self.sockets[socket as usize].load(output);
         self.push_send(socket);
+    }
+
+    /// An empty buffer for replies, with memory if there is one to spare.
+    #[inline]
+    pub fn spare_buffer(&mut self) -> ReplyBuffer {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back for others to use.
+    #[inline]
+    pub fn keep_buffer(&mut self, mut buffer: ReplyBuffer) {
+        buffer.clear();
+        if self.spare.len() < SPARE_MAX && buffer.memory_bytes() > 0 {
+            self.spare.push(buffer);
+        }
     }
 
     /// Gives a socket up: nothing more is received, an unfinished send is abandoned. The number is
@@ -331,7 +346,8 @@ impl Ring {
     fn sent(&mut self, socket: u32, result: i32) -> Option<Completion> {
         let place = &mut self.sockets[socket as usize];
         if place.releasing {
-            place.unload();
+            let buffer = place.unload();
+            self.keep_buffer(buffer);
             self.close_if_quiet(socket);
             return None;
         }
@@ -341,6 +357,9 @@ impl Ring {
                 let left = place.has_sent(bytes);
                 if left {
                     self.push_send(socket);
+                } else {
+                    let buffer = place.unload();
+                    self.keep_buffer(buffer);
                 }
                 Some(Completion::Sent { socket, bytes, finished: !left })
             }
@@ -349,7 +368,8 @@ impl Ring {
                 None
             }
             error => {
-                place.unload();
+                let buffer = place.unload();
+                self.keep_buffer(buffer);
                 Some(Completion::Failed { socket, error: io::Error::from_raw_os_error(-error) })
             }
         }

@@ -75,11 +75,10 @@ impl Socket {
         self.receive == Receive::Idle && !self.send.busy
     }
 
-    /// Takes all bytes of `output` for sending and leaves an empty buffer there.
-    pub(super) fn load(&mut self, output: &mut ReplyBuffer) {
+    /// Begins the send of a buffer, which is not empty.
+    pub(super) fn load(&mut self, output: ReplyBuffer) {
         debug_assert!(!self.send.busy, "one send in flight a socket");
-        debug_assert!(self.send.buffer.is_empty(), "the last send left nothing");
-        std::mem::swap(&mut self.send.buffer, output);
+        self.send.buffer = output;
         self.send.sent = 0;
         self.send.busy = true;
     }
@@ -87,17 +86,13 @@ impl Socket {
     /// Records a finished operation of the send. Returns whether bytes are left.
     pub(super) fn has_sent(&mut self, bytes: usize) -> bool {
         self.send.sent += bytes;
-        let left = self.send.sent < self.send.buffer.len();
-        if !left {
-            self.unload();
-        }
-        left
+        self.send.sent < self.send.buffer.len()
     }
 
-    /// Drops what was to be sent.
-    pub(super) fn unload(&mut self) {
-        self.send.buffer.clear();
+    /// Ends the send, finished or not, and returns its buffer.
+    pub(super) fn unload(&mut self) -> ReplyBuffer {
         self.send.busy = false;
+        std::mem::take(&mut self.send.buffer)
     }
 
     /// The operation that sends what is left. It points into `self` and its buffer.
