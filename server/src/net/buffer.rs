@@ -18,13 +18,9 @@ use crate::runtime::ring::Lease;
 
 /// From this many missing bytes on, the allocation is made exactly as large as needed.
 pub const EXACT_MIN: usize = 32 * 1024;
-/// From this many missing bytes on, the kernel writes into the allocation directly. Below it the
-/// extra system calls cost more than the copy. See `tuning.md`.
-pub const DIRECT_MIN: usize = 256 * 1024;
 /// How much of an argument must have come before its whole length is believed and allocated: a
 /// length alone costs its sender nothing.
 const BELIEVED_FROM: usize = 1024 * 1024;
-
 /// Bytes received and not yet consumed, as one slice.
 #[derive(Debug, Default)]
 pub struct Input {
@@ -154,16 +150,114 @@ impl Input {
             self.carried = BytesMut::new();
         }
     }
+}
 
-    /// Lends the allocation of the announced argument, so that the kernel can write to its end.
-    pub(super) fn lend(&mut self) -> BytesMut {
-        self.carry();
-        std::mem::take(&mut self.carried)
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::runtime::ring::lease_of;
+
+    #[test]
+    fn a_request_that_arrives_whole_is_not_copied() {
+        let mut input = Input::default();
+        input.receive(lease_of(b"one two"));
+        assert_eq!((input.bytes(), input.memory()), (&b"one two"[..], 0));
+        input.consume(4);
+        assert_eq!(input.bytes(), b"two");
+        input.consume(3);
+        assert!(input.is_empty() && input.lease.is_none());
     }
 
-    /// Takes the lent allocation back, now with more bytes.
-    pub(super) fn give_back(&mut self, carried: BytesMut) {
-        debug_assert!(self.carried.is_empty() && self.lease.is_none(), "nothing came meanwhile");
-        self.carried = carried;
+    #[test]
+    fn leftovers_are_carried_and_joined() {
+        let mut input = Input::default();
+        input.receive(lease_of(b"whole part"));
+        input.consume(6);
+        input.carry();
+        assert!(input.lease.is_none());
+        input.receive(lease_of(b" and the rest"));
+        assert_eq!(input.bytes(), b"part and the rest");
+        input.consume(input.len());
+        input.carry();
+        assert_eq!(input.memory(), 0);
+    }
+
+    #[test]
+    fn an_announced_argument_becomes_a_value_without_moving() {
+        let argument = vec![7; 3 * EXACT_MIN];
+        let mut input = Input::default();
+        input.receive(lease_of(&argument[..1000]));
+        input.expect(argument.len() - 1000);
+        let place = input.bytes().as_ptr();
+        assert_eq!(input.memory(), argument.len());
+        for piece in argument[1000..].chunks(16_000) {
+            assert!(input.missing() > 0);
+            input.receive(lease_of(piece));
+        }
+        assert_eq!(input.missing(), 0);
+        let value = input.take_owned(argument.len());
+        assert_eq!((value.as_ptr(), &value[..]), (place, &argument[..]));
+        assert!(input.is_empty());
+    }
+
+    #[test]
+    fn what_follows_an_owned_argument_stays() {
+        let mut input = Input::default();
+        input.receive(lease_of(b"taken kept"));
+        assert_eq!(&input.take_owned(6)[..], b"taken ");
+        assert_eq!(input.bytes(), b"kept");
+        input.carry();
+        input.receive(lease_of(b"!"));
+        assert_eq!(&input.take_owned(4)[..], b"kept");
+        assert_eq!(input.bytes(), b"!");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Receive(Vec<u8>),
+        Consume(usize),
+        Take(usize),
+        Expect(usize),
+        Carry,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            vec(any::<u8>(), 1..200).prop_map(Op::Receive),
+            (0..300_usize).prop_map(Op::Consume),
+            (0..300_usize).prop_map(Op::Take),
+            (0..2 * EXACT_MIN).prop_map(Op::Expect),
+            Just(Op::Carry),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn input_matches_a_plain_queue_of_bytes(ops in vec(op(), 1..60)) {
+            let (mut input, mut model) = (Input::default(), Vec::new());
+            for op in ops {
+                match op {
+                    Op::Receive(bytes) => {
+                        input.receive(lease_of(&bytes));
+                        model.extend(bytes);
+                    }
+                    Op::Consume(count) => {
+                        let count = count.min(model.len());
+                        input.consume(count);
+                        model.drain(..count);
+                    }
+                    Op::Take(count) => {
+                        let count = count.min(model.len());
+                        let taken: Vec<u8> = model.drain(..count).collect();
+                        prop_assert_eq!(&input.take_owned(count)[..], &taken[..]);
+                    }
+                    Op::Expect(missing) => input.expect(missing),
+                    Op::Carry => input.carry(),
+                }
+                prop_assert_eq!(input.bytes(), &model[..]);
+            }
+        }
     }
 }

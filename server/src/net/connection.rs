@@ -84,8 +84,6 @@ pub struct Connection<S> {
     pub sent: u64,
     /// Bytes that the kernel has been given and has not confirmed.
     pub(super) in_flight: usize,
-    /// Length of the allocation that was lent to the kernel, to tell what has arrived in it.
-    pub(super) in_direct: usize,
     pub(super) failure: Option<io::Error>,
     pub(super) state: State,
     pub(super) receiving: Receiving,
@@ -110,12 +108,7 @@ pub(super) enum State {
 /// What the ring does for the input of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Receiving {
-    /// Into the ring's buffers.
-    Ring,
-    /// Stopping, to go on with `Direct`.
-    Switching,
-    /// Into the allocation of a long argument.
-    Direct,
+    On,
     Paused,
     /// The peer sends no more, or nobody would read it.
     Ended,
@@ -133,10 +126,9 @@ impl<S> Connection<S> {
             received: 0,
             sent: 0,
             in_flight: 0,
-            in_direct: 0,
             failure: None,
             state: State::Open,
-            receiving: Receiving::Ring,
+            receiving: Receiving::On,
             dirty: false,
             announced: false,
             touched: false,

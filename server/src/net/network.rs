@@ -21,13 +21,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
 use socket2::SockRef;
 
 use super::{
     Board, CloseCause, CloseMode, Connection, ConnectionId, Endpoint, Listener,
     board::Arrival,
-    buffer::DIRECT_MIN,
     connection::{Receiving, State},
     listener::{self, ListenAddress},
 };
@@ -291,7 +289,7 @@ impl<S: Default> Network<S> {
         if connection.receiving != Receiving::Paused {
             return;
         }
-        connection.receiving = Receiving::Ring;
+        connection.receiving = Receiving::On;
         let waiting = !connection.input.is_empty();
         self.ring.start_receive(id.index);
         if waiting {
@@ -309,11 +307,6 @@ impl<S: Default> Network<S> {
             connection.input.carry();
             if connection.output.is_empty() && connection.output.memory_bytes() > 0 {
                 self.ring.keep_buffer(std::mem::take(&mut connection.output));
-            }
-            let long = connection.input.missing() >= DIRECT_MIN;
-            if long && connection.receiving == Receiving::Ring {
-                connection.receiving = Receiving::Switching;
-                self.ring.stop_receive(index);
             }
         }
     }
@@ -350,15 +343,14 @@ impl<S: Default> Network<S> {
             Completion::Ended { socket } => self.ended(socket),
             Completion::Failed { socket, error } => self.failed(socket, error),
             Completion::Released { socket } => self.released(socket),
-            Completion::Stopped { socket } => self.stopped(socket),
-            Completion::Filled { socket, buffer } => self.filled(socket, buffer),
             Completion::AcceptStopped { listener, error } => self.rest(listener, &error),
             Completion::Timer => {
                 for listener in std::mem::take(&mut self.resting) {
                     self.ring.resume_accept(listener);
                 }
             }
-            Completion::Rung => {}
+            // The worker looks at its mail in every turn, and a paused connection needs nothing.
+            Completion::Rung | Completion::Stopped { .. } => {}
         }
     }
 
@@ -377,47 +369,6 @@ impl<S: Default> Network<S> {
         if !quiet {
             self.announce(index);
         }
-    }
-
-    /// A long argument has grown in its own allocation.
-    fn filled(&mut self, index: u32, buffer: BytesMut) {
-        let Some(connection) = &mut self.places[index as usize].connection else { return };
-        let before = connection.in_direct;
-        let arrived = (buffer.len() - before) as u64;
-        connection.received += arrived;
-        self.counters.received += arrived;
-        connection.input.give_back(buffer);
-        match connection.receiving {
-            Receiving::Direct if connection.input.missing() > 0 => self.receive_direct(index),
-            Receiving::Direct | Receiving::Ring => {
-                connection.receiving = Receiving::Ring;
-                self.ring.start_receive(index);
-                self.announce(index);
-            }
-            _ => {}
-        }
-    }
-
-    /// The multishot receive is over; a long argument goes on into its own allocation.
-    fn stopped(&mut self, index: u32) {
-        let Some(connection) = &mut self.places[index as usize].connection else { return };
-        if connection.receiving != Receiving::Switching {
-            return;
-        }
-        if connection.input.missing() > 0 {
-            connection.receiving = Receiving::Direct;
-            self.receive_direct(index);
-        } else {
-            connection.receiving = Receiving::Ring;
-            self.ring.start_receive(index);
-        }
-    }
-
-    fn receive_direct(&mut self, index: u32) {
-        let Some(connection) = &mut self.places[index as usize].connection else { return };
-        let buffer = connection.input.lend();
-        connection.in_direct = buffer.len();
-        self.ring.receive_into(index, buffer);
     }
 
     fn ended(&mut self, index: u32) {

@@ -29,11 +29,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use tessera_proto::ReplyBuffer;
 
 pub use self::buffers::Lease;
+#[cfg(test)]
+pub(crate) use self::buffers::lease_of;
 use self::{buffers::Pool, socket::Socket};
 use super::{
     RuntimeError,
@@ -63,7 +64,7 @@ pub struct RingConfig {
 
 impl Default for RingConfig {
     fn default() -> RingConfig {
-        RingConfig { submissions: 512, completions: 4096, buffers: 256, buffer_size: 16 * 1024 }
+        RingConfig { submissions: 512, completions: 4096, buffers: 128, buffer_size: 64 * 1024 }
     }
 }
 
@@ -92,9 +93,6 @@ pub enum Completion {
     AcceptStopped { listener: u32, error: io::Error },
     /// Bytes have arrived.
     Received { socket: u32, bytes: Lease },
-    /// Bytes have arrived at the end of the buffer given to [`Ring::receive_into`], which comes
-    /// back. The socket receives nothing until it is told to.
-    Filled { socket: u32, buffer: BytesMut },
     /// The receive that was stopped by [`Ring::stop_receive`] is over.
     Stopped { socket: u32 },
     /// The peer sends no more.

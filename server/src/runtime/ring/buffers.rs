@@ -154,3 +154,63 @@ impl fmt::Debug for Lease {
         f.debug_struct("Lease").field("id", &self.id).field("len", &self.len).finish()
     }
 }
+
+/// A lease of these bytes from a pool of its own, for tests of those who use leases.
+#[cfg(test)]
+pub(crate) fn lease_of(bytes: &[u8]) -> Lease {
+    let pool = Pool::new(1, bytes.len().max(1));
+    // SAFETY: the pool is registered with no ring, so its only buffer is ours to fill and to lease.
+    unsafe {
+        pool.start(0).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        pool.lease(0, bytes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(pool: &Pool, place: usize) -> (u64, u32, u16) {
+        // SAFETY: the place is below the count, and no ring uses this pool.
+        let entry = unsafe { &*pool.entries.as_ptr().add(place) };
+        (entry.addr(), entry.len(), entry.bid())
+    }
+
+    fn published(pool: &Pool) -> u16 {
+        // SAFETY: as in `publish`.
+        unsafe { *BufRingEntry::tail(pool.entries.as_ptr()) }
+    }
+
+    #[test]
+    fn dropped_leases_go_back_in_order_when_published() {
+        let pool = Pool::new(4, 100);
+        assert_eq!(published(&pool), 4);
+        // SAFETY: no ring uses this pool, and each buffer is leased once.
+        let (second, third) = unsafe { (pool.lease(2, 10), pool.lease(1, 0)) };
+        drop(second);
+        drop(third);
+        assert_eq!(published(&pool), 4);
+        pool.publish();
+        assert_eq!(published(&pool), 6);
+        assert_eq!(entry(&pool, 0), (pool.start(2) as u64, 100, 2));
+        assert_eq!(entry(&pool, 1), (pool.start(1) as u64, 100, 1));
+    }
+
+    #[test]
+    fn the_tail_wraps_around() {
+        let pool = Pool::new(2, 8);
+        for _ in 0..70_000 {
+            // SAFETY: no ring uses this pool, and the lease is dropped at once.
+            drop(unsafe { pool.lease(1, 8) });
+        }
+        pool.publish();
+        assert_eq!(published(&pool), (70_002_u32 & 0xffff) as u16);
+    }
+
+    #[test]
+    fn a_lease_outlives_the_pool_that_its_maker_held() {
+        let lease = lease_of(b"some bytes");
+        assert_eq!(&*lease, b"some bytes");
+        assert_eq!(lease_of(b"").len(), 0);
+    }
+}

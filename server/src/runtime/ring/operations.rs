@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::{BufMut, BytesMut};
 use io_uring::{cqueue, opcode, types};
 use tessera_proto::ReplyBuffer;
 
@@ -18,12 +17,11 @@ use super::{
 /// A token is what the operation is (upper half) and the number of its socket or listener.
 const ACCEPT: u64 = 1 << 32;
 const RECEIVE: u64 = 2 << 32;
-const FILL: u64 = 3 << 32;
-const SEND: u64 = 4 << 32;
-const TIMER: u64 = 5 << 32;
+const SEND: u64 = 3 << 32;
+const TIMER: u64 = 4 << 32;
 /// Cancellations and closes: nobody asks how they went.
-const IGNORED: u64 = 6 << 32;
-pub(super) const BELL: u64 = 7 << 32;
+const IGNORED: u64 = 5 << 32;
+pub(super) const BELL: u64 = 6 << 32;
 
 impl Ring {
     /// Takes connections from `listener` under this number until the ring is dropped, the listener
@@ -74,18 +72,6 @@ impl Ring {
         let place = &mut self.sockets[socket as usize];
         place.wanted = true;
         place.report_stop = false;
-        self.queue_arm(socket);
-    }
-
-    /// Receives the next bytes into the spare capacity of `buffer` instead of the ring's buffers:
-    /// for long arguments, which then need no copy. The socket must have been stopped, with
-    /// [`Completion::Stopped`] or [`Completion::Filled`].
-    pub fn receive_into(&mut self, socket: u32, buffer: BytesMut) {
-        let place = &mut self.sockets[socket as usize];
-        debug_assert!(place.receive == Receive::Idle, "the socket was stopped");
-        debug_assert!(buffer.capacity() > buffer.len(), "there is room");
-        place.target = Some(buffer);
-        place.wanted = true;
         self.queue_arm(socket);
     }
 
@@ -189,22 +175,11 @@ impl Ring {
     fn arm_receive(&mut self, socket: u32) {
         let place = &mut self.sockets[socket as usize];
         let Some(fd) = place.fd.as_ref().map(|fd| types::Fd(fd.as_raw_fd())) else { return };
-        let entry = match &mut place.target {
-            None => opcode::RecvMulti::new(fd, BUFFER_GROUP)
-                .build()
-                .user_data(RECEIVE | u64::from(socket)),
-            Some(target) => {
-                let room = target.spare_capacity_mut();
-                let len = u32::try_from(room.len()).unwrap_or(1 << 30);
-                opcode::Recv::new(fd, room.as_mut_ptr().cast(), len)
-                    .build()
-                    .user_data(FILL | u64::from(socket))
-            }
-        };
+        let entry =
+            opcode::RecvMulti::new(fd, BUFFER_GROUP).build().user_data(RECEIVE | u64::from(socket));
         place.receive = Receive::Armed;
         self.in_flight += 1;
-        // SAFETY: a multishot receive writes to the pool, which outlives the registration. A single
-        // one writes to the spare capacity of `target`, which stays in the table until its completion.
+        // SAFETY: a multishot receive writes to the pool, which outlives the registration.
         unsafe { self.push(entry) };
     }
 
@@ -243,8 +218,7 @@ impl Ring {
     fn cancel_receive(&mut self, socket: u32) {
         let place = &mut self.sockets[socket as usize];
         place.receive = Receive::Stopping;
-        let kind = if place.target.is_some() { FILL } else { RECEIVE };
-        self.cancel(kind | u64::from(socket));
+        self.cancel(RECEIVE | u64::from(socket));
     }
 
     fn cancel(&mut self, token: u64) {
@@ -263,7 +237,6 @@ impl Ring {
         match kind {
             RECEIVE => self.received(number, raw, more),
             SEND => self.sent(number, raw.result),
-            FILL => self.filled(number, raw.result),
             ACCEPT => self.accepted(number, raw.result, more),
             BELL => {
                 self.listen_to_bell();
@@ -294,31 +267,6 @@ impl Ring {
             }
             (error, _) => self.receive_failed(socket, -error),
         }
-    }
-
-    fn filled(&mut self, socket: u32, result: i32) -> Option<Completion> {
-        let place = &mut self.sockets[socket as usize];
-        let mut buffer = place.target.take()?;
-        if place.releasing {
-            self.receive_ended(socket);
-            return None;
-        }
-        if let Ok(len) = usize::try_from(result) {
-            // SAFETY: the kernel has written `len` bytes to the spare capacity that it was given.
-            unsafe { buffer.advance_mut(len) };
-        }
-        place.wanted = false;
-        self.extra.push_back(Completion::Filled { socket, buffer });
-        match result {
-            1.. => {}
-            0 => self.extra.push_back(Completion::Ended { socket }),
-            error => {
-                let failed = self.receive_failed(socket, -error);
-                self.extra.extend(failed);
-            }
-        }
-        self.receive_ended(socket);
-        self.extra.pop_front()
     }
 
     /// Records that no receive is in flight, and does what waited for that.
@@ -405,7 +353,6 @@ impl Ring {
             return;
         }
         let Some(fd) = place.fd.take() else { return };
-        place.target = None;
         let entry = opcode::Close::new(types::Fd(fd.into_raw_fd())).build().user_data(IGNORED);
         // SAFETY: a close points to no memory, and the descriptor was ours to close.
         unsafe { self.push(entry) };

@@ -2,7 +2,6 @@
 
 use std::{os::fd::OwnedFd, ptr};
 
-use bytes::BytesMut;
 use io_uring::{opcode, squeue, types};
 use tessera_proto::ReplyBuffer;
 
@@ -15,7 +14,7 @@ const SEND_MAX: usize = 1 << 30;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Receive {
     Idle,
-    /// A multishot or single receive is in flight.
+    /// A multishot receive is in flight.
     Armed,
     /// In flight, and a cancellation is under way.
     Stopping,
@@ -31,8 +30,6 @@ pub(super) struct Socket {
     pub(super) arm_queued: bool,
     /// Whether to report the end of the receive in flight as `Stopped`.
     pub(super) report_stop: bool,
-    /// Where the single receive writes to, behind the bytes that are there.
-    pub(super) target: Option<BytesMut>,
     /// Whether the caller has given the socket up.
     pub(super) releasing: bool,
     send: Send,
@@ -61,7 +58,6 @@ impl Socket {
             wanted: false,
             arm_queued: false,
             report_stop: false,
-            target: None,
             releasing: false,
             send: Send::default(),
         }
