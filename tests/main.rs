@@ -9,6 +9,7 @@ mod differential;
 mod expire;
 mod keys;
 mod linearizability;
+mod observation;
 mod order;
 mod protocol;
 mod scan;

@@ -55,6 +55,7 @@ pub mod signal;
 pub mod slowlog;
 pub mod start;
 mod stopwatch;
+mod supervision;
 pub mod worker;
 
 pub use start::main_with_args;

@@ -31,7 +31,7 @@ use crate::{
         wake::Doorbell,
     },
     server::Shared,
-    signal,
+    signal, supervision,
     worker::{Next, Worker},
 };
 
@@ -97,7 +97,7 @@ fn serve(config: Config, file: Option<PathBuf>, log: Log) -> Result<(), StartErr
     let wakes = bells.iter().cloned().map(|bell| move || bell.ring()).collect();
     let endpoints = mesh::<Message, _>(wakes, Limits::default());
     let unix_socket = unix_socket(&config);
-    let port = config.port;
+    let (port, supervised) = (config.port, config.supervised);
     let apply = apply_change(log.clone(), Arc::clone(&board));
     let store = Arc::new(ConfigStore::new(config, file, apply));
     let metrics = Metrics::new(workers, table().count());
@@ -115,11 +115,13 @@ fn serve(config: Config, file: Option<PathBuf>, log: Log) -> Result<(), StartErr
         work(context, shared, listeners, endpoint, seed)
     })?;
     tracing::info!("Ready to accept connections tcp, port {port}");
+    supervision::announce_ready(supervised);
     let failures = running.join().into_iter().find_map(Result::err);
     if let Some((path, _)) = unix_socket {
         // Whoever removed it before us has done what we wanted.
         let _ = std::fs::remove_file(path);
     }
+    supervision::announce_stop(supervised);
     match failures {
         Some(error) => Err(error.into()),
         None => {
@@ -180,6 +182,14 @@ fn apply_change(log: Log, board: Arc<Board>) -> crate::config::ApplyChange {
             log.set_level(after.loglevel);
         }
         if before.maxclients != after.maxclients {
+            let room = client_room(after.maxclients);
+            if room < after.maxclients {
+                let reason = format!(
+                    "The operating system is not able to handle the specified number of clients, \
+                     try with {room}"
+                );
+                return Err(("maxclients", reason));
+            }
             board.set_limit(after.maxclients);
         }
         if before.dir != after.dir {
@@ -214,18 +224,24 @@ fn unix_socket(config: &Config) -> Option<(PathBuf, Option<u32>)> {
 
 /// Raises the limit of open files for `maxclients`, or lowers `maxclients` to what there is.
 fn limit_clients(config: &mut Config) {
-    let wanted = u64::from(config.maxclients) + DESCRIPTORS_RESERVED;
-    let have = raise_open_files(wanted).unwrap_or(1_024);
-    if have < wanted {
-        let clients = u32::try_from(have.saturating_sub(DESCRIPTORS_RESERVED)).unwrap_or(1).max(1);
+    let room = client_room(config.maxclients);
+    if room < config.maxclients {
         tracing::warn!(
-            "You requested maxclients of {} requiring at least {wanted} max file descriptors, and \
-             the system allows {have}: maxclients has been reduced to {clients}. If you need more, \
-             raise the limit with 'ulimit -n' or LimitNOFILE=.",
-            config.maxclients
+            "You requested maxclients of {} requiring at least {} max file descriptors, and the \
+             system allows fewer: maxclients has been reduced to {room}. If you need more, raise \
+             the limit with 'ulimit -n' or LimitNOFILE=.",
+            config.maxclients,
+            u64::from(config.maxclients) + DESCRIPTORS_RESERVED
         );
-        config.maxclients = clients;
+        config.maxclients = room;
     }
+}
+
+/// Raises the limit of open files for `clients`; answers for how many there is room then.
+fn client_room(clients: u32) -> u32 {
+    let wanted = u64::from(clients) + DESCRIPTORS_RESERVED;
+    let have = raise_open_files(wanted).unwrap_or(1_024);
+    u32::try_from(have.saturating_sub(DESCRIPTORS_RESERVED)).unwrap_or(u32::MAX).max(1)
 }
 
 /// Raises the soft limit of open files to `wanted`, as far as the hard limit or our rights allow.
