@@ -219,7 +219,7 @@ fn debug_object(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Command
     let body = entry.body();
     cx.reply.simple(&format!(
         "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
-        entry.key(),
+        entry.key().as_ptr(),
         encoding_name(&body),
         serialized_len(&body),
         entry.lru(),
@@ -262,4 +262,52 @@ fn debug_htstats_key(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Co
     Err(CommandError::text(
         "ERR The value stored at the specified key is not represented using an hash table",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{command::testing::Bench, value::INLINE_STRING_BYTES_MAX};
+
+    #[test]
+    fn memory_usage_grows_with_the_value() {
+        let mut bench = Bench::new();
+        let mut usage = |len: usize| {
+            bench.run(&format!("SET k {}", "x".repeat(len)));
+            let reply = bench.run("MEMORY USAGE k");
+            reply[1..].parse::<usize>().expect("an integer")
+        };
+        for len in [1, 100, INLINE_STRING_BYTES_MAX, INLINE_STRING_BYTES_MAX + 1, 100_000] {
+            let bytes = usage(len);
+            assert!((len..len + len / 8 + 100).contains(&bytes), "{bytes} for {len}");
+        }
+        bench.expect(&[
+            ("MEMORY USAGE none", "nil"),
+            ("MEMORY USAGE none SAMPLES 0", "nil"),
+            ("MEMORY USAGE none SAMPLES -1", "-ERR syntax error"),
+            ("MEMORY USAGE none SAMPLES", "-ERR syntax error"),
+            ("MEMORY USAGE none SAMPLES x", "-ERR value is not an integer or out of range"),
+            ("MEMORY USAGE none BAD 1", "-ERR syntax error"),
+        ]);
+    }
+
+    #[test]
+    fn debug_object_shows_the_fields_that_tools_parse() {
+        let mut bench = Bench::new();
+        for (value, encoding, len) in
+            [("7", "int", 2), ("300", "int", 3), ("70000", "int", 5), ("hello", "embstr", 6)]
+        {
+            bench.run(&format!("SET k {value}"));
+            bench.pass_ms(2_000);
+            let shown = bench.run("DEBUG OBJECT k");
+            let wanted = format!("refcount:1 encoding:{encoding} serializedlength:{len} lru:");
+            assert!(shown.starts_with("Value at:0x") && shown.contains(&wanted), "{shown}");
+            assert!(shown.ends_with("lru_seconds_idle:2"), "{shown}");
+        }
+        bench.expect(&[
+            ("DEBUG OBJECT none", "-ERR no such key"),
+            ("DEBUG LISTPACK none", "-ERR no such key"),
+            ("DEBUG LISTPACK k", "-ERR Not a listpack encoded object."),
+            ("DEBUG HTSTATS-KEY none", "-ERR no such key"),
+        ]);
+    }
 }

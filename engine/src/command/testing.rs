@@ -1,7 +1,7 @@
 //! Runs command lines on a shard, for the tests of the families.
 #![forbid(unsafe_code)]
 
-use tessera_proto::{Args, Protocol, ReplyBuffer, Span};
+use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter, Span};
 
 use super::{CommandError, Effect, table};
 use crate::shard::{Call, Settings, Shard};
@@ -49,22 +49,27 @@ impl Bench {
     /// Runs a command; answers its reply and what it did.
     pub(crate) fn effect(&mut self, words: &[&[u8]]) -> (String, Result<Effect, CommandError>) {
         let (bytes, spans) = lay_out(words);
-        let args = Args::new(&bytes, &spans);
         let mut out = ReplyBuffer::new();
-        let result = match table().resolve(&args) {
-            Ok(command) => {
-                let call = Call {
-                    command,
-                    args,
-                    database: self.database,
-                    protocol: self.protocol,
-                    no_touch: false,
-                };
-                self.shard.execute(&call, &mut out)
-            }
-            Err(error) => return (format!("-{error}"), Err(error)),
-        };
+        let result = self.execute(Args::new(&bytes, &spans), &mut out);
         (render(&out.to_vec()), result)
+    }
+
+    /// Runs a command on arguments that lie where the test wants them.
+    pub(crate) fn execute(
+        &mut self,
+        args: Args<'_>,
+        out: &mut ReplyBuffer,
+    ) -> Result<Effect, CommandError> {
+        let command = match table().resolve(&args) {
+            Ok(command) => command,
+            Err(error) => {
+                ReplyWriter::new(out, self.protocol).error(&error.to_string());
+                return Err(error);
+            }
+        };
+        let Self { database, protocol, .. } = *self;
+        let call = Call { command, args, database, protocol, no_touch: false };
+        self.shard.execute(&call, out)
     }
 
     /// Runs command lines and compares the replies.

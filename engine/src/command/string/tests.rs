@@ -2,10 +2,15 @@
 
 use std::collections::HashMap;
 
+use bytes::{Bytes, BytesMut};
 use proptest::{collection::vec, prelude::*};
+use tessera_proto::{Args, ReplyBuffer, Span};
 
 use crate::{
-    command::testing::{Bench, START_MS},
+    command::{
+        Effect,
+        testing::{Bench, START_MS},
+    },
     shard::Settings,
     value::INLINE_STRING_BYTES_MAX,
 };
@@ -255,6 +260,33 @@ fn a_long_string_is_changed_in_place_unless_a_reply_holds_it() {
     bench.run("SETRANGE k 0 cd");
     assert_eq!(bench.run("GETRANGE copy 0 2"), "\"abx\"", "a copy is a value of its own");
     assert_eq!(bench.run("GETRANGE k 0 2"), "\"cdx\"");
+    bench.shard.check();
+}
+
+#[test]
+fn a_long_string_is_taken_over_and_sent_without_a_copy() {
+    let value = Bytes::from(vec![b'x'; 4 * INLINE_STRING_BYTES_MAX]);
+    let mut input = BytesMut::from(&b"SETk"[..]);
+    input.extend_from_slice(&value);
+    let owner = input.freeze();
+    let spans =
+        [(0, 3), (3, 1), (4, value.len())].map(|(start, len)| Span { start, len: len as u32 });
+    let mut bench = Bench::new();
+    let mut out = ReplyBuffer::new();
+    let set = bench.execute(Args::with_owner(&owner, &spans), &mut out);
+    assert_eq!(set, Ok(Effect::Changed(1)));
+
+    out.clear();
+    let get = bench.execute(Args::new(b"GETk", &spans[..2]), &mut out);
+    assert_eq!(get, Ok(Effect::Unchanged));
+    let sent = out.chunks().find(|chunk| chunk.len() == value.len()).expect("the value");
+    assert_eq!(sent, &value[..]);
+    assert_eq!(sent.as_ptr(), owner[4..].as_ptr(), "the very bytes that were received");
+
+    drop(owner);
+    bench.run("APPEND k y");
+    let sent = out.chunks().find(|chunk| chunk.len() == value.len()).expect("the value");
+    assert_eq!(sent, &value[..], "a reply on its way out does not change");
     bench.shard.check();
 }
 
