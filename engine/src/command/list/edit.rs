@@ -6,7 +6,7 @@ use tessera_proto::number::parse_i64;
 use super::search::position;
 use crate::{
     command::{
-        collection::{stretch, update},
+        collection::{Changed, stretch, update},
         prelude::*,
     },
     types::{List, list::End},
@@ -96,15 +96,18 @@ pub(super) fn ltrim(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Com
     let changed = update(cx.keyspace.slot(key), |list: &mut List| {
         let len = list.len();
         let (start, end) = stretch(first, last, len);
-        drop(list.remove_range(end, len, thresholds));
-        drop(list.remove_range(0, start, thresholds));
-        Ok(len - list.len())
+        let tail = list.remove_range(end, len, thresholds);
+        let head = list.remove_range(0, start, thresholds);
+        Ok((len - list.len(), [tail, head]))
     })?;
     cx.reply.ok();
-    let Some(changed) = changed else { return Ok(Effect::Unchanged) };
+    let Some(Changed { result: (removed, garbage), emptied }) = changed else {
+        return Ok(Effect::Unchanged);
+    };
+    garbage.into_iter().for_each(|nodes| cx.keyspace.free_later(nodes));
     cx.notify(Class::LIST, "ltrim", key);
-    if changed.emptied {
+    if emptied {
         cx.notify(Class::GENERIC, "del", key);
     }
-    Ok(Effect::count(changed.result as u64))
+    Ok(Effect::count(removed as u64))
 }

@@ -70,9 +70,12 @@ fn remove_range(
     let bounds = Bounds::parse(by, &args[2], &args[3])?;
     let changed = update(cx.keyspace.slot(&args[1]), |zset: &mut Zset| {
         let ranks = bounds.ranks(zset, false);
-        drop(zset.remove_range(ranks.start, ranks.end));
-        Ok(ranks.len())
+        Ok((ranks.len(), zset.remove_range(ranks.start, ranks.end)))
     })?;
+    let changed = changed.map(|Changed { result: (removed, garbage), emptied }| {
+        cx.keyspace.free_later(garbage);
+        Changed { result: removed, emptied }
+    });
     Ok(answer_removed(cx, &args[1], changed, event))
 }
 

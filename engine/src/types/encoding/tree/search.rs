@@ -4,7 +4,7 @@
 use super::{
     super::{
         order::{ByHash, ByScore, Order, score_of},
-        page::{Page, Record},
+        page::{Page, Record, interpolate, lower_bound_near},
     },
     Cursor, Tree,
 };
@@ -44,7 +44,14 @@ impl<const HEAD: usize> Tree<ByHash<HEAD>> {
     #[inline]
     fn lower_bound(&self, hash: u32) -> Cursor<'_, ByHash<HEAD>> {
         self.descend(
-            |children| children[1..].partition_point(|child| child.bound < hash),
+            |children| {
+                let bounds = &children[1..];
+                let [first, .., last] = bounds else {
+                    return bounds.iter().filter(|child| child.bound < hash).count();
+                };
+                let guess = interpolate(hash, first.bound, last.bound, bounds.len());
+                lower_bound_near(bounds.len(), guess, |index| bounds[index].bound < hash)
+            },
             |page| page.lower_bound(hash),
         )
     }
