@@ -17,6 +17,7 @@ mod help;
 pub mod keys;
 pub mod list;
 mod members;
+mod names;
 pub mod server;
 pub mod set;
 pub mod string;
