@@ -6,17 +6,19 @@
 //! observer, although shards run in parallel. Every shard has one mailbox whose places are totally
 //! ordered, and the rules are:
 //!
-//! - (a) a *run* is the longest stretch of a connection's commands that go to one shard. In round
-//!   *k* of a turn every connection with input contributes its *k*-th run, and all runs to one
-//!   other shard travel in one parcel, which takes one place. So places are taken in the order of
-//!   each connection's program.
+//! - (a) a *run* is the longest stretch of a connection's commands that go to one shard. Runs of a
+//!   connection take their places in the order of its program. In one round a connection gives
+//!   runs for other shards in ascending order of the shards, and then one for the own shard; a run
+//!   that would break the ascent belongs to the next round. All runs of a round for one shard
+//!   travel in one parcel, which takes one place, and the parcels take their places in ascending
+//!   order too.
 //! - (b) the owner of a mailbox never passes a place that is taken and not yet filled.
-//! - (c) a run for the worker's own shard executes in place. At the start of each round, and so
-//!   after all places of the rounds before it were taken, the worker reads its own mailbox's tail
-//!   and first serves everything before it. If something before the tail is not filled yet, own
-//!   runs wait (their connections keep their turn), while other connections' runs go out.
-//! - (d) a command in parts over several shards gives all of them in one round, and its
-//!   connection's next command goes in a later round.
+//! - (c) a run for the worker's own shard executes in place, in the second half of the round. After
+//!   the parcels have taken their places the worker reads its own mailbox's tail and first serves
+//!   everything before it. If something before the tail is not filled yet, own runs wait (their
+//!   connections keep their turn), while other connections' runs go out.
+//! - (d) a command in parts over several shards stands alone in its round: it gives all parts in the
+//!   second half, and they take their places before the next round begins.
 //!
 //! Why this is enough: let a writer's W1 stand before its W2, and a reader's R2, which saw W2, stand
 //! before its R1, on whatever shards. W1 took its place (or, on its own shard, executed) before W2
@@ -91,51 +93,72 @@ impl Worker {
     /// Serves all connections that have something to execute, round by round.
     pub(crate) fn run_rounds(&mut self) {
         while !self.ready.is_empty() {
-            let own_open = self.serve_mail();
             let mut round = mem::replace(&mut self.ready, mem::take(&mut self.spare_ready));
+            if self.map.shards() > 1 {
+                round.retain(|&id| self.send_runs(id));
+                self.post();
+            }
+            let own_open = self.serve_mail();
             for &id in &round {
-                let advance = self.advance(id, own_open);
+                let advance = self.run_own(id, own_open);
                 self.settle(id, advance);
             }
-            self.outboxes.post_all(self.now_us);
-            self.outboxes.wake();
+            self.post();
             round.clear();
             self.spare_ready = round;
         }
     }
 
-    /// Takes the next run of one connection: executes it, or packs it for its shard.
-    fn advance(&mut self, id: ConnectionId, own_open: bool) -> Advance {
-        // The shard of this round's run, once its first command has been seen.
-        let mut target = None;
-        loop {
-            let may_run = own_open && target.is_none_or(|shard| shard == self.own);
-            let Some(stop) = self.run_in_place(id, may_run, &mut target) else {
-                return Advance::Finished;
-            };
-            let held = match stop {
-                Stop::With(advance) => return advance,
-                Stop::At(held) => held,
+    /// Lets the parcels take their places.
+    fn post(&mut self) {
+        self.outboxes.post_all(self.now_us);
+        self.outboxes.wake();
+    }
+
+    /// The first half of a round for one connection: packs its runs for other shards, in ascending
+    /// order of the shards. Answers whether its next command is one for the second half.
+    fn send_runs(&mut self, id: ConnectionId) -> bool {
+        let mut last = None;
+        let advance = loop {
+            let held = match self.run_in_place(id, false) {
+                None => break Advance::Finished,
+                Some(Stop::With(advance)) => break advance,
+                Some(Stop::At(held)) => held,
             };
             match held.route {
-                Route::Shard(shard) if shard != self.own => {
-                    if target.is_some_and(|other| other != shard) {
-                        return Advance::NextRound;
-                    }
-                    if !self.outboxes.has_room(shard) {
-                        return Advance::NoCredit;
-                    }
-                    target = Some(shard);
-                    self.pack(id, held, shard);
+                Route::Shard(shard) if shard == self.own => return true,
+                Route::Shard(shard) if last.is_some_and(|last| shard < last) => {
+                    break Advance::NextRound;
                 }
-                Route::Shard(_) if target.is_some() => return Advance::NextRound,
-                Route::Shard(_) => return Advance::NextTurn,
+                Route::Shard(shard) if !self.outboxes.has_room(shard) => break Advance::NoCredit,
+                Route::Shard(shard) => {
+                    self.pack(id, held, shard);
+                    last = Some(shard);
+                }
+                Route::Session | Route::Parts | Route::Across => return true,
+            }
+        };
+        self.settle(id, advance);
+        false
+    }
+
+    /// The second half of a round for one connection: executes its commands for the own shard, or
+    /// one that concerns several shards.
+    fn run_own(&mut self, id: ConnectionId, own_open: bool) -> Advance {
+        loop {
+            let held = match self.run_in_place(id, own_open) {
+                None => return Advance::Finished,
+                Some(Stop::With(advance)) => return advance,
+                Some(Stop::At(held)) => held,
+            };
+            match held.route {
+                Route::Shard(shard) if shard == self.own => return Advance::NextTurn,
+                Route::Shard(_) => return Advance::NextRound,
                 Route::Session => {
-                    if let Some(advance) = self.run_session(id, held, target.is_none(), own_open) {
+                    if let Some(advance) = self.run_session(id, held, own_open) {
                         return advance;
                     }
                 }
-                Route::Parts | Route::Across if target.is_some() => return Advance::NextRound,
                 Route::Parts => return self.send_parts(id, held, own_open),
                 Route::Across => return self.send_across(id, held),
             }
@@ -143,12 +166,7 @@ impl Worker {
     }
 
     /// Executes the commands at the front of the input that belong to the own shard.
-    fn run_in_place(
-        &mut self,
-        id: ConnectionId,
-        may_run: bool,
-        target: &mut Option<u32>,
-    ) -> Option<Stop> {
+    fn run_in_place(&mut self, id: ConnectionId, may_run: bool) -> Option<Stop> {
         let connection = self.network.connection(id)?;
         let mut here = InPlace {
             shard: &mut self.shard,
@@ -172,7 +190,6 @@ impl Worker {
         let stop = here.run(connection);
         if connection.session.commands != before {
             connection.session.active_us = self.now_us;
-            *target = Some(self.own);
         }
         Some(stop)
     }

@@ -61,7 +61,7 @@ impl Outboxes {
         parcel.push(to, header, args);
     }
 
-    /// Sends everything that is open: the end of a round.
+    /// Sends everything that is open, in ascending order of the shards.
     pub fn post_all(&mut self, now_us: i64) {
         for shard in 0..self.open.len() {
             self.post(shard, now_us);
@@ -76,12 +76,14 @@ impl Outboxes {
         self.to_wake[shard] = true;
     }
 
-    /// Sends the parcel for `shard` if it is full: its place is then taken earlier than those of
-    /// its round, which keeps every connection's order.
+    /// Sends the parcel for `shard` if it is full, after those for lower shards: then they all take
+    /// their places earlier than those of their round, and in the same order.
     pub fn post_if_full(&mut self, shard: u32, now_us: i64) {
         let shard = shard as usize;
         if self.open[shard].as_ref().is_some_and(|parcel| parcel.is_full()) {
-            self.post(shard, now_us);
+            for lower in 0..=shard {
+                self.post(lower, now_us);
+            }
         }
     }
 

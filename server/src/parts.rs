@@ -34,12 +34,11 @@ struct Plan {
 
 impl Worker {
     /// Executes a session command. Answers how the connection goes on if that is not with its next
-    /// command; `is_first` tells whether nothing else ran in this round.
+    /// command.
     pub(crate) fn run_session(
         &mut self,
         id: ConnectionId,
         held: Held,
-        is_first: bool,
         own_open: bool,
     ) -> Option<Advance> {
         let Some(code) = self.codes.get(held.command) else {
@@ -49,9 +48,6 @@ impl Worker {
         let shards = self.map.shards() as u32;
         if let Code::Everywhere(_) = code {
             // All workers are asked in one round, the own one in place.
-            if !is_first {
-                return Some(Advance::NextRound);
-            }
             if !own_open {
                 return Some(Advance::NextTurn);
             }
