@@ -2,8 +2,9 @@
 //! configuration file, DEBUG's permission.
 
 use std::fs;
+use std::net::{SocketAddr, TcpListener};
 
-use crate::harness::{Reply, Server, on_1_2_and_4_shards};
+use crate::harness::{Client, PortClaim, Reply, Server, on_1_2_and_4_shards};
 
 on_1_2_and_4_shards!(
     slow_commands_are_kept,
@@ -15,6 +16,7 @@ on_1_2_and_4_shards!(
     pauses_end_in_time,
     debug_needs_permission,
     large_configurations_are_read_whole,
+    the_server_moves_to_another_port,
 );
 
 fn slow_commands_are_kept(shards: usize) {
@@ -153,4 +155,27 @@ fn large_configurations_are_read_whole(shards: usize) {
     text.push_str("timeout 77");
     let server = Server::builder(shards).config(&text).start();
     server.connect().transcript("CONFIG GET timeout => [\"timeout\" \"77\"]");
+}
+
+fn the_server_moves_to_another_port(shards: usize) {
+    let server = Server::start(shards);
+    let (elsewhere, taken) = (PortClaim::new(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let mut client = server.connect();
+    let port = taken.local_addr().unwrap().port();
+    let refusal = format!("{:?}", client.call(["CONFIG", "SET", "port", &port.to_string()]));
+    assert!(refusal.ends_with("Unable to listen on this port. Check server logs."), "{refusal}");
+    let port = elsewhere.port();
+    assert_eq!(client.call(["CONFIG", "SET", "port", &port.to_string()]), Reply::ok());
+    // Who was connected stays, and new clients find every worker at the new place.
+    client.transcript("PING => +PONG");
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    for _ in 0..8 {
+        Client::connect(address).unwrap().transcript("PING => +PONG");
+    }
+    client.transcript("CONFIG SET bind 127.0.0.1 => +OK");
+    Client::connect(address).unwrap().transcript("PING => +PONG");
+    let before =
+        [&b"CONFIG"[..], b"SET", b"port", server.port().to_string().as_bytes()].map(<[u8]>::to_vec);
+    assert_eq!(client.call(before), Reply::ok());
+    server.connect().transcript("PING => +PONG");
 }

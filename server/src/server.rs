@@ -15,7 +15,7 @@ use crate::{
     latency::LatencyMonitor,
     log::Log,
     metrics::{Metrics, ProcessInfo, random_id},
-    net::Board,
+    net::{Board, listener::Relocation},
     signal::Shutdown,
     slowlog::SlowLog,
     worker::Next,
@@ -50,6 +50,8 @@ pub struct Shared {
     pub slowlog: SlowLog,
     /// Events that took long.
     pub latency: LatencyMonitor,
+    /// Listeners that CONFIG SET has opened.
+    pub new_listeners: Arc<NewListeners>,
     replication_id: Mutex<String>,
     clients: AtomicU64,
 }
@@ -62,6 +64,7 @@ impl Shared {
         metrics: Metrics,
         board: Arc<Board>,
         log: Log,
+        new_listeners: Arc<NewListeners>,
     ) -> Self {
         Self {
             workers,
@@ -75,6 +78,7 @@ impl Shared {
             process: ProcessInfo::gather(),
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
+            new_listeners,
             replication_id: Mutex::new(random_id()),
             clients: AtomicU64::new(0),
         }
@@ -93,6 +97,23 @@ impl Shared {
     /// The number of a new client.
     pub fn next_client_id(&self) -> u64 {
         self.clients.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// Listeners that CONFIG SET has opened, until each worker takes its own.
+#[derive(Debug, Default)]
+pub struct NewListeners(Mutex<Vec<Option<Relocation>>>);
+
+impl NewListeners {
+    /// Offers each worker its own; what was offered before and not taken is closed.
+    pub fn offer(&self, relocations: Vec<Relocation>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            relocations.into_iter().map(Some).collect();
+    }
+
+    /// What is offered to `worker`.
+    pub fn take(&self, worker: usize) -> Option<Relocation> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(worker)?.take()
     }
 }
 

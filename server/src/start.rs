@@ -23,14 +23,17 @@ use crate::{
     log::{Log, announce_start},
     mesh::{Endpoint, credit::Limits, mesh},
     metrics::Metrics,
-    net::{BindAddress, Board, ListenConfig, Listener, Network, NetworkConfig, listener},
+    net::{
+        BindAddress, Board, ListenConfig, Listener, Network, NetworkConfig,
+        listener::{self, Relocation},
+    },
     parcel::Message,
     runtime::{
         executor::{self, WorkerContext},
         pace::Pacer,
         wake::Doorbell,
     },
-    server::Shared,
+    server::{NewListeners, Shared},
     signal, supervision,
     worker::{Next, Worker},
 };
@@ -98,10 +101,11 @@ fn serve(config: Config, file: Option<PathBuf>, log: Log) -> Result<(), StartErr
     let endpoints = mesh::<Message, _>(wakes, Limits::default());
     let unix_socket = unix_socket(&config);
     let (port, supervised) = (config.port, config.supervised);
-    let apply = apply_change(log.clone(), Arc::clone(&board));
+    let new_listeners = Arc::new(NewListeners::default());
+    let apply = apply_change(log.clone(), Arc::clone(&board), Arc::clone(&new_listeners));
     let store = Arc::new(ConfigStore::new(config, file, apply));
     let metrics = Metrics::new(workers, table().count());
-    let shared = Arc::new(Shared::new(workers, store, metrics, board, log));
+    let shared = Arc::new(Shared::new(workers, store, metrics, board, log, new_listeners));
     let seats = Seats::new(lists, endpoints);
     let bells_to_stop = bells;
     signal::watch(shared.stop.shutdown().clone(), move || {
@@ -176,8 +180,14 @@ impl Seats {
 }
 
 /// What CONFIG SET changes outside the configuration itself.
-fn apply_change(log: Log, board: Arc<Board>) -> crate::config::ApplyChange {
+fn apply_change(
+    log: Log,
+    board: Arc<Board>,
+    new_listeners: Arc<NewListeners>,
+) -> crate::config::ApplyChange {
     Box::new(move |before, after| {
+        // What may fail comes first.
+        let relocations = relocate(before, after)?;
         if before.loglevel != after.loglevel {
             log.set_level(after.loglevel);
         }
@@ -196,7 +206,30 @@ fn apply_change(log: Log, board: Arc<Board>) -> crate::config::ApplyChange {
             std::env::set_current_dir(OsStr::from_bytes(&after.dir))
                 .map_err(|error| ("dir", error.to_string()))?;
         }
+        if let Some(relocations) = relocations {
+            new_listeners.offer(relocations);
+        }
         Ok(())
+    })
+}
+
+/// What the workers have to do for another port or other addresses; nothing if both stay.
+fn relocate(
+    before: &Config,
+    after: &Config,
+) -> Result<Option<Vec<Relocation>>, (&'static str, String)> {
+    if before.port == after.port && before.bind == after.bind {
+        return Ok(None);
+    }
+    let (old, new) = (listen_config(before), listen_config(after));
+    let relocations = listener::relocate(&old, &new, usize::from(after.shards));
+    relocations.map(Some).map_err(|error| {
+        tracing::warn!("{error}");
+        if before.port == after.port {
+            ("bind", "Failed to bind to specified addresses.".to_owned())
+        } else {
+            ("port", "Unable to listen on this port. Check server logs.".to_owned())
+        }
     })
 }
 
@@ -213,6 +246,7 @@ fn listen_config(config: &Config) -> ListenConfig {
         unix_socket: unix_socket(config),
         backlog: i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX),
         keepalive: config.tcp_keepalive,
+        joins: false,
     }
 }
 

@@ -37,10 +37,10 @@ options! {
 
     /// TCP port; 0 is none.
     port: u16 = 6379;
-        "port", IMMUTABLE, Kind::number(0, 65535);
+        "port", NONE, Kind::number(0, 65535);
     /// Addresses to listen on; one that starts with `-` may be missing; none is every address.
     bind: Vec<Vec<u8>> = vec![b"127.0.0.1".to_vec(), b"-::1".to_vec()];
-        "bind", IMMUTABLE.and(MULTI), Kind::Special(&BIND);
+        "bind", MULTI, Kind::Special(&BIND);
     /// Path of the UNIX socket; empty is none.
     unixsocket: Vec<u8> = Vec::new();
         "unixsocket", IMMUTABLE, Kind::optional_text();

@@ -58,6 +58,8 @@ pub struct ListenConfig {
     pub backlog: i32,
     /// `tcp-keepalive` in seconds, 0 for none.
     pub keepalive: u32,
+    /// This process listens on the port already, so finding it taken is no mistake.
+    pub joins: bool,
 }
 
 impl Default for ListenConfig {
@@ -69,6 +71,7 @@ impl Default for ListenConfig {
             unix_socket: None,
             backlog: 511,
             keepalive: 300,
+            joins: false,
         }
     }
 }
@@ -78,6 +81,17 @@ impl Default for ListenConfig {
 pub struct Listener {
     pub socket: OwnedFd,
     pub address: ListenAddress,
+}
+
+/// What a worker listens at from now on instead of its TCP addresses so far.
+///
+/// An address that stays keeps its socket: closing it would reset whoever waits in its backlog.
+#[derive(Debug, Default)]
+pub struct Relocation {
+    /// Listeners at new addresses.
+    pub opened: Vec<Listener>,
+    /// Addresses that stay.
+    pub kept: Vec<SocketAddr>,
 }
 
 /// Where a listener listens.
@@ -136,6 +150,28 @@ pub fn open(config: &ListenConfig, workers: usize) -> Result<Vec<Vec<Listener>>,
     Ok(lists)
 }
 
+/// What all workers have to do to listen as in `after` instead of as in `before`.
+pub fn relocate(
+    before: &ListenConfig,
+    after: &ListenConfig,
+    workers: usize,
+) -> Result<Vec<Relocation>, ListenError> {
+    let joins = before.port == after.port;
+    let stays = |bind: &BindAddress| joins && before.bind.iter().any(|old| old.host == bind.host);
+    let (staying, moving): (Vec<_>, Vec<_>) = after.bind.iter().cloned().partition(stays);
+    let port = after.port.unwrap_or(0);
+    let resolved = staying.iter().filter_map(|bind| resolve(&bind.host, port).ok());
+    let kept: Vec<SocketAddr> = resolved.collect();
+    let lists = match after.port {
+        Some(_) if !moving.is_empty() => {
+            let config = ListenConfig { bind: moving, unix_socket: None, joins, ..after.clone() };
+            open(&config, workers)?
+        }
+        _ => (0..workers).map(|_| Vec::new()).collect(),
+    };
+    Ok(lists.into_iter().map(|opened| Relocation { opened, kept: kept.clone() }).collect())
+}
+
 /// Sets `tcp-keepalive` on a listener, for connections accepted from now on, or on a connection:
 /// the first probe after `seconds`, three probes a third of that apart, as Redis has it.
 pub fn set_keepalive(socket: &Socket, seconds: u32) -> io::Result<()> {
@@ -162,7 +198,7 @@ fn open_tcp(
         Err(source) => return Err(ListenError::Name { host: bind.host.clone(), source }),
     };
     for (worker, list) in lists.iter_mut().enumerate() {
-        let (socket, bound) = match listen_tcp(address, config, worker == 0) {
+        let (socket, bound) = match listen_tcp(address, config, worker == 0 && !config.joins) {
             Ok(opened) => opened,
             Err((_, error)) if bind.optional && is_unavailable(&error) => return Ok(()),
             Err((call, source)) => {

@@ -27,7 +27,7 @@ use super::{
     Board, CloseCause, CloseMode, Connection, ConnectionId, Endpoint, Listener,
     board::Arrival,
     connection::{Receiving, State},
-    listener::{self, ListenAddress},
+    listener::{self, ListenAddress, Relocation},
 };
 use crate::runtime::{
     RuntimeError,
@@ -316,6 +316,22 @@ impl<S: Default> Network<S> {
         self.resting.clear();
         for listener in (0..).take(self.listeners.len()) {
             self.ring.stop_accept(listener);
+        }
+    }
+
+    /// Listens elsewhere from now on; what has been accepted stays, and so does the UNIX socket.
+    /// Numbers of listeners are never used twice.
+    pub fn relocate(&mut self, relocation: Relocation) {
+        for (number, address) in (0..).zip(&self.listeners) {
+            if let ListenAddress::Tcp(address) = address
+                && !relocation.kept.contains(address)
+            {
+                self.ring.stop_accept(number);
+            }
+        }
+        for listener in relocation.opened {
+            self.ring.accept(self.listeners.len() as u32, listener.socket);
+            self.listeners.push(listener.address);
         }
     }
 

@@ -76,5 +76,8 @@ fn set_part(worker: &mut Worker, _: &Args<'_>, reply: &mut ReplyWriter<'_>) {
     if worker.config.refresh() {
         worker.configure();
     }
+    if let Some(relocation) = worker.shared.new_listeners.take(worker.own as usize) {
+        worker.network.relocate(relocation);
+    }
     reply.ok();
 }
