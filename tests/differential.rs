@@ -83,7 +83,7 @@ fn run(family: Family, shards: usize) {
     let (mut theirs, mut ours) = (redis.connect(), server.connect());
     let seed = env_number("TESSERA_DIFFERENTIAL_SEED", fastrand::u32(..) as usize) as u64;
     let commands = env_number("TESSERA_DIFFERENTIAL_COMMANDS", 20_000);
-    let mut stream = Stream::new(family, seed, shards);
+    let mut stream = Stream::new(family, seed);
     let mut past: Vec<String> = Vec::new();
     let mut batch_number = 0;
     let mut excused = BTreeSet::new();

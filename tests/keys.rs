@@ -2,14 +2,16 @@
 //! deadlines in `expire.rs`.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use crate::harness::{Client, Reply, Server, on_1_2_and_4_shards};
+use crate::harness::{Client, Reply, Server, on_1_2_and_4_shards, scaled};
 
 on_1_2_and_4_shards!(
     existence_and_deletion,
     rename,
     copy,
-    what_needs_a_transaction_is_refused_or_done,
+    rename_over_shards_happens_once,
     databases,
     flush,
     object,
@@ -54,21 +56,21 @@ fn rename(shards: usize) {
     let server = Server::start(shards);
     server.connect().transcript(
         r#"
-        RENAME {t}a {t}b                => -ERR no such key
-        RENAMENX {t}a {t}b              => -ERR no such key
-        SET {t}a 1 EXAT 100000000000    => +OK
-        RENAME {t}a {t}b                => +OK
-        EXISTS {t}a                     => :0
-        GET {t}b                        => "1"
-        EXPIRETIME {t}b                 => :100000000000
-        SET {t}c 2                      => +OK
-        RENAMENX {t}b {t}c              => :0
-        RENAMENX {t}b {t}d              => :1
-        RENAME {t}c {t}d                => +OK
-        GET {t}d                        => "2"
-        TTL {t}d                        => :-1
-        RENAME {t}d {t}d                => +OK
-        RENAMENX {t}d {t}d              => :0
+        RENAME a b                => -ERR no such key
+        RENAMENX a b              => -ERR no such key
+        SET a 1 EXAT 100000000000    => +OK
+        RENAME a b                => +OK
+        EXISTS a                     => :0
+        GET b                        => "1"
+        EXPIRETIME b                 => :100000000000
+        SET c 2                      => +OK
+        RENAMENX b c              => :0
+        RENAMENX b d              => :1
+        RENAME c d                => +OK
+        GET d                        => "2"
+        TTL d                        => :-1
+        RENAME d d                => +OK
+        RENAMENX d d              => :0
         "#,
     );
 }
@@ -87,6 +89,7 @@ fn copy(shards: usize) {
         GET {t}b                        => "2"
         TTL {t}b                        => :-1
         COPY {t}absent {t}c             => :0
+        COPY {t}a other                 => :1
         COPY {t}a {t}a                  => -ERR source and destination objects are the same
         COPY {t}a {t}a DB 3             => :1
         COPY {t}a {t}b DB 99            => -ERR DB index is out of range
@@ -98,26 +101,35 @@ fn copy(shards: usize) {
     );
 }
 
-/// Where keys of several shards must change together, and the server cannot do that yet, it says
-/// so and changes nothing.
-fn what_needs_a_transaction_is_refused_or_done(shards: usize) {
+/// Many clients rename the same keys, which live on different shards: each key moves once.
+fn rename_over_shards_happens_once(shards: usize) {
     let server = Server::start(shards);
     let mut client = server.connect();
-    for n in 0..50 {
-        let (from, to) = (format!("from:{n}"), format!("to:{n}"));
-        client.call(["SET", &from, "v"]);
-        match client.call(["RENAME", &from, &to]) {
-            Reply::Error(text) => {
-                assert!(text.starts_with("CROSSSLOT "), "{text}");
-                assert_eq!(client.call(["GET", &from]), Reply::bulk("v"));
-                assert_eq!(client.call(["EXISTS", &to]), Reply::Integer(0));
+    for round in 0..scaled(20) {
+        let pairs: Vec<_> =
+            (0..10).map(|n| (format!("from:{round}:{n}"), format!("to:{round}:{n}"))).collect();
+        pairs.iter().for_each(|(from, _)| drop(client.call(["SET", from, from])));
+        let moved = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut client = server.connect();
+                    for (from, to) in &pairs {
+                        client.push(["RENAMENX", from, to]);
+                        client.push(["EXISTS", from]);
+                        client.push(["GET", to]);
+                    }
+                    client.flush();
+                    for (from, _) in &pairs {
+                        let won = client.receive() == Reply::Integer(1);
+                        moved.fetch_add(usize::from(won), Ordering::Relaxed);
+                        assert_eq!(client.receive(), Reply::Integer(0), "{from} is gone");
+                        assert_eq!(client.receive(), Reply::bulk(from), "and at its new name");
+                    }
+                });
             }
-            reply => {
-                assert_eq!(reply, Reply::ok());
-                assert_eq!(client.call(["EXISTS", &from]), Reply::Integer(0));
-                assert_eq!(client.call(["GET", &to]), Reply::bulk("v"));
-            }
-        }
+        });
+        assert_eq!(moved.into_inner(), pairs.len());
     }
 }
 

@@ -162,14 +162,14 @@ fn several_keys(shards: usize) {
         MGET a b nobody c a     => ["1" "2" nil "3" "1"]
         MSET a 4 a 5            => +OK
         GET a                   => "5"
-        MSETNX {t}x 1 {t}y 2    => :1
-        MSETNX {t}y 3 {t}z 4    => :0
-        MGET {t}x {t}y {t}z     => ["1" "2" nil]
+        MSETNX x 1 y 2          => :1
+        MSETNX y 3 z 4          => :0
+        MGET x y z              => ["1" "2" nil]
         RPUSH l 1               => :1
         MGET a l                => ["5" nil]
         MSET a                  => -ERR wrong number of arguments for 'mset' command
         MSET a 1 b              => -ERR wrong number of arguments for 'mset' command
-        MSETNX {t}a 1 {t}b      => -ERR wrong number of arguments for 'msetnx' command
+        MSETNX a 1 b            => -ERR wrong number of arguments for 'msetnx' command
         "#,
     );
     let keys: Vec<_> = (0..500).map(|n| format!("key:{n}")).collect();

@@ -4,9 +4,6 @@
 //! Deadlines lie far away or in the past: no outcome depends on when a command runs. GT and LT
 //! compare only such fixed deadlines. DBSIZE counts keys whose deadline has passed until somebody
 //! removes them, so it is not asked where such keys are.
-//!
-//! Commands that change several keys at once wait for the transactions over shards: with more than
-//! one shard they get keys of one slot.
 
 use std::fmt;
 
@@ -76,7 +73,7 @@ const STRINGS: &[&str] = &[
     "SETEX <key> 5000 <value>",
     "PSETEX <key> 5000000 <value>",
     "MSET <key> <value> <key> <number> <key> <value>",
-    "MSETNX <near> <value> <near> <value>",
+    "MSETNX <key> <value> <key> <value>",
     "MGET <key> <key> <key> <key>",
     "APPEND <key> <short>",
     "APPEND <key> <value>",
@@ -90,10 +87,10 @@ const STRINGS: &[&str] = &[
     "DECRBY <key> <number>",
     "INCRBYFLOAT <key> <float>",
     "INCRBYFLOAT <key> <number>",
-    "LCS <near> <near>",
-    "LCS <near> <near> LEN",
-    "LCS <near> <near> IDX",
-    "LCS <near> <near> IDX MINMATCHLEN 2 WITHMATCHLEN",
+    "LCS <key> <key>",
+    "LCS <key> <key> LEN",
+    "LCS <key> <key> IDX",
+    "LCS <key> <key> IDX MINMATCHLEN 2 WITHMATCHLEN",
     "TYPE <key>",
     "EXISTS <key> <key>",
     "OBJECT ENCODING <key>",
@@ -112,11 +109,11 @@ const KEYS: &[&str] = &[
     "EXISTS <key> <key> <key>",
     "TOUCH <key> <key>",
     "TYPE <key>",
-    "RENAME <near> <near>",
-    "RENAMENX <near> <near>",
-    "COPY <near> <near>",
-    "COPY <near> <near> REPLACE",
-    "COPY <near> <near> DB 1",
+    "RENAME <key> <key>",
+    "RENAMENX <key> <key>",
+    "COPY <key> <key>",
+    "COPY <key> <key> REPLACE",
+    "COPY <key> <key> DB 1",
     "KEYS *",
     "KEYS k*",
     "KEYS key:?",
@@ -164,8 +161,8 @@ const EXPIRY: &[&str] = &[
     "EXPIRETIME <key>~",
     "PEXPIRETIME <key>~",
     "TYPE <key>",
-    "RENAME <near> <near>",
-    "COPY <near> <near> REPLACE",
+    "RENAME <key> <key>",
+    "COPY <key> <key> REPLACE",
     "INCR <key>",
     "APPEND <key> <short>",
     "SETRANGE <key> <offset> <short>",
@@ -186,8 +183,8 @@ const DATABASES: &[&str] = &[
     "DEL <key> <key>",
     "MOVE <key> <database>",
     "MOVE <key> <database>",
-    "COPY <near> <near> DB <database>",
-    "COPY <near> <near> DB <database> REPLACE",
+    "COPY <key> <key> DB <database>",
+    "COPY <key> <key> DB <database> REPLACE",
     "SWAPDB <database> <database>",
     "DBSIZE",
     "DBSIZE",
@@ -195,7 +192,7 @@ const DATABASES: &[&str] = &[
     "EXISTS <key> <key>",
     "EXPIREAT <key> 100000000000",
     "PEXPIRETIME <key>~",
-    "RENAME <near> <near>",
+    "RENAME <key> <key>",
     "MSET <key> 1 <key> 2",
     "MGET <key> <key> <key>",
     "TYPE <key>",
@@ -216,12 +213,12 @@ const MALFORMED: &[&str] = &[
     "INCRBY <key> 1",
     "INCRBYFLOAT <key> 1",
     "APPEND <key> x",
-    "<one-shard>LCS <key> <key> IDX",
+    "LCS <key> <key> IDX",
     "EXPIRE <key> 1000 NX",
     "PEXPIREAT <key> 100000000000000 XX GT",
-    "<one-shard>COPY <key> <key> DB 1 REPLACE",
+    "COPY <key> <key> DB 1 REPLACE",
     "MOVE <key> 1",
-    "<one-shard>RENAME <key> <key>",
+    "RENAME <key> <key>",
     "SELECT 0",
     "SWAPDB 0 1",
     "OBJECT ENCODING <key>",
@@ -234,7 +231,7 @@ const MALFORMED: &[&str] = &[
     "SETEX <key> 1000 x",
     "DECRBY <key> 3",
     "PSETEX <key> 100000 x",
-    "<one-shard>MSETNX <key> 1 <key> 2",
+    "MSETNX <key> 1 <key> 2",
     "SETNX <key> 1",
     "EXISTS <key>",
     "GETDEL <key>",
@@ -255,23 +252,18 @@ impl Family {
 /// The endless stream of one seed.
 pub(super) struct Stream {
     family: Family,
-    shards: usize,
     random: Rng,
 }
 
 impl Stream {
-    /// The stream for a server of so many shards.
-    pub(super) fn new(family: Family, seed: u64, shards: usize) -> Self {
-        Stream { family, shards, random: Rng::with_seed(seed) }
+    pub(super) fn new(family: Family, seed: u64) -> Self {
+        Stream { family, random: Rng::with_seed(seed) }
     }
 
     fn step(&mut self) -> Step {
         let mut template = self.pick(self.family.templates());
         if let Some(rare) = template.strip_prefix("<rarely>") {
             template = if self.random.u8(0..20) == 0 { rare } else { "DBSIZE" };
-        }
-        if let Some(atomic) = template.strip_prefix("<one-shard>") {
-            template = if self.shards == 1 { atomic } else { "GET <key>" };
         }
         if template == "<other>" {
             template = self.pick(OTHERS);
@@ -297,8 +289,6 @@ impl Stream {
     fn fill(&mut self, word: &str) -> Vec<Vec<u8>> {
         let text = match word {
             "<key>" => self.key(),
-            "<near>" if self.shards > 1 => format!("{{t}}{}", self.random.u8(0..4)),
-            "<near>" => self.key(),
             "<value>" => return vec![self.value()],
             "<short>" => self.pick(&["a", "b", "", "42", "\r\n", "yz", "-1"]).into(),
             "<number>" => self.number(),
@@ -429,7 +419,7 @@ impl Iterator for Stream {
 #[test]
 fn a_seed_replays_its_stream() {
     let show =
-        |seed| format!("{:?}", Stream::new(Family::Strings, seed, 1).take(500).collect::<Vec<_>>());
+        |seed| format!("{:?}", Stream::new(Family::Strings, seed).take(500).collect::<Vec<_>>());
     assert_eq!(show(1), show(1));
     assert_ne!(show(1), show(2));
 }
