@@ -34,7 +34,7 @@ use crate::net::Network;
 /// How long a worker polls before it sleeps, at most. `tuning.md` has the measurement.
 pub const SPIN_MAX: Duration = Duration::from_micros(50);
 /// Polling pays while waits are shorter than this on average.
-pub const SPIN_WAIT_MAX: Duration = Duration::from_micros(20);
+pub const SPIN_WAIT_MAX: Duration = Duration::from_micros(10);
 /// How long a worker with background tasks that wait sleeps in its ring before it looks after them.
 pub const NAP: Duration = Duration::from_millis(1);
 /// How long runnable background tasks wait for their turn while traffic flows.
