@@ -17,6 +17,8 @@ on_1_2_and_4_shards!(
     debug_needs_permission,
     large_configurations_are_read_whole,
     the_server_moves_to_another_port,
+    a_password_may_come_and_go,
+    clients_are_charged_their_bytes,
 );
 
 fn slow_commands_are_kept(shards: usize) {
@@ -178,4 +180,35 @@ fn the_server_moves_to_another_port(shards: usize) {
         [&b"CONFIG"[..], b"SET", b"port", server.port().to_string().as_bytes()].map(<[u8]>::to_vec);
     assert_eq!(client.call(before), Reply::ok());
     server.connect().transcript("PING => +PONG");
+}
+
+fn a_password_may_come_and_go(shards: usize) {
+    let server = Server::builder(shards).option("requirepass", "one").start();
+    let (mut admin, mut stranger) = (server.connect(), server.connect());
+    admin.transcript("AUTH one => +OK");
+    stranger.transcript("PING => -NOAUTH Authentication required.");
+    admin.transcript("CONFIG SET requirepass two => +OK");
+    stranger.transcript("AUTH one => -WRONGPASS ...");
+    stranger.transcript("AUTH two => +OK");
+    let mut late = server.connect();
+    late.transcript("GET k => -NOAUTH Authentication required.");
+    admin.transcript("CONFIG SET requirepass \"\" => +OK");
+    late.transcript("GET k => nil");
+    late.transcript("AUTH two => -ERR AUTH <password> called without any password configured...");
+}
+
+fn clients_are_charged_their_bytes(shards: usize) {
+    let server = Server::start(shards);
+    let (mut reader, mut watcher) = (server.connect(), server.connect());
+    let id = reader.run("CLIENT ID").into_integer();
+    reader.call(["SET", "k", &"x".repeat(10_000)]);
+    reader.run("GET k");
+    let line = watcher.run(&format!("CLIENT LIST ID {id}")).into_text();
+    let figure = |name: &str| -> u64 {
+        let word = line.split_whitespace().find_map(|word| word.strip_prefix(name));
+        word.unwrap_or_else(|| panic!("no {name} in {line}")).parse().expect("a number")
+    };
+    assert!((10_000..11_000).contains(&figure("tot-net-in=")), "{line}");
+    assert!((10_000..11_000).contains(&figure("tot-net-out=")), "{line}");
+    assert_eq!(figure("tot-cmds="), 3);
 }

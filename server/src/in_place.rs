@@ -180,7 +180,10 @@ impl InPlace<'_> {
             Ok(command) => command,
             Err(error) => return Err((self.commands.find(&args[0]), error)),
         };
-        if !session.authenticated && !command.flags.has(flag::NO_AUTH) {
+        if !session.authenticated
+            && !command.flags.has(flag::NO_AUTH)
+            && self.shared.wants_password()
+        {
             let error = CommandError::text("NOAUTH Authentication required.");
             return Err((Some(command), error));
         }

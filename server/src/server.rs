@@ -94,6 +94,13 @@ impl Shared {
         *self.replication_id.lock().unwrap_or_else(PoisonError::into_inner) = random_id();
     }
 
+    /// Whether clients have to authenticate. Only asked for those that have not: the password may
+    /// have been taken back since they came.
+    #[cold]
+    pub fn wants_password(&self) -> bool {
+        !self.config.current().requirepass.is_empty()
+    }
+
     /// The number of a new client.
     pub fn next_client_id(&self) -> u64 {
         self.clients.fetch_add(1, Ordering::Relaxed) + 1

@@ -259,8 +259,8 @@ fn sizes_of(id: ConnectionId, connection: &Connection<Session>) -> Sizes {
         input,
         output,
         total: size_of::<Connection<Session>>() + connection.input.memory() + output,
-        received: 0,
-        sent: 0,
+        received: connection.received,
+        sent: connection.sent,
         place: u64::from(id.index),
     }
 }

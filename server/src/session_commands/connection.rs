@@ -82,7 +82,7 @@ fn hello(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandErro
     if let Some((user, password)) = options.login {
         authenticate(cx, user, password)?;
     }
-    if !cx.session.authenticated {
+    if !cx.session.authenticated && cx.shared.wants_password() {
         return Err(CommandError::text(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
              HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and \
