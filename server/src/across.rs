@@ -65,6 +65,8 @@ pub(crate) struct Across {
     ticket: u64,
     header: CallHeader,
     request: RequestBatch,
+    /// Boxed, since they travel as pointers.
+    #[allow(clippy::vec_box)]
     loans: Vec<Box<Loan>>,
     missing: usize,
 }
@@ -175,6 +177,7 @@ impl Worker {
 }
 
 /// One loan for every other shard that owns a key of the command.
+#[allow(clippy::vec_box)]
 fn loans(
     own: u32,
     map: crate::route::ShardMap,

@@ -46,6 +46,10 @@ use crate::{
     worker::Worker,
 };
 
+/// A connection that cannot go on is not read further when it holds so many bytes: what its client
+/// sends beyond waits in the kernel, and then at the client.
+const STALLED_INPUT_MAX: usize = 256 << 10;
+
 /// How far a connection came in one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Advance {
@@ -233,8 +237,16 @@ impl Worker {
             Advance::NextTurn | Advance::NoCredit | Advance::Across => Standing::Stalled,
             Advance::Finished | Advance::Overrun => Standing::Finished,
         };
-        let has_output = !connection.output.is_empty();
+        let is_stalled = session.standing == Standing::Stalled;
         let may_close = session.standing == Standing::Finished && session.replies.is_empty();
+        let is_full = connection.input.len() > STALLED_INPUT_MAX;
+        let is_paused = connection.is_paused();
+        let has_output = !connection.output.is_empty();
+        if is_stalled && is_full && !is_paused {
+            self.network.pause_receive(id);
+        } else if is_paused && !is_stalled {
+            self.network.resume_receive(id);
+        }
         match advance {
             Advance::NextRound => self.ready.push(id),
             Advance::NextTurn => self.next_turn.push(id),
