@@ -11,141 +11,22 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+mod counters;
 mod histogram;
 mod process;
 mod sampler;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+pub use counters::{Counter, Counters, Totals};
 pub use histogram::{Counts, Histogram};
 pub use process::{CpuTime, ProcessInfo, cpu_times, random_id, resident_bytes, unix_time};
 pub use sampler::SAMPLE_PERIOD_MS;
 use sampler::Sampler;
-
-/// A number that one thread writes and any thread reads.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds to the counter. Called by the owner only.
-    pub fn add(&self, amount: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
-    }
-
-    /// Sets a gauge. Called by the owner only.
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// The value, perhaps one step behind.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Declares the counters of a worker, their sums, and how these are added and subtracted.
-macro_rules! counters {
-    (counts { $($(#[$doc:meta])* $count:ident,)* } gauges { $($(#[$gauge_doc:meta])* $gauge:ident,)* }) => {
-        /// The counters and gauges of one worker.
-        #[derive(Debug, Default)]
-        pub struct Counters {
-            $($(#[$doc])* pub $count: Counter,)*
-            $($(#[$gauge_doc])* pub $gauge: Counter,)*
-        }
-
-        /// Sums over all workers, or what one of them counted.
-        #[derive(Debug, Clone, Default, PartialEq)]
-        pub struct Totals {
-            $($(#[$doc])* pub $count: u64,)*
-            $($(#[$gauge_doc])* pub $gauge: u64,)*
-        }
-
-        impl Totals {
-            fn add(&mut self, counters: &Counters) {
-                $(self.$count += counters.$count.get();)*
-                $(self.$gauge += counters.$gauge.get();)*
-            }
-
-            /// Gauges tell the present and stay.
-            fn subtract_counts(&mut self, earlier: &Totals) {
-                $(self.$count = self.$count.saturating_sub(earlier.$count);)*
-            }
-        }
-    };
-}
-
-counters! {
-    counts {
-        /// Commands executed, whatever they answered.
-        commands_processed,
-        /// Connections accepted.
-        connections_received,
-        /// Connections refused because of `maxclients`.
-        connections_rejected,
-        /// Bytes received from clients.
-        net_input_bytes,
-        /// Bytes sent to clients.
-        net_output_bytes,
-        /// Receptions from sockets.
-        reads_processed,
-        /// Sends to sockets.
-        writes_processed,
-        /// Reads that found their key.
-        keyspace_hits,
-        /// Reads that did not.
-        keyspace_misses,
-        /// Keys removed because their deadline had passed.
-        expired_keys,
-        /// Times that active expiry stopped because its time was up.
-        expire_time_cap_reached,
-        /// Microseconds spent on active expiry.
-        expire_cycle_us,
-        /// Keys removed because memory was short.
-        evicted_keys,
-        /// Replies that were errors.
-        error_replies,
-        /// Clients disconnected because their request grew too long.
-        query_buffer_disconnections,
-        /// Clients disconnected because they did not read their replies.
-        output_buffer_disconnections,
-        /// Logins refused.
-        auth_failures,
-        /// Commands executed here for clients of other workers.
-        remote_commands,
-        /// Runs that waited for credits of another worker's mailbox.
-        credit_stalls,
-        /// Turns that met a place that was taken and not yet filled.
-        unfilled_stalls,
-        /// Turns of the worker's loop.
-        loop_turns,
-        /// Microseconds that the turns took, without waiting.
-        loop_us,
-    }
-    gauges {
-        /// Clients connected.
-        connected_clients,
-        /// Clients waiting in a blocking command.
-        blocked_clients,
-        /// Clients in subscription mode.
-        pubsub_clients,
-        /// Clients that watch keys.
-        watching_clients,
-        /// Keys of all databases.
-        keys,
-        /// Bytes that keys and values take.
-        memory_bytes,
-        /// Changes of the keyspace since the start; no CONFIG RESETSTAT forgets them.
-        changes,
-        /// Messages that wait in the worker's mailbox.
-        mailbox_depth,
-        /// Values that wait to be freed in the background.
-        lazyfree_pending,
-        /// Values freed in the background.
-        lazyfreed_objects,
-    }
-}
+pub use snapshot::{CommandTotals, DatabaseKeys, Snapshot};
 
 /// What one command did on one worker.
 #[derive(Debug, Default)]
@@ -156,19 +37,6 @@ struct CommandMetrics {
     failed: Counter,
     /// Made at the first call: most commands are never called.
     latency: OnceLock<Histogram>,
-}
-
-/// Keys of one database of one shard.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DatabaseKeys {
-    /// The database's number.
-    pub database: u32,
-    /// Keys.
-    pub keys: u64,
-    /// Keys with a deadline.
-    pub expires: u64,
-    /// Milliseconds until the deadlines, summed over a sample and divided by its size.
-    pub average_ttl_ms: u64,
 }
 
 /// The most error prefixes that are told apart; more of them means that something makes them up.
@@ -274,36 +142,6 @@ pub struct CurrentRates {
     pub output_bytes: f64,
 }
 
-/// What one command did, on all workers.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct CommandTotals {
-    /// Executions.
-    pub calls: u64,
-    /// Nanoseconds of all executions.
-    pub nanos: u64,
-    /// Refusals before execution.
-    pub rejected: u64,
-    /// Executions that answered an error.
-    pub failed: u64,
-    /// How long executions took.
-    pub latency: Counts,
-}
-
-/// All counters at one moment, less the baseline of the last CONFIG RESETSTAT.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Snapshot {
-    /// Sums over the workers.
-    pub totals: Totals,
-    /// Each worker's own counters.
-    pub workers: Vec<Totals>,
-    /// By row of the command table.
-    pub commands: Vec<CommandTotals>,
-    /// Error replies by their first word.
-    pub errors: BTreeMap<String, u64>,
-    /// Keys by database, in order, empty ones left out.
-    pub databases: Vec<DatabaseKeys>,
-}
-
 impl Metrics {
     /// Counters for `workers` workers and a command table of `commands` rows.
     pub fn new(workers: usize, commands: usize) -> Metrics {
@@ -385,73 +223,6 @@ impl Metrics {
         }
         snapshot.databases.sort_by_key(|database| database.database);
         snapshot
-    }
-}
-
-impl Snapshot {
-    fn add(&mut self, worker: &WorkerMetrics) {
-        self.totals.add(&worker.counters);
-        let mut own = Totals::default();
-        own.add(&worker.counters);
-        self.workers.push(own);
-        self.commands.resize(worker.commands.len(), CommandTotals::default());
-        for (totals, metrics) in self.commands.iter_mut().zip(&worker.commands) {
-            totals.add(metrics);
-        }
-        for (prefix, count) in lock(&worker.errors).iter() {
-            *self.errors.entry(prefix.clone()).or_default() += count;
-        }
-        lock(&worker.databases).iter().for_each(|database| self.add_database(database));
-    }
-
-    fn add_database(&mut self, more: &DatabaseKeys) {
-        match self.databases.iter_mut().find(|known| known.database == more.database) {
-            Some(known) => {
-                let expires = known.expires + more.expires;
-                let sum = known.average_ttl_ms * known.expires + more.average_ttl_ms * more.expires;
-                known.average_ttl_ms = sum.checked_div(expires).unwrap_or(0);
-                known.keys += more.keys;
-                known.expires = expires;
-            }
-            None if more.keys > 0 => self.databases.push(*more),
-            None => {}
-        }
-    }
-
-    fn subtract(&mut self, baseline: &Snapshot) {
-        self.totals.subtract_counts(&baseline.totals);
-        for (worker, earlier) in self.workers.iter_mut().zip(&baseline.workers) {
-            worker.subtract_counts(earlier);
-        }
-        for (command, earlier) in self.commands.iter_mut().zip(&baseline.commands) {
-            command.subtract(earlier);
-        }
-        for (prefix, earlier) in &baseline.errors {
-            if let Some(count) = self.errors.get_mut(prefix) {
-                *count = count.saturating_sub(*earlier);
-            }
-        }
-        self.errors.retain(|_, count| *count > 0);
-    }
-}
-
-impl CommandTotals {
-    fn add(&mut self, metrics: &CommandMetrics) {
-        self.calls += metrics.calls.get();
-        self.nanos += metrics.nanos.get();
-        self.rejected += metrics.rejected.get();
-        self.failed += metrics.failed.get();
-        if let Some(latency) = metrics.latency.get() {
-            latency.add_to(&mut self.latency);
-        }
-    }
-
-    fn subtract(&mut self, earlier: &CommandTotals) {
-        self.calls = self.calls.saturating_sub(earlier.calls);
-        self.nanos = self.nanos.saturating_sub(earlier.nanos);
-        self.rejected = self.rejected.saturating_sub(earlier.rejected);
-        self.failed = self.failed.saturating_sub(earlier.failed);
-        self.latency.subtract(&earlier.latency);
     }
 }
 

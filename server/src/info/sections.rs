@@ -1,0 +1,401 @@
+//! The sections of INFO, one function each, in the order in which they are shown.
+//!
+//! What a field names and this server does not have stands at its idle value.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+
+use super::{Page, REDIS_VERSION, TESSERA_VERSION};
+use crate::{
+    config::{Supervised, format_percentile},
+    metrics::{CommandTotals, CpuTime, cpu_times, resident_bytes, unix_time},
+};
+
+pub(super) fn server(page: &mut Page) {
+    let (config, process) = (page.source.config, page.source.process);
+    let now = unix_time();
+    let uptime_s = now.saturating_sub(process.started).as_secs();
+    page.field("redis_version", REDIS_VERSION);
+    page.field("server_name", "tessera");
+    page.field("tessera_version", TESSERA_VERSION);
+    page.fields(&[
+        ("redis_git_sha1", "00000000"),
+        ("redis_git_dirty", "0"),
+        ("redis_build_id", "0000000000000000"),
+        ("redis_mode", "standalone"),
+    ]);
+    page.field("os", &process.os);
+    page.field("arch_bits", usize::BITS);
+    page.field("monotonic_clock", "POSIX clock_gettime");
+    page.field("multiplexing_api", "io_uring");
+    page.field("process_id", std::process::id());
+    page.field("process_supervised", supervised_name(config.supervised));
+    page.field("run_id", &process.run_id);
+    page.field("tcp_port", config.port);
+    page.field("server_time_usec", now.as_micros());
+    page.field("uptime_in_seconds", uptime_s);
+    page.field("uptime_in_days", uptime_s / (24 * 3600));
+    page.field("hz", config.hz);
+    page.field("configured_hz", config.hz);
+    page.field("lru_clock", now.as_secs() & 0xff_ffff);
+    page.field("executable", &process.executable);
+    let file = page.source.config_file.map(|path| path.display().to_string());
+    page.field("config_file", file.unwrap_or_default());
+    page.field("io_threads_active", u8::from(config.shards > 1));
+    page.field("shards", config.shards);
+    listeners(page);
+}
+
+fn supervised_name(supervised: Supervised) -> &'static str {
+    match supervised {
+        Supervised::Auto => "unknown",
+        other => other.name(),
+    }
+}
+
+fn listeners(page: &mut Page) {
+    let config = page.source.config;
+    let mut number = 0;
+    if config.port != 0 {
+        let mut value = "name=tcp".to_owned();
+        for address in &config.bind {
+            let _ = write!(value, ",bind={}", String::from_utf8_lossy(address));
+        }
+        page.field("listener0", format_args!("{value},port={}", config.port));
+        number += 1;
+    }
+    if !config.unixsocket.is_empty() {
+        let path = String::from_utf8_lossy(&config.unixsocket);
+        page.field(&format!("listener{number}"), format_args!("name=unix,bind={path}"));
+    }
+}
+
+pub(super) fn clients(page: &mut Page) {
+    let totals = &page.snapshot.totals;
+    page.field("connected_clients", totals.connected_clients);
+    page.field("cluster_connections", 0);
+    page.field("maxclients", page.source.config.maxclients);
+    page.field("client_recent_max_input_buffer", 0);
+    page.field("client_recent_max_output_buffer", 0);
+    page.field("blocked_clients", totals.blocked_clients);
+    page.field("tracking_clients", 0);
+    page.field("pubsub_clients", totals.pubsub_clients);
+    page.field("watching_clients", totals.watching_clients);
+    page.fields(&[
+        ("clients_in_timeout_table", "0"),
+        ("total_watched_keys", "0"),
+        ("total_blocking_keys", "0"),
+        ("total_blocking_keys_on_nokey", "0"),
+    ]);
+}
+
+pub(super) fn memory(page: &mut Page) {
+    let resident = resident_bytes();
+    let dataset = page.snapshot.totals.memory_bytes;
+    // Shards account for keys and values; until one has reported, the process's size stands in.
+    let used = if dataset > 0 { dataset } else { resident };
+    let peak = page.source.metrics.note_memory(used);
+    page.bytes("used_memory", used);
+    page.bytes("used_memory_rss", resident);
+    page.bytes("used_memory_peak", peak);
+    page.field("used_memory_peak_perc", format_args!("{:.2}%", percent(used, peak)));
+    page.field("used_memory_overhead", used - dataset);
+    page.field("used_memory_startup", 0);
+    page.field("used_memory_dataset", dataset);
+    page.field("used_memory_dataset_perc", format_args!("{:.2}%", percent(dataset, used)));
+    page.field("allocator_allocated", used);
+    page.field("allocator_active", resident);
+    page.field("allocator_resident", resident);
+    page.field("allocator_muzzy", 0);
+    page.bytes("total_system_memory", page.source.process.machine_memory_bytes);
+    script_memory(page);
+    page.bytes("maxmemory", page.source.config.maxmemory);
+    page.field("maxmemory_policy", page.source.config.maxmemory_policy.name());
+    fragmentation(page, used, resident);
+    page.fields(&[
+        ("mem_not_counted_for_evict", "0"),
+        ("mem_replication_backlog", "0"),
+        ("mem_total_replication_buffers", "0"),
+        ("mem_clients_slaves", "0"),
+        ("mem_clients_normal", "0"),
+        ("mem_cluster_links", "0"),
+        ("mem_aof_buffer", "0"),
+        ("mem_allocator", "mimalloc"),
+        ("mem_overhead_db_hashtable_rehashing", "0"),
+        ("active_defrag_running", "0"),
+    ]);
+    page.field("lazyfree_pending_objects", page.snapshot.totals.lazyfree_pending);
+    page.field("lazyfreed_objects", page.snapshot.totals.lazyfreed_objects);
+}
+
+fn script_memory(page: &mut Page) {
+    page.fields(&[
+        ("used_memory_lua", "0"),
+        ("used_memory_vm_eval", "0"),
+        ("used_memory_lua_human", "0B"),
+        ("used_memory_scripts_eval", "0"),
+        ("number_of_cached_scripts", "0"),
+        ("number_of_functions", "0"),
+        ("number_of_libraries", "0"),
+        ("used_memory_vm_functions", "0"),
+        ("used_memory_vm_total", "0"),
+        ("used_memory_vm_total_human", "0B"),
+        ("used_memory_functions", "0"),
+        ("used_memory_scripts", "0"),
+        ("used_memory_scripts_human", "0B"),
+    ]);
+}
+
+fn fragmentation(page: &mut Page, used: u64, resident: u64) {
+    let ratio = if used > 0 { resident as f64 / used as f64 } else { 0.0 };
+    let extra = i128::from(resident) - i128::from(used);
+    page.field("allocator_frag_ratio", format_args!("{ratio:.2}"));
+    page.field("allocator_frag_bytes", extra);
+    page.fields(&[
+        ("allocator_rss_ratio", "1.00"),
+        ("allocator_rss_bytes", "0"),
+        ("rss_overhead_ratio", "1.00"),
+        ("rss_overhead_bytes", "0"),
+    ]);
+    page.field("mem_fragmentation_ratio", format_args!("{ratio:.2}"));
+    page.field("mem_fragmentation_bytes", extra);
+}
+
+pub(super) fn persistence(page: &mut Page) {
+    page.fields(&[
+        ("loading", "0"),
+        ("async_loading", "0"),
+        ("current_cow_peak", "0"),
+        ("current_cow_size", "0"),
+        ("current_cow_size_age", "0"),
+        ("current_fork_perc", "0.00"),
+        ("current_save_keys_processed", "0"),
+        ("current_save_keys_total", "0"),
+    ]);
+    page.field("rdb_changes_since_last_save", page.snapshot.totals.changes);
+    page.field("rdb_bgsave_in_progress", 0);
+    page.field("rdb_last_save_time", page.source.process.started.as_secs());
+    page.fields(&[
+        ("rdb_last_bgsave_status", "ok"),
+        ("rdb_last_bgsave_time_sec", "-1"),
+        ("rdb_current_bgsave_time_sec", "-1"),
+        ("rdb_saves", "0"),
+        ("rdb_last_cow_size", "0"),
+        ("rdb_last_load_keys_expired", "0"),
+        ("rdb_last_load_keys_loaded", "0"),
+        ("aof_enabled", "0"),
+        ("aof_rewrite_in_progress", "0"),
+        ("aof_rewrite_scheduled", "0"),
+        ("aof_last_rewrite_time_sec", "-1"),
+        ("aof_current_rewrite_time_sec", "-1"),
+        ("aof_last_bgrewrite_status", "ok"),
+        ("aof_rewrites", "0"),
+        ("aof_rewrites_consecutive_failures", "0"),
+        ("aof_last_write_status", "ok"),
+        ("aof_last_cow_size", "0"),
+        ("module_fork_in_progress", "0"),
+        ("module_fork_last_cow_size", "0"),
+    ]);
+}
+
+pub(super) fn stats(page: &mut Page) {
+    let totals = &page.snapshot.totals;
+    let rates = page.source.metrics.rates(page.now_ms);
+    page.field("total_connections_received", totals.connections_received);
+    page.field("total_commands_processed", totals.commands_processed);
+    page.field("instantaneous_ops_per_sec", rates.commands as u64);
+    page.field("total_net_input_bytes", totals.net_input_bytes);
+    page.field("total_net_output_bytes", totals.net_output_bytes);
+    page.field("total_net_repl_input_bytes", 0);
+    page.field("total_net_repl_output_bytes", 0);
+    page.field("instantaneous_input_kbps", format_args!("{:.2}", rates.input_bytes / 1024.0));
+    page.field("instantaneous_output_kbps", format_args!("{:.2}", rates.output_bytes / 1024.0));
+    page.field("instantaneous_input_repl_kbps", "0.00");
+    page.field("instantaneous_output_repl_kbps", "0.00");
+    page.field("rejected_connections", totals.connections_rejected);
+    page.fields(&[("sync_full", "0"), ("sync_partial_ok", "0"), ("sync_partial_err", "0")]);
+    page.field("expired_keys", totals.expired_keys);
+    page.field("expired_stale_perc", "0.00");
+    page.field("expired_time_cap_reached_count", totals.expire_time_cap_reached);
+    page.field("expire_cycle_cpu_milliseconds", totals.expire_cycle_us / 1000);
+    page.field("evicted_keys", totals.evicted_keys);
+    page.fields(&[
+        ("evicted_clients", "0"),
+        ("evicted_scripts", "0"),
+        ("total_eviction_exceeded_time", "0"),
+        ("current_eviction_exceeded_time", "0"),
+    ]);
+    page.field("keyspace_hits", totals.keyspace_hits);
+    page.field("keyspace_misses", totals.keyspace_misses);
+    idle_stats(page);
+    page.field("unexpected_error_replies", 0);
+    page.field("total_error_replies", totals.error_replies);
+    page.field("dump_payload_sanitizations", 0);
+    page.field("total_reads_processed", totals.reads_processed);
+    page.field("total_writes_processed", totals.writes_processed);
+    page.field("io_threaded_reads_processed", 0);
+    page.field("io_threaded_writes_processed", 0);
+    page.field("client_query_buffer_limit_disconnections", totals.query_buffer_disconnections);
+    page.field("client_output_buffer_limit_disconnections", totals.output_buffer_disconnections);
+    page.field("reply_buffer_shrinks", 0);
+    page.field("reply_buffer_expands", 0);
+    page.field("eventloop_cycles", totals.loop_turns);
+    page.field("eventloop_duration_sum", totals.loop_us);
+    let commands_us: u64 = page.snapshot.commands.iter().map(|c| c.nanos).sum::<u64>() / 1000;
+    page.field("eventloop_duration_cmd_sum", commands_us);
+    page.field("acl_access_denied_auth", totals.auth_failures);
+    page.fields(&[
+        ("acl_access_denied_cmd", "0"),
+        ("acl_access_denied_key", "0"),
+        ("acl_access_denied_channel", "0"),
+    ]);
+}
+
+/// Fields of parts that Redis has and this server has not, or not yet.
+fn idle_stats(page: &mut Page) {
+    page.fields(&[
+        ("pubsub_channels", "0"),
+        ("pubsub_patterns", "0"),
+        ("pubsubshard_channels", "0"),
+        ("latest_fork_usec", "0"),
+        ("total_forks", "0"),
+        ("migrate_cached_sockets", "0"),
+        ("slave_expires_tracked_keys", "0"),
+        ("active_defrag_hits", "0"),
+        ("active_defrag_misses", "0"),
+        ("active_defrag_key_hits", "0"),
+        ("active_defrag_key_misses", "0"),
+        ("total_active_defrag_time", "0"),
+        ("current_active_defrag_time", "0"),
+        ("tracking_total_keys", "0"),
+        ("tracking_total_items", "0"),
+        ("tracking_total_prefixes", "0"),
+    ]);
+}
+
+pub(super) fn replication(page: &mut Page) {
+    page.fields(&[
+        ("role", "master"),
+        ("connected_slaves", "0"),
+        ("replicas_waiting_psync", "0"),
+        ("master_failover_state", "no-failover"),
+    ]);
+    page.field("master_replid", page.source.replication_id);
+    page.field("master_replid2", "0".repeat(40));
+    page.fields(&[
+        ("master_repl_offset", "0"),
+        ("second_repl_offset", "-1"),
+        ("repl_backlog_active", "0"),
+        ("repl_backlog_size", "10485760"),
+        ("repl_backlog_first_byte_offset", "0"),
+        ("repl_backlog_histlen", "0"),
+    ]);
+}
+
+pub(super) fn cpu(page: &mut Page) {
+    let (process, thread) = cpu_times();
+    page.field("used_cpu_sys", seconds(process.system_us));
+    page.field("used_cpu_user", seconds(process.user_us));
+    // There are never child processes: snapshots are written without fork.
+    page.field("used_cpu_sys_children", seconds(0));
+    page.field("used_cpu_user_children", seconds(0));
+    let CpuTime { user_us, system_us } = thread;
+    page.field("used_cpu_sys_main_thread", seconds(system_us));
+    page.field("used_cpu_user_main_thread", seconds(user_us));
+}
+
+fn seconds(micros: u64) -> String {
+    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}
+
+pub(super) fn modules(_: &mut Page) {}
+
+pub(super) fn command_stats(page: &mut Page) {
+    for (row, command) in page.snapshot.commands.iter().enumerate() {
+        if command.calls > 0 || command.rejected > 0 || command.failed > 0 {
+            let name = format!("cmdstat_{}", (page.source.command_name)(row));
+            page.field(&name, command_line(command));
+        }
+    }
+}
+
+fn command_line(command: &CommandTotals) -> String {
+    let usec = command.nanos / 1000;
+    let per_call =
+        if command.calls > 0 { command.nanos as f64 / 1000.0 / command.calls as f64 } else { 0.0 };
+    format!(
+        "calls={},usec={usec},usec_per_call={per_call:.2},rejected_calls={},failed_calls={}",
+        command.calls, command.rejected, command.failed
+    )
+}
+
+pub(super) fn error_stats(page: &mut Page) {
+    for (prefix, count) in &page.snapshot.errors {
+        // The prefix may come from a script; nothing in it may start a field of its own.
+        let prefix: String =
+            prefix.chars().map(|c| if c == ':' || c.is_control() { '_' } else { c }).collect();
+        page.field(&format!("errorstat_{prefix}"), format_args!("count={count}"));
+    }
+}
+
+pub(super) fn latency_stats(page: &mut Page) {
+    if !page.source.config.latency_tracking {
+        return;
+    }
+    let percentiles = &page.source.config.latency_tracking_info_percentiles;
+    for (row, command) in page.snapshot.commands.iter().enumerate() {
+        if command.latency.total() == 0 {
+            continue;
+        }
+        let shown: Vec<String> = percentiles
+            .iter()
+            .map(|&p| {
+                let micros = command.latency.percentile(p) as f64 / 1000.0;
+                format!("p{}={micros:.3}", format_percentile(p))
+            })
+            .collect();
+        let name = format!("latency_percentiles_usec_{}", (page.source.command_name)(row));
+        page.field(&name, shown.join(","));
+    }
+}
+
+pub(super) fn cluster(page: &mut Page) {
+    page.field("cluster_enabled", 0);
+}
+
+pub(super) fn keyspace(page: &mut Page) {
+    for database in &page.snapshot.databases {
+        page.field(
+            &format!("db{}", database.database),
+            format_args!(
+                "keys={},expires={},avg_ttl={},subexpiry=0",
+                database.keys, database.expires, database.average_ttl_ms
+            ),
+        );
+    }
+}
+
+pub(super) fn shards(page: &mut Page) {
+    page.field("shards", page.snapshot.workers.len());
+    for (number, worker) in page.snapshot.workers.iter().enumerate() {
+        page.field(
+            &format!("shard{number}"),
+            format_args!(
+                "keys={},memory={},clients={},operations={},remote_operations={},\
+                 mailbox_depth={},credit_stalls={},unfilled_stalls={}",
+                worker.keys,
+                worker.memory_bytes,
+                worker.connected_clients,
+                worker.commands_processed,
+                worker.remote_commands,
+                worker.mailbox_depth,
+                worker.credit_stalls,
+                worker.unfilled_stalls,
+            ),
+        );
+    }
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
+}
