@@ -9,6 +9,7 @@
 //! A failure names the seed, which replays the stream: `TESSERA_DIFFERENTIAL_SEED`. The length is
 //! `TESSERA_DIFFERENTIAL_COMMANDS` (default 20,000 a family and number of shards).
 
+mod collections;
 mod streams;
 
 use std::collections::BTreeSet;
@@ -17,7 +18,17 @@ use streams::{Compare, Family, Step, Stream};
 
 use crate::harness::{Client, Reply, Server, env_number, on_1_2_and_4_shards, redis_server};
 
-on_1_2_and_4_shards!(strings, keys, expiry, databases, malformed_arguments);
+on_1_2_and_4_shards!(
+    strings,
+    keys,
+    expiry,
+    databases,
+    malformed_arguments,
+    lists,
+    hashes,
+    sets,
+    sorted_sets
+);
 
 fn strings(shards: usize) {
     run(Family::Strings, shards);
@@ -37,6 +48,22 @@ fn databases(shards: usize) {
 
 fn malformed_arguments(shards: usize) {
     run(Family::Malformed, shards);
+}
+
+fn lists(shards: usize) {
+    run(Family::Lists, shards);
+}
+
+fn hashes(shards: usize) {
+    run(Family::Hashes, shards);
+}
+
+fn sets(shards: usize) {
+    run(Family::Sets, shards);
+}
+
+fn sorted_sets(shards: usize) {
+    run(Family::SortedSets, shards);
 }
 
 /// Commands sent at once: pipelines of different lengths take different ways.

@@ -9,6 +9,8 @@ use std::fmt;
 
 use fastrand::Rng;
 
+use super::collections;
+
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Family {
     Strings,
@@ -16,6 +18,10 @@ pub(super) enum Family {
     Expiry,
     Databases,
     Malformed,
+    Lists,
+    Hashes,
+    Sets,
+    SortedSets,
 }
 
 /// How two replies to a command are compared.
@@ -245,6 +251,10 @@ impl Family {
             Family::Expiry => EXPIRY,
             Family::Databases => DATABASES,
             Family::Malformed => MALFORMED,
+            Family::Lists => collections::LISTS,
+            Family::Hashes => collections::HASHES,
+            Family::Sets => collections::SETS,
+            Family::SortedSets => collections::SORTED_SETS,
         }
     }
 }
@@ -270,7 +280,7 @@ impl Stream {
         }
         let compare = match template {
             _ if template.ends_with('~') => Compare::Time,
-            _ if template.starts_with("KEYS") => Compare::Unordered,
+            _ if is_unordered(template) => Compare::Unordered,
             _ => Compare::Exact,
         };
         let words = template.trim_end_matches('~').split(' ');
@@ -287,6 +297,9 @@ impl Stream {
 
     /// The words that stand for a word of a template.
     fn fill(&mut self, word: &str) -> Vec<Vec<u8>> {
+        if let Some(words) = collections::fill(word, &mut self.random) {
+            return words;
+        }
         let text = match word {
             "<key>" => self.key(),
             "<value>" => return vec![self.value()],
@@ -406,6 +419,12 @@ impl Stream {
             }
         }
     }
+}
+
+/// Whether the reply to the template's command has no order.
+fn is_unordered(template: &str) -> bool {
+    let name = template.split(' ').next().unwrap_or_default();
+    collections::UNORDERED.contains(&name)
 }
 
 impl Iterator for Stream {

@@ -156,9 +156,17 @@ impl Zset {
     /// Gives `member` the score `score`, which is a number.
     pub fn set(&mut self, member: &[u8], score: f64, thresholds: &Thresholds) -> Change {
         debug_assert!(!score.is_nan());
+        let outgrows = |zset: &Self| {
+            member.len() > thresholds.zset_max_listpack_value
+                || (zset.len() >= thresholds.zset_max_listpack_entries
+                    && zset.score(member).is_none())
+        };
+        if !self.is_skiplist && outgrows(self) {
+            self.is_skiplist = true;
+        }
         // In Redis's listpack a zero has no sign, since it is an integer there.
         let score = if score == 0.0 && !self.is_skiplist { 0.0 } else { score };
-        let change = match &mut self.repr {
+        match &mut self.repr {
             Repr::Small(pack) => match set_small(pack, member, score) {
                 Some(change) => change,
                 None => {
@@ -169,13 +177,7 @@ impl Zset {
                 }
             },
             Repr::Large(table) => table.set(member, score),
-        };
-        let outgrown = self.len() > thresholds.zset_max_listpack_entries
-            || member.len() > thresholds.zset_max_listpack_value;
-        if change == Change::Added && outgrown {
-            self.is_skiplist = true;
         }
-        change
     }
 
     /// Removes `member`; its score if it was there.

@@ -110,7 +110,10 @@ fn store(
 
 /// The result in the encoding that fits it, as Redis stores it.
 fn fitting(result: Zset, thresholds: &Thresholds) -> Zset {
-    if result.len() > thresholds.zset_max_listpack_entries {
+    let long = |member: Element<'_>| member.len() > thresholds.zset_max_listpack_value;
+    if result.len() > thresholds.zset_max_listpack_entries
+        || result.iter_from(0).any(|(member, _)| long(member))
+    {
         return result;
     }
     let mut fitted = Zset::new();
@@ -279,6 +282,10 @@ fn compute(
                     member.with_bytes(|member| {
                         let before = result.score(member);
                         let score = before.map_or(score, |old| options.aggregate.join(old, score));
+                        // Where only the sign of a zero changed, `set` would see no change.
+                        if before == Some(0.0) && score == 0.0 {
+                            result.remove(member);
+                        }
                         result.set(member, score, thresholds);
                     });
                     true
