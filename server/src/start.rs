@@ -7,6 +7,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    hash::BuildHasher as _,
     io::Write as _,
     os::unix::ffi::OsStrExt,
     path::PathBuf,
@@ -111,7 +112,7 @@ fn serve(config: Config, file: Option<PathBuf>, log: Log) -> Result<(), StartErr
     signal::watch(shared.stop.shutdown().clone(), move || {
         bells_to_stop.iter().for_each(Doorbell::ring);
     })?;
-    let seed = ahash::RandomState::new().hash_one(wall_clock_us());
+    let seed = secret_seed();
     let for_workers = Arc::clone(&shared);
     let running = executor::start(workers, move |context| {
         let shared = Arc::clone(&for_workers);
@@ -135,6 +136,12 @@ fn serve(config: Config, file: Option<PathBuf>, log: Log) -> Result<(), StartErr
     }
 }
 
+/// A number that clients cannot guess, from which hashes and random choices follow: the standard
+/// library keys its hasher from the operating system's random source.
+fn secret_seed() -> u64 {
+    std::hash::RandomState::new().hash_one(std::process::id())
+}
+
 /// The life of one worker, on its own thread.
 async fn work(
     context: WorkerContext,
@@ -147,6 +154,8 @@ async fn work(
     let network = Network::new(config, Arc::clone(&shared.board), listeners)
         .map_err(|error| error.to_string())?;
     let mut pacer = Pacer::new(&context);
+    // Shards draw different random numbers.
+    let seed = seed.wrapping_add(context.index as u64);
     let mut worker = Worker::new(context.index, shared, network, endpoint, seed);
     let mut deadline = Some(Instant::now());
     loop {
