@@ -17,7 +17,7 @@ use std::{
 };
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tessera_engine::{command::table, sys::clock::wall_clock_us};
+use tessera_engine::command::table;
 
 use crate::{
     config::{Config, ConfigStore, Invocation, Sources, USAGE, load, parse_arguments},
