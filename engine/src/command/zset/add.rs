@@ -1,12 +1,16 @@
 //! ZADD and ZINCRBY.
 #![forbid(unsafe_code)]
 
+use smallvec::SmallVec;
 use tessera_proto::float::parse_f64;
 
 use crate::{
     command::{collection::update_or_create, prelude::*},
     types::{Thresholds, Zset, zset::Change},
 };
+
+/// The scores of one command.
+type Scores = SmallVec<[f64; 8]>;
 
 /// The options of ZADD.
 #[derive(Clone, Copy, Default)]
@@ -146,9 +150,10 @@ fn add(
     pairs: &Args<'_>,
 ) -> Result<Effect, CommandError> {
     // All scores are looked at before the first member is added.
+    let mut scores = Scores::new();
     let mut longest = 0;
     for at in (0..pairs.len()).step_by(2) {
-        parse_score(&pairs[at])?;
+        scores.push(parse_f64(&pairs[at]).ok_or(CommandError::NotAFloat)?);
         longest = longest.max(pairs[at + 1].len());
     }
     let slot = cx.keyspace.slot(key);
@@ -157,8 +162,9 @@ fn add(
     } else {
         let thresholds = &cx.settings.thresholds;
         update_or_create(slot, Zset::new, |zset| {
-            zset.expect(pairs.len() / 2, longest, thresholds);
-            add_all(zset, options, pairs, thresholds)
+            zset.expect(scores.len(), longest, thresholds);
+            let members = pairs.iter().skip(1).step_by(2);
+            add_all(zset, options, scores.into_iter().zip(members), thresholds)
         })?
     };
     match (options.increment, tally.score) {
@@ -174,16 +180,15 @@ fn add(
     Ok(Effect::count(changes as u64))
 }
 
-fn add_all(
+fn add_all<'a>(
     zset: &mut Zset,
     options: Options,
-    pairs: &Args<'_>,
+    pairs: impl Iterator<Item = (f64, &'a [u8])>,
     thresholds: &Thresholds,
 ) -> Result<Tally, CommandError> {
     let mut tally = Tally::default();
-    for at in (0..pairs.len()).step_by(2) {
-        let score = parse_score(&pairs[at])?;
-        let (outcome, score) = options.add_one(zset, &pairs[at + 1], score, thresholds)?;
+    for (score, member) in pairs {
+        let (outcome, score) = options.add_one(zset, member, score, thresholds)?;
         match outcome {
             Outcome::Added => tally.added += 1,
             Outcome::Moved => tally.moved += 1,
@@ -193,8 +198,4 @@ fn add_all(
         tally.score = Some(score);
     }
     Ok(tally)
-}
-
-fn parse_score(text: &[u8]) -> Result<f64, CommandError> {
-    parse_f64(text).ok_or(CommandError::NotAFloat)
 }
