@@ -4,6 +4,7 @@
 mod harness;
 
 mod bench;
+mod collections;
 mod connection;
 mod differential;
 mod expire;
