@@ -19,7 +19,7 @@ use super::{
         Element,
         element::with_body,
         listpack::{self, Listpack, Packed},
-        order::{ByHash, ByScore, hash, score_of},
+        order::{ByHash, ByScore, hash, score_of, score_tag},
         page::{NewRecord, Record},
         tree::Tree,
     },
@@ -417,7 +417,7 @@ impl Table {
         let path = self.scores.seek_insertion(score, member).path();
         with_body(member, |body| {
             let record = NewRecord { tag, head: &score.to_le_bytes(), body };
-            self.scores.insert(&path, &record);
+            self.scores.insert(&path, &NewRecord { tag: score_tag(score), ..record });
             if found {
                 self.members.replace(&place, &record);
             } else {

@@ -59,7 +59,8 @@ pub fn hash(seed: u64, member: &[u8]) -> u32 {
     (state.hash_one(member) >> 32) as u32
 }
 
-/// Ordered by score, then member. The score, as eight bytes, is the head of a record.
+/// Ordered by score, then member. The score, as eight bytes, is the head of a record; the slots hold
+/// its [`score_tag`], so that a search reads one dense array before it looks at records.
 #[derive(Clone, Copy, Debug)]
 pub enum ByScore {}
 
@@ -73,7 +74,7 @@ pub struct ScoreBound {
 
 impl Order for ByScore {
     type Bound = ScoreBound;
-    const FORMAT: PageFormat = PageFormat { tagged: false, head_bytes: 8, bytes_max: 2048 };
+    const FORMAT: PageFormat = PageFormat { tagged: true, head_bytes: 8, bytes_max: 2048 };
 
     fn bound(left: &Page, right: &Page) -> ScoreBound {
         let (last, first) =
@@ -121,8 +122,32 @@ pub fn score_of(record: &Record<'_>) -> f64 {
     f64::from_le_bytes(bytes)
 }
 
+/// The upper half of a score in a form whose order as an integer is that of the scores: a lower tag
+/// means a lower score, equal tags leave it open.
+#[inline]
+pub fn score_tag(score: f64) -> u32 {
+    // Adding zero takes the sign from -0, which equals 0.
+    let bits = (score + 0.0).to_bits();
+    let sortable = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
+    (sortable >> 32) as u32
+}
+
 /// Orders scores as Redis does: by value, so that -0 equals 0. Scores are never NaN.
 #[inline]
 pub fn cmp_scores(a: f64, b: f64) -> Ordering {
     a.partial_cmp(&b).unwrap_or(Ordering::Equal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_follow_the_order_of_scores() {
+        let scores =
+            [f64::NEG_INFINITY, -1e300, -2.5, -1.0, -1e-300, 0.0, 1e-300, 1.0, 1e18, f64::INFINITY];
+        assert!(scores.windows(2).all(|pair| score_tag(pair[0]) < score_tag(pair[1])));
+        assert_eq!(score_tag(-0.0), score_tag(0.0));
+        assert!(score_tag(1.0) <= score_tag(1.0 + f64::EPSILON));
+    }
 }

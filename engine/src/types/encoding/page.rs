@@ -21,6 +21,8 @@
 //! load on x86 and costs a write nothing), which lets whole values change their shard.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use triomphe::{Arc, HeaderSlice};
 
@@ -165,6 +167,13 @@ impl Page {
                 lower_bound_near(len, guess, |index| self.tag(index) < tag)
             }
         }
+    }
+
+    /// The slots whose tag is `tag`, which may be spread in any way.
+    #[inline]
+    pub fn slots_of(&self, tag: u32) -> Range<usize> {
+        let start = halving(0, self.len(), |index| self.tag(index) < tag);
+        start..halving(start, self.len(), |index| self.tag(index) <= tag)
     }
 
     /// The record in slot `index`.
@@ -474,7 +483,7 @@ pub(super) fn lower_bound_near(len: usize, guess: usize, below: impl Fn(usize) -
 }
 
 /// The first index in `low..high` for which `below` does not hold, or `high`.
-fn halving(mut low: usize, mut high: usize, below: impl Fn(usize) -> bool) -> usize {
+pub(super) fn halving(mut low: usize, mut high: usize, below: impl Fn(usize) -> bool) -> usize {
     while low < high {
         let middle = usize::midpoint(low, high);
         if below(middle) {

@@ -1,10 +1,12 @@
 //! Searches in trees sorted by hash or by score.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use super::{
     super::{
-        order::{ByHash, ByScore, Order, score_of},
-        page::{Page, Record, interpolate, lower_bound_near},
+        order::{ByHash, ByScore, Order, score_of, score_tag},
+        page::{Page, Record, halving, interpolate, lower_bound_near},
     },
     Cursor, Tree,
 };
@@ -62,29 +64,36 @@ impl Tree<ByScore> {
     /// score and a member (or the beginning of one) and must hold for a first part of the order and
     /// for nothing behind.
     pub fn seek_by(&self, below: impl Fn(f64, &[u8]) -> bool) -> Cursor<'_, ByScore> {
-        let mut cursor = self.lower_bound_by(below);
+        let mut cursor = self.lower_bound_by(&below, |page| partition(page, 0..page.len(), &below));
         cursor.settle();
         cursor
     }
 
     /// The place of `member`, which has `score`; of the next one if it is not there.
     pub fn seek_member(&self, score: f64, member: &[u8]) -> Cursor<'_, ByScore> {
-        self.seek_by(is_below(score, member))
+        let mut cursor = self.seek_insertion(score, member);
+        cursor.settle();
+        cursor
     }
 
     /// The place to insert `member`, which is not there, with `score`: on the left of a bound that
     /// is not below it, where searches will look.
     pub fn seek_insertion(&self, score: f64, member: &[u8]) -> Cursor<'_, ByScore> {
-        self.lower_bound_by(is_below(score, member))
+        let below = is_below(score, member);
+        self.lower_bound_by(&below, |page| partition(page, page.slots_of(score_tag(score)), &below))
     }
 
-    fn lower_bound_by(&self, below: impl Fn(f64, &[u8]) -> bool) -> Cursor<'_, ByScore> {
+    fn lower_bound_by(
+        &self,
+        below: &impl Fn(f64, &[u8]) -> bool,
+        slot: impl FnOnce(&Page) -> usize,
+    ) -> Cursor<'_, ByScore> {
         self.descend(
             |children| {
                 children[1..]
                     .partition_point(|child| below(child.bound.score(), child.bound.member()))
             },
-            |page| partition(page, &below),
+            slot,
         )
     }
 }
@@ -94,17 +103,10 @@ fn is_below(score: f64, member: &[u8]) -> impl Fn(f64, &[u8]) -> bool {
     move |other, name| other < score || (other == score && name < member)
 }
 
-/// Index of the first record of `page` for which `below` does not hold.
-fn partition(page: &Page, below: &impl Fn(f64, &[u8]) -> bool) -> usize {
-    let (mut low, mut high) = (0, page.len());
-    while low < high {
-        let middle = usize::midpoint(low, high);
-        let record = page.record(middle, ByScore::FORMAT);
-        if record.body.with_bytes(|member| below(score_of(&record), member)) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low
+/// Index of the first record of `slots` for which `below` does not hold, or their end.
+fn partition(page: &Page, slots: Range<usize>, below: &impl Fn(f64, &[u8]) -> bool) -> usize {
+    halving(slots.start, slots.end, |index| {
+        let record = page.record(index, ByScore::FORMAT);
+        record.body.with_bytes(|member| below(score_of(&record), member))
+    })
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::types::encoding::{
     Element,
     element::with_body,
-    order::{ByHash, ByIndex, ByScore, Order, score_of},
+    order::{ByHash, ByIndex, ByScore, Order, score_of, score_tag},
 };
 
 /// Checks the invariants of the whole tree.
@@ -219,7 +219,7 @@ proptest! {
             if add && !found {
                 path = tree.seek_insertion(f64::from(score), &text).path();
                 let head = f64::from(score).to_le_bytes();
-                tree.insert(&path, &NewRecord { tag: 0, head: &head, body: Element::Bytes(&text) });
+                tree.insert(&path, &NewRecord { tag: score_tag(f64::from(score)), head: &head, body: Element::Bytes(&text) });
                 model.insert((score, text));
             } else if !add && found {
                 tree.remove(&path);
