@@ -243,6 +243,28 @@ fn client_kill(shards: usize) {
     assert!(others.iter_mut().all(Client::is_closed));
     assert_eq!(killer.run("CLIENT KILL TYPE normal SKIPME no"), Reply::Integer(1));
     assert!(killer.is_closed());
+    if shards == 1 {
+        a_killed_client_executes_nothing_more(&server);
+    }
+}
+
+/// What came from the victim behind the command that kills it is not executed, even if both arrive
+/// while the worker sleeps.
+fn a_killed_client_executes_nothing_more(server: &Server) {
+    let (mut sleeper, mut killer, mut victim) =
+        (server.connect(), server.connect(), server.connect());
+    let id = victim.run("CLIENT ID").into_integer().to_string();
+    killer.run("PING");
+    sleeper.push(["DEBUG", "SLEEP", "0.3"]);
+    killer.push(["CLIENT", "KILL", "ID", &id]);
+    victim.push(["SET", "k", "after death"]);
+    for client in [&mut sleeper, &mut killer, &mut victim] {
+        client.flush();
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(killer.receive(), Reply::Integer(1));
+    assert!(victim.is_closed());
+    assert_eq!(killer.run("EXISTS k"), Reply::Integer(0));
 }
 
 fn client_reply(shards: usize) {
@@ -261,6 +283,10 @@ fn client_reply(shards: usize) {
     assert_eq!(client.receive(), Reply::ok());
     assert_eq!(client.receive(), Reply::bulk("off"));
     client.transcript("CLIENT REPLY MAYBE => -ERR syntax error");
+    client.push(["CLIENT", "REPLY", "OFF"]);
+    client.push(["RESET"]);
+    client.flush();
+    assert_eq!(client.receive(), Reply::Simple("RESET".into()), "RESET ends the silence");
 }
 
 /// Paused commands wait, in order, and run when the pause ends.

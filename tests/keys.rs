@@ -12,6 +12,7 @@ on_1_2_and_4_shards!(
     rename,
     copy,
     rename_over_shards_happens_once,
+    renames_of_those_who_leave_hold_nobody_up,
     databases,
     flush,
     object,
@@ -131,6 +132,36 @@ fn rename_over_shards_happens_once(shards: usize) {
         });
         assert_eq!(moved.into_inner(), pairs.len());
     }
+}
+
+/// Clients that rename over shards and leave without waiting, among others that stay.
+fn renames_of_those_who_leave_hold_nobody_up(shards: usize) {
+    let server = Server::start(shards);
+    let names: Vec<_> = (0..8).map(|n| format!("name:{n}")).collect();
+    thread::scope(|scope| {
+        for number in 0..6 {
+            let (server, names) = (&server, &names);
+            scope.spawn(move || {
+                for _ in 0..scaled(20) {
+                    let mut client = server.connect();
+                    client.push(["SET", &names[number], "v"]);
+                    for from in 0..names.len() {
+                        client.push(["RENAME", &names[from], &names[(from + number) % 8]]);
+                    }
+                    client.flush();
+                    if number % 2 == 0 {
+                        client.receive_all(1 + names.len());
+                    }
+                }
+            });
+        }
+    });
+    let mut client = server.connect();
+    client.push(["MSET", "last", "v", "name:1", "v", "name:2", "v", "name:3", "v"]);
+    client.push(["RENAME", "last", "name:9"]);
+    client.push(["GET", "name:9"]);
+    client.flush();
+    assert_eq!(client.receive_all(3), [Reply::ok(), Reply::ok(), Reply::bulk("v")]);
 }
 
 fn databases(shards: usize) {

@@ -3,8 +3,8 @@
 //!
 //! The worker of the connection, the *host*, borrows the keys:
 //!
-//! 1. It takes the one right to do so (an atomic flag that all workers share) and sends every other
-//!    shard concerned a [`Loan`] with the keys' names. The loan takes its place in the mailbox like
+//! 1. It takes the one right to do so (see `right`) and sends every other shard concerned a [`Loan`]
+//!    with the keys' names. The loan takes its place in the mailbox like
 //!    any run, in a round of its own connection, so it stands in the one order.
 //! 2. A shard that executes a loan takes the keys' entries out of its table, puts them into the
 //!    loan, and stands still: it executes no command, its own connections' included, until it has
@@ -27,7 +27,7 @@
 //! side; this is their place.
 #![forbid(unsafe_code)]
 
-use std::{mem, sync::atomic::Ordering};
+use std::mem;
 
 use tessera_engine::keyspace::Held as Lent;
 use tessera_proto::{Mark, RequestBatch};
@@ -82,9 +82,8 @@ impl Worker {
         if !loans.iter().all(|loan| self.outboxes.has_credit(loan.owner)) {
             return Advance::NoCredit;
         }
-        let right = &self.shared.across;
-        if right.compare_exchange(false, true, Ordering::SeqCst, Ordering::Relaxed).is_err() {
-            return Advance::NextTurn;
+        if !mem::take(&mut self.has_right) && !self.shared.right.take_or_wait(self.own) {
+            return Advance::NoRight;
         }
         let mut request = RequestBatch::new();
         request.push(&args);
@@ -154,7 +153,7 @@ impl Worker {
             }
             self.outboxes.return_loan(loan);
         }
-        self.shared.across.store(false, Ordering::SeqCst);
+        self.pass_right_on();
         let whole = Mark::default()..answer.mark();
         self.arrive(across.connection, across.ticket, 0, (&answer, whole));
         self.pool.put(answer);
@@ -163,6 +162,29 @@ impl Worker {
         {
             connection.session.standing = Standing::Ready;
             self.ready.push(across.connection);
+        }
+    }
+
+    /// Gives the right to borrow keys to the worker that has waited for it the longest.
+    fn pass_right_on(&mut self) {
+        match self.shared.right.pass_on() {
+            Some(next) if next == self.own => self.get_right(),
+            Some(next) => self.outboxes.pass_right(next),
+            None => {}
+        }
+    }
+
+    /// Takes the right to borrow keys for the connections that wait for it.
+    pub(crate) fn get_right(&mut self) {
+        self.has_right = true;
+        self.wake_stalled(|worker| mem::take(&mut worker.without_right));
+    }
+
+    /// Passes on a right for which no connection has had a use: the one that waited is gone, or is
+    /// held up by something else.
+    pub(crate) fn give_up_unused_right(&mut self) {
+        if mem::take(&mut self.has_right) {
+            self.pass_right_on();
         }
     }
 

@@ -62,6 +62,8 @@ pub(crate) enum Advance {
     NextTurn,
     /// Its next command waits for a credit.
     NoCredit,
+    /// Its next command waits for the right to borrow keys.
+    NoRight,
     /// Its command over several shards is under way; it goes on when that has executed.
     Across,
     /// It executes nothing more.
@@ -171,7 +173,8 @@ impl Worker {
 
     /// Executes the commands at the front of the input that belong to the own shard.
     fn run_in_place(&mut self, id: ConnectionId, may_run: bool) -> Option<Stop> {
-        let connection = self.network.connection(id)?;
+        // One that was killed has input left; none of it is executed.
+        let connection = self.network.connection(id).filter(|open| !open.is_closing())?;
         let mut here = InPlace {
             shard: &mut self.shard,
             own: self.own,
@@ -234,7 +237,9 @@ impl Worker {
         session.standing = match advance {
             Advance::Idle => Standing::Idle,
             Advance::NextRound => Standing::Ready,
-            Advance::NextTurn | Advance::NoCredit | Advance::Across => Standing::Stalled,
+            Advance::NextTurn | Advance::NoCredit | Advance::NoRight | Advance::Across => {
+                Standing::Stalled
+            }
             Advance::Finished | Advance::Overrun => Standing::Finished,
         };
         let is_stalled = session.standing == Standing::Stalled;
@@ -254,6 +259,7 @@ impl Worker {
                 self.metrics.counters.credit_stalls.add(1);
                 self.without_credit.push(id);
             }
+            Advance::NoRight => self.without_right.push(id),
             Advance::Overrun => return self.disconnect_overrun(id),
             Advance::Idle | Advance::Across | Advance::Finished => {}
         }

@@ -24,7 +24,8 @@
 //!
 //! # Invariants
 //!
-//! - no lock is taken between reading a request and writing its reply;
+//! - no lock is taken between reading a request and writing its reply, but for commands that borrow
+//!   keys of other shards (`right`);
 //! - a worker never waits for another one: what cannot go on now is set aside;
 //! - a panic anywhere ends the process.
 #![deny(unsafe_code)]
@@ -46,6 +47,7 @@ pub mod outbox;
 pub mod parcel;
 pub mod parts;
 pub mod replies;
+pub mod right;
 pub mod route;
 pub mod runtime;
 pub mod server;

@@ -50,6 +50,11 @@ impl Worker {
                 self.serve_waiting();
             }
             Message::Returned(loan) => self.outboxes.loan_is_settled(&loan),
+            Message::Right(from) => {
+                self.outboxes.right_is_taken(from);
+                self.get_right();
+            }
+            Message::RightTaken(by) => self.outboxes.right_is_settled(by),
         }
     }
 

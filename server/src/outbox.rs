@@ -154,6 +154,27 @@ impl Outboxes {
         self.peers[loan.owner as usize].credits.give_back(Class::Hop, 1);
     }
 
+    /// Hands the right to borrow keys to another worker. There is one right in the server, so there
+    /// is a credit.
+    ///
+    /// # Panics
+    ///
+    /// When there is no credit.
+    pub fn pass_right(&mut self, to: u32) {
+        self.send(to, Class::Notification, Message::Right(self.own));
+    }
+
+    /// Tells `from` that the right has come.
+    pub fn right_is_taken(&mut self, from: u32) {
+        self.peers[from as usize].credits.received(Class::Notification);
+        self.reply_to(from, Message::RightTaken(self.own));
+    }
+
+    /// Notes that the right has come to `by`.
+    pub fn right_is_settled(&mut self, by: u32) {
+        self.peers[by as usize].credits.give_back(Class::Notification, 1);
+    }
+
     /// Takes an own parcel back after its replies were handed out.
     pub fn come_home(&mut self, mut parcel: Box<Parcel>) {
         self.peers[parcel.executor as usize].credits.give_back(Class::Request, 1);

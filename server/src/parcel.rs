@@ -32,6 +32,10 @@ pub enum Message {
     Return(Box<Loan>),
     /// The owner has its keys back.
     Returned(Box<Loan>),
+    /// The right to borrow keys, from this worker.
+    Right(u32),
+    /// This worker has got the right.
+    RightTaken(u32),
 }
 
 /// Who waits for a reply at home.

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -16,6 +16,7 @@ use crate::{
     log::Log,
     metrics::{Metrics, ProcessInfo, random_id},
     net::{Board, listener::Relocation},
+    right::Right,
     signal::Shutdown,
     slowlog::SlowLog,
     worker::Next,
@@ -38,8 +39,8 @@ pub struct Shared {
     pub board: Arc<Board>,
     /// The log.
     pub log: Log,
-    /// Whether a command over several shards is under way (see `across`).
-    pub across: AtomicBool,
+    /// The right to borrow keys of other shards (see `across`).
+    pub right: Right,
     /// CLIENT PAUSE.
     pub pause: PauseState,
     /// The server's end.
@@ -72,7 +73,7 @@ impl Shared {
             metrics,
             board,
             log,
-            across: AtomicBool::new(false),
+            right: Right::default(),
             pause: PauseState::default(),
             stop: Stop::new(workers),
             process: ProcessInfo::gather(),

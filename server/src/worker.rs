@@ -66,6 +66,8 @@ pub struct Worker {
     pub(crate) limits: [Limits; 2],
     /// The command over several shards that waits for its loans.
     pub(crate) across: Option<Across>,
+    /// This worker has the right to borrow keys, and no command uses it yet.
+    pub(crate) has_right: bool,
     /// Keys of this shard are lent: it executes nothing until they are back.
     pub(crate) stands_still: bool,
     /// Requests that came while it stands still.
@@ -82,6 +84,8 @@ pub struct Worker {
     pub(crate) next_turn: Vec<ConnectionId>,
     /// Connections that wait for a credit.
     pub(crate) without_credit: Vec<ConnectionId>,
+    /// Connections that wait for the right to borrow keys.
+    pub(crate) without_right: Vec<ConnectionId>,
     /// Scratch space for the positions of keys.
     pub(crate) positions: Vec<usize>,
     /// Requests looked at and not executed yet; empty between rounds.
@@ -161,6 +165,7 @@ impl Worker {
             now_us: wall_clock_us(),
             limits: Default::default(),
             across: None,
+            has_right: false,
             stands_still: false,
             waiting_mail: VecDeque::new(),
             pause: Pause::Off,
@@ -170,6 +175,7 @@ impl Worker {
             spare_ready: Vec::new(),
             next_turn: Vec::new(),
             without_credit: Vec::new(),
+            without_right: Vec::new(),
             positions: Vec::new(),
             ahead: Ahead::default(),
             sleeper: endpoint.sleeper,
@@ -224,6 +230,7 @@ impl Worker {
         self.serve_mail();
         self.wake_stalled(|worker| mem::take(&mut worker.next_turn));
         self.run_rounds();
+        self.give_up_unused_right();
         self.outboxes.wake();
         self.network.finish_turn();
         self.tick();
@@ -235,7 +242,9 @@ impl Worker {
     }
 
     fn next(&self) -> Next {
-        let is_busy = !self.ready.is_empty() || !self.next_turn.is_empty() || self.is_behind;
+        // While the shard's keys are lent, mail ends the wait for the next turn.
+        let has_next_turn = !self.next_turn.is_empty() && !self.stands_still;
+        let is_busy = !self.ready.is_empty() || has_next_turn || self.is_behind;
         if self.shared.stop.is_asked() {
             return self.shared.stop.next();
         }

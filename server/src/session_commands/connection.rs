@@ -5,7 +5,7 @@ use tessera_engine::command::CommandError;
 use tessera_proto::{Args, Protocol, parse_i64};
 
 use super::{After, Code, SessionContext, client::check_name};
-use crate::info::REDIS_VERSION;
+use crate::{info::REDIS_VERSION, session::ReplyMode};
 
 pub(super) const FAMILY: &[(&str, Code)] = &[
     ("auth", Code::Local(auth)),
@@ -180,6 +180,8 @@ fn quit(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError> {
 
 /// RESET.
 fn reset(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError> {
+    // It ends CLIENT REPLY OFF, so it is answered itself.
+    cx.answers_anyway = cx.session.reply_mode == ReplyMode::Off;
     let without_password = cx.shared.config.current().requirepass.is_empty();
     cx.session.reset(without_password);
     cx.reply().simple("RESET");
