@@ -18,18 +18,18 @@ pub(super) struct ScanOptions<'a> {
     /// About how many members to look at.
     pub(super) count: usize,
     pattern: Option<&'a [u8]>,
-    /// NOVALUES: fields alone.
-    pub(super) no_values: bool,
+    /// NOVALUES or NOSCORES: fields or members alone.
+    pub(super) alone: bool,
 }
 
 impl<'a> ScanOptions<'a> {
-    /// `has_values` for HSCAN, which has NOVALUES.
-    pub(super) fn parse(args: &Args<'a>, has_values: bool) -> Result<Self, CommandError> {
-        let mut options = Self { count: COUNT_DEFAULT, pattern: None, no_values: false };
+    /// `alone` is the word by which HSCAN and ZSCAN leave out what belongs to a member.
+    pub(super) fn parse(args: &Args<'a>, alone: Option<&str>) -> Result<Self, CommandError> {
+        let mut options = Self { count: COUNT_DEFAULT, pattern: None, alone: false };
         let mut rest = args.iter().skip(3);
         while let Some(word) = rest.next() {
-            if has_values && word.eq_ignore_ascii_case(b"NOVALUES") {
-                options.no_values = true;
+            if alone.is_some_and(|alone| word.eq_ignore_ascii_case(alone.as_bytes())) {
+                options.alone = true;
                 continue;
             }
             let value = rest.next().ok_or(CommandError::Syntax)?;

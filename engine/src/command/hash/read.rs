@@ -143,14 +143,14 @@ pub(super) fn hscan(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Com
         reply_empty_scan(&mut cx.reply);
         return Ok(Effect::Unchanged);
     };
-    let options = ScanOptions::parse(args, true)?;
+    let options = ScanOptions::parse(args, Some("NOVALUES"))?;
     reply_scan(&mut cx.reply, |reply| {
         let mut len = 0;
         let cursor = hash.scan(cursor, options.count, |field, value| {
             if options.admits(&field) {
                 reply_element(reply, field);
                 len += 1;
-                if !options.no_values {
+                if !options.alone {
                     reply_element(reply, value);
                     len += 1;
                 }

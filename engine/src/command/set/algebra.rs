@@ -54,7 +54,7 @@ pub(super) fn sintercard(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect
 pub(super) fn sinterstore(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
     let sets = sources(cx.keyspace, args, 2)?;
     let thresholds = &cx.settings.thresholds;
-    // Without integers alone in the smallest set Redis does not look for them in the result.
+    // A result of strings need not be an intset for a while.
     let smallest = sets.iter().flatten().min_by_key(|set| set.len());
     let like: &[u8] = match smallest {
         Some(set) if set.encoding_name() == "intset" => b"0",
@@ -65,7 +65,23 @@ pub(super) fn sinterstore(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effec
         member.with_bytes(|member| result.add(member, thresholds));
         true
     });
+    let result = as_integers(&result, thresholds).unwrap_or(result);
     Ok(store_result(cx, &args[1], result, "sinterstore"))
+}
+
+/// The same set as an intset, if it is none and may be one: few members, all integers.
+fn as_integers(set: &Set, thresholds: &Thresholds) -> Option<Set> {
+    if set.encoding_name() == "intset" || set.len() > thresholds.set_max_intset_entries {
+        return None;
+    }
+    let mut integers = Set::new(b"0", 0, thresholds);
+    for member in set.iter() {
+        member.with_bytes(|member| integers.add(member, thresholds));
+        if integers.encoding_name() != "intset" {
+            return None;
+        }
+    }
+    Some(integers)
 }
 
 /// SUNION key [key …].

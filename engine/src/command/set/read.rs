@@ -77,7 +77,7 @@ pub(super) fn sscan(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Com
         reply_empty_scan(&mut cx.reply);
         return Ok(Effect::Unchanged);
     };
-    let options = ScanOptions::parse(args, false)?;
+    let options = ScanOptions::parse(args, None)?;
     reply_scan(&mut cx.reply, |reply| {
         let mut len = 0;
         let cursor = set.scan(cursor, options.count, |member| {

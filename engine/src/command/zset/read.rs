@@ -130,22 +130,25 @@ pub(super) fn zrandmember(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effec
     Ok(Effect::Unchanged)
 }
 
-/// ZSCAN key cursor [MATCH pattern] [COUNT count].
+/// ZSCAN key cursor [MATCH pattern] [COUNT count] [NOSCORES].
 pub(super) fn zscan(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
     let cursor = parse_cursor(&args[2])?;
     let Some(zset) = read::<Zset>(cx.keyspace, &args[1])? else {
         reply_empty_scan(&mut cx.reply);
         return Ok(Effect::Unchanged);
     };
-    let options = ScanOptions::parse(args, false)?;
+    let options = ScanOptions::parse(args, Some("NOSCORES"))?;
     reply_scan(&mut cx.reply, |reply| {
         let mut len = 0;
         let cursor = zset.scan(cursor, options.count, |member, score| {
             if options.admits(&member) {
                 reply_element(reply, member);
-                // A string also in RESP3, where other commands answer a double.
-                reply.bulk_double(score);
-                len += 2;
+                len += 1;
+                if !options.alone {
+                    // A string also in RESP3, where other commands answer a double.
+                    reply.bulk_double(score);
+                    len += 1;
+                }
             }
         });
         (cursor, len)

@@ -129,6 +129,8 @@ fn members_are_popped_from_either_end() {
         ("ZRANDMEMBER z", "\"a\""),
         ("ZRANDMEMBER z -2 WITHSCORES", "[\"a\" \"1\" \"a\" \"1\"]"),
         ("ZSCAN z 0", "[\"0\" [\"a\" \"1\"]]"),
+        ("ZSCAN z 0 MATCH a NOSCORES COUNT 5", "[\"0\" [\"a\"]]"),
+        ("ZSCAN z 0 NOVALUES", "-ERR syntax error"),
     ]);
 }
 
