@@ -18,6 +18,7 @@ pub mod keys;
 pub mod list;
 mod members;
 mod names;
+pub mod scripting;
 pub mod server;
 pub mod set;
 pub mod string;

@@ -141,6 +141,8 @@ pub enum Group {
     Hash,
     /// Connections.
     Connection,
+    /// Scripts and libraries of functions.
+    Scripting,
     /// The server itself.
     Server,
 }
@@ -156,6 +158,7 @@ impl Group {
             Self::SortedSet => "sorted-set",
             Self::Hash => "hash",
             Self::Connection => "connection",
+            Self::Scripting => "scripting",
             Self::Server => "server",
         }
     }
@@ -249,6 +252,7 @@ impl Command {
             (flags.has(flag::BLOCKING), "blocking"),
             (flags.has(flag::DANGEROUS | flag::ADMIN), "dangerous"),
             (self.group == Group::Connection || flags.has(flag::CONNECTION), "connection"),
+            (self.group == Group::Scripting, "scripting"),
         ]
         .into_iter()
         .filter_map(|(belongs, name)| belongs.then_some(name))
@@ -333,6 +337,7 @@ static FAMILIES: &[&[Command]] = &[
     super::zset::ROWS,
     super::generic::ROWS,
     super::connection::ROWS,
+    super::scripting::ROWS,
     super::server::ROWS,
 ];
 

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use tessera_engine::command::{
-    Command, CommandError, Flags, Group, Way,
+    Command, CommandError, Flags, Way,
     keys::{Access, Place},
     table,
     table::flag,
@@ -78,7 +78,7 @@ fn list(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError
         .filter(|row| match &filter {
             ListFilter::All => true,
             ListFilter::Nothing => false,
-            ListFilter::Category(category) => categories(row).any(|own| own == *category),
+            ListFilter::Category(category) => row.categories().any(|own| own == *category),
             ListFilter::Pattern(pattern) => {
                 matches_ignoring_case(pattern, row.full_name.as_bytes())
             }
@@ -183,7 +183,7 @@ fn write_info(reply: &mut ReplyWriter<'_>, row: &Command) {
     reply.integer(first);
     reply.integer(last);
     reply.integer(step);
-    let categories: Vec<String> = categories(row).map(|name| format!("@{name}")).collect();
+    let categories: Vec<String> = row.categories().map(|name| format!("@{name}")).collect();
     write_names(reply, &categories.iter().map(String::as_str).collect::<Vec<_>>());
     let tips = tips(row.way);
     reply.array(tips.len());
@@ -201,32 +201,6 @@ fn flag_names(flags: Flags) -> impl Iterator<Item = &'static str> {
 fn write_names(reply: &mut ReplyWriter<'_>, names: &[&str]) {
     reply.set(names.len());
     names.iter().for_each(|name| reply.simple(name));
-}
-
-/// ACL categories without their `@`, by the rules of Redis: from the flags and the family.
-fn categories(row: &Command) -> impl Iterator<Item = &'static str> {
-    let (flags, group) = (row.flags, row.group);
-    let is_connection = group == Group::Connection || flags.has(flag::CONNECTION);
-    [
-        (flags.has(flag::KEYSPACE) || group == Group::Generic, "keyspace"),
-        (flags.has(flag::READONLY), "read"),
-        (flags.has(flag::WRITE), "write"),
-        (group == Group::Set, "set"),
-        (group == Group::SortedSet, "sortedset"),
-        (group == Group::List, "list"),
-        (group == Group::Hash, "hash"),
-        (group == Group::String, "string"),
-        (flags.has(flag::PUBSUB), "pubsub"),
-        (flags.has(flag::ADMIN), "admin"),
-        (flags.has(flag::FAST), "fast"),
-        (!flags.has(flag::FAST), "slow"),
-        (flags.has(flag::BLOCKING), "blocking"),
-        (flags.has(flag::ADMIN | flag::DANGEROUS), "dangerous"),
-        (is_connection, "connection"),
-    ]
-    .into_iter()
-    .filter(|(set, _)| *set)
-    .map(|(_, name)| name)
 }
 
 /// What clients of a cluster need to know to split a command over its nodes and to merge the
