@@ -14,6 +14,7 @@ use super::value::{BufferLimit, Kind, Unit, Value};
 
 const NONE: Flags = Flags::NONE;
 const IMMUTABLE: Flags = Flags::IMMUTABLE;
+const KEPT: Flags = Flags::KEPT;
 const MULTI: Flags = Flags::MULTI;
 const SENSITIVE: Flags = Flags::SENSITIVE;
 const PROTECTED: Flags = Flags::PROTECTED;
@@ -31,7 +32,7 @@ options! {
 
     /// Worker threads, each owning a part of the keyspace.
     shards: u16 = available_cpus();
-        "shards", IMMUTABLE, Kind::number(1, SHARDS_MAX as i128);
+        "shards", KEPT, Kind::number(1, SHARDS_MAX as i128);
 
     // Network.
 

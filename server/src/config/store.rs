@@ -23,6 +23,9 @@ use super::table::{Flags, Row, find, rows};
 pub type ApplyChange =
     Box<dyn Fn(&Config, &Config) -> Result<(), (&'static str, String)> + Send + Sync>;
 
+/// Why an option does not change while the server runs.
+const FIXED: &str = "can't set immutable config";
+
 /// Owner of the running configuration, shared by all workers.
 pub struct ConfigStore {
     generation: AtomicU64,
@@ -87,8 +90,11 @@ impl ConfigStore {
         let changes = resolve(pairs, &current, local)?;
         let mut next = Config::clone(&current);
         for (row, value) in changes {
-            assign(&mut next, row, value)
-                .map_err(|reason| SetError::Refused { option: row.name.to_owned(), reason })?;
+            let refuse = |reason: String| SetError::Refused { option: row.name.to_owned(), reason };
+            assign(&mut next, row, value).map_err(refuse)?;
+            if row.flags.has(Flags::KEPT) && row.value(&next) != row.value(&current) {
+                return Err(refuse(FIXED.to_owned()));
+            }
         }
         next.normalise();
         (self.apply)(&current, &next)
@@ -123,7 +129,7 @@ fn resolve<'a>(
         let refuse =
             |reason: &str| Err(SetError::Refused { option: shown(), reason: reason.to_owned() });
         if row.flags.has(Flags::IMMUTABLE) {
-            return refuse("can't set immutable config");
+            return refuse(FIXED);
         }
         if row.flags.has(Flags::PROTECTED) && !config.enable_protected_configs.allows(local) {
             return refuse("can't set protected config");
@@ -265,6 +271,16 @@ mod tests {
         for (pairs, expected) in cases {
             assert_eq!(set(&store, &pairs).unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn the_number_of_shards_may_only_be_set_to_what_it_is() {
+        let store = store();
+        let shards = store.current().shards;
+        set(&store, &[("shards", &shards.to_string())]).unwrap();
+        let error = set(&store, &[("shards", &(shards % 256 + 1).to_string())]).unwrap_err();
+        assert!(error.ends_with("can't set immutable config"), "{error}");
+        assert_eq!(store.current().shards, shards);
     }
 
     #[test]

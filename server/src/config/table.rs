@@ -28,6 +28,9 @@ impl Flags {
     pub const HIDDEN: Flags = Flags(8);
     /// CONFIG SET needs `enable-protected-configs`.
     pub const PROTECTED: Flags = Flags(16);
+    /// Fixed once the server runs, and unknown to Redis. CONFIG SET takes the value that it has:
+    /// tools that write back what CONFIG GET gave leave out only what is fixed in Redis.
+    pub const KEPT: Flags = Flags(32);
 
     /// Both sets of properties.
     pub const fn and(self, other: Flags) -> Flags {
