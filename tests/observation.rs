@@ -13,6 +13,7 @@ on_1_2_and_4_shards!(
     latency_histograms_count_calls,
     counters_start_again,
     configuration_is_written_back,
+    the_own_options_take_their_own_values,
     pauses_end_in_time,
     debug_needs_permission,
     large_configurations_are_read_whole,
@@ -109,6 +110,10 @@ fn counters_start_again(shards: usize) {
     assert_eq!(server.info("keyspace_hits"), "0");
     assert_eq!(server.info("total_error_replies"), "0");
     assert!(server.info("db0").starts_with("keys=1,expires=0,"));
+    // A call counts once it is answered: the reset is the first after itself.
+    client.transcript("CONFIG RESETSTAT => +OK");
+    let histogram = client.run("LATENCY HISTOGRAM").into_items();
+    assert_eq!((histogram.len(), &histogram[0]), (2, &Reply::bulk("config|resetstat")));
 }
 
 fn configuration_is_written_back(shards: usize) {
@@ -126,6 +131,15 @@ fn configuration_is_written_back(shards: usize) {
     server.connect().transcript(refusal);
 }
 
+/// Tools write back what they read, and leave out only what they know to be fixed.
+fn the_own_options_take_their_own_values(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    client.transcript(&format!("CONFIG SET shards {shards} => +OK"));
+    let refusal = client.run(&format!("CONFIG SET shards {}", shards + 1));
+    assert!(format!("{refusal:?}").ends_with("can't set immutable config"), "{refusal:?}");
+}
+
 fn pauses_end_in_time(shards: usize) {
     let server = Server::start(shards);
     let (mut pauser, mut writer) = (server.connect(), server.connect());
@@ -134,8 +148,12 @@ fn pauses_end_in_time(shards: usize) {
     writer.push(["SET", "k", "v"]);
     writer.flush();
     pauser.transcript("GET k => nil");
+    while server.info("blocked_clients") != "1" {
+        std::thread::yield_now();
+    }
     pauser.transcript("CLIENT UNPAUSE => +OK");
     assert_eq!(writer.receive(), Reply::ok());
+    assert_eq!(server.info("blocked_clients"), "0");
     pauser.transcript("CLIENT PAUSE 50 ALL => +OK");
     writer.transcript("GET k => \"v\"");
 }
@@ -211,4 +229,16 @@ fn clients_are_charged_their_bytes(shards: usize) {
     assert!((10_000..11_000).contains(&figure("tot-net-in=")), "{line}");
     assert!((10_000..11_000).contains(&figure("tot-net-out=")), "{line}");
     assert_eq!(figure("tot-cmds="), 3);
+    // The request that shows them is charged, and waits no longer.
+    let (before, after) = (watcher.run("CLIENT INFO"), watcher.run("CLIENT INFO"));
+    let received = |line: Reply| -> u64 {
+        let line = line.into_text();
+        assert!(line.contains(" qbuf=0 "), "{line}");
+        let word = line.split_whitespace().find_map(|word| word.strip_prefix("tot-net-in="));
+        word.expect("the field").parse().expect("a number")
+    };
+    assert_eq!(
+        received(before) + "*2\r\n$6\r\nCLIENT\r\n$4\r\nINFO\r\n".len() as u64,
+        received(after)
+    );
 }

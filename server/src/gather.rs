@@ -4,7 +4,12 @@
 //! If any part is an error, the reply is the error of the lowest-numbered part that has one.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
+use tessera_engine::command::Command;
 use tessera_proto::{Protocol, ReplyBuffer, ReplyWriter, parse_i64};
+
+use crate::metrics::WorkerMetrics;
 
 /// How parts become a reply.
 pub enum Merge {
@@ -42,13 +47,30 @@ pub struct Gather {
     protocol: Protocol,
     parts: Vec<ReplyBuffer>,
     missing: usize,
+    count: Option<Count>,
+}
+
+/// A call that is counted once its reply is written, so that what the reply shows of the counters
+/// is what was before it, and CONFIG RESETSTAT is itself the first call after the reset.
+pub struct Count {
+    /// The counters of the connection's worker.
+    pub metrics: Arc<WorkerMetrics>,
+    /// The command that was called.
+    pub command: &'static Command,
+    /// How long it took its worker to begin with it.
+    pub nanos: u64,
 }
 
 impl Gather {
     /// Waits for `parts` parts.
     pub fn new(merge: Merge, protocol: Protocol, parts: usize) -> Self {
         let parts: Vec<_> = (0..parts).map(|_| ReplyBuffer::default()).collect();
-        Self { merge, protocol, missing: parts.len(), parts }
+        Self { merge, protocol, missing: parts.len(), parts, count: None }
+    }
+
+    /// The same for a call that is not counted yet.
+    pub fn counted(self, count: Count) -> Self {
+        Self { count: Some(count), ..self }
     }
 
     /// Where the reply of part `part` is to be written.
@@ -63,7 +85,15 @@ impl Gather {
     }
 
     /// Appends the reply to `out`.
-    pub fn finish(self, out: &mut ReplyBuffer) {
+    pub fn finish(mut self, out: &mut ReplyBuffer) {
+        let count = self.count.take();
+        self.merge_into(out);
+        if let Some(Count { metrics, command, nanos }) = count {
+            metrics.executed(command, nanos, None);
+        }
+    }
+
+    fn merge_into(self, out: &mut ReplyBuffer) {
         let mut reply = ReplyWriter::new(out, self.protocol);
         if let Merge::Custom(finish) = self.merge {
             return finish(&self.parts, &mut reply);
@@ -167,6 +197,7 @@ fn random(parts: &[ReplyBuffer], draw: u64) -> Option<&ReplyBuffer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
 
     fn merged(merge: Merge, parts: &[&str]) -> String {
         let mut gather = Gather::new(merge, Protocol::Resp2, parts.len());
@@ -182,6 +213,23 @@ mod tests {
     #[test]
     fn integers_are_added_up() {
         assert_eq!(merged(Merge::Sum, &[":2\r\n", ":0\r\n", ":40\r\n"]), ":42\r\n");
+    }
+
+    #[test]
+    fn a_call_is_counted_after_its_reply() {
+        let commands = tessera_engine::command::table();
+        let all = Arc::new(Metrics::new(1, commands.count()));
+        let command = commands.find(b"info").unwrap();
+        let calls = move |all: &Metrics| all.snapshot().commands[usize::from(command.id)].calls;
+        let seen = Arc::clone(&all);
+        let finish = move |_: &[ReplyBuffer], reply: &mut ReplyWriter<'_>| {
+            reply.integer(calls(&seen) as i64);
+        };
+        let count = Count { metrics: all.worker(0), command, nanos: 5 };
+        let mut out = ReplyBuffer::default();
+        let gather = Gather::new(Merge::Custom(Box::new(finish)), Protocol::Resp2, 1);
+        gather.counted(count).finish(&mut out);
+        assert_eq!((out.to_vec().as_slice(), calls(&all)), (&b":0\r\n"[..], 1));
     }
 
     #[test]

@@ -7,19 +7,19 @@
 //! shards at one instant is not split but goes through a transaction.
 #![forbid(unsafe_code)]
 
-use std::mem;
+use std::{mem, sync::Arc};
 
 use tessera_engine::command::{Command, CommandError, Way};
 use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter, RequestBatch};
 
 use crate::{
     dispatch::Advance,
-    gather::{Gather, Merge, inner_cursor},
+    gather::{Count, Gather, Merge, inner_cursor},
     net::{Connection, ConnectionId},
     parcel::{Addressee, CallHeader},
     route::ShardMap,
     session::Held,
-    session_commands::{After, Asked, Code, Everywhere, PART_PROTOCOL, SessionContext},
+    session_commands::{After, Asked, Code, Everywhere, PART_PROTOCOL, SessionContext, Sizes},
     worker::Worker,
 };
 
@@ -56,6 +56,8 @@ impl Worker {
             }
         }
         let connection = self.network.connection(id)?;
+        let mut sizes = Sizes::of(id, connection);
+        sizes.input -= held.consumed;
         let Connection { input, output, session, .. } = connection;
         let discard = session.discards_reply();
         let parser = mem::take(&mut session.parser);
@@ -67,6 +69,7 @@ impl Worker {
             shared: &self.shared,
             worker: self.own as usize,
             now_us: self.now_us,
+            sizes,
             after: After::GoOn,
             answers_anyway: false,
         };
@@ -85,7 +88,9 @@ impl Worker {
             ReplyWriter::new(&mut out, session.protocol).error(&error.to_string());
         }
         let nanos = self.stopwatch.lap_ns();
-        self.metrics.executed(held.command, nanos, outcome.as_ref().err());
+        if matches!(asked, Asked::Answered) {
+            self.metrics.executed(held.command, nanos, outcome.as_ref().err());
+        }
         if self.watch.is_slow(nanos) {
             let client = (session.peer.as_str(), session.name.as_str());
             self.watch.note(&self.shared, held.command, &args, (self.now_us, nanos), client);
@@ -95,7 +100,9 @@ impl Worker {
         input.consume(held.consumed);
         match (asked, code) {
             (Asked::Workers { args, merge }, Code::Everywhere(everywhere)) => {
-                let gather = Gather::new(merge, session.protocol, shards as usize);
+                let metrics = Arc::clone(&self.metrics);
+                let count = Count { metrics, command: held.command, nanos };
+                let gather = Gather::new(merge, session.protocol, shards as usize).counted(count);
                 let ticket = session.replies.gather(gather, discard);
                 let header = CallHeader::new(held.command, session);
                 self.pool.put(out);

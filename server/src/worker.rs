@@ -369,6 +369,7 @@ impl Worker {
         let counters = &self.metrics.counters;
         let network = self.network.counters();
         counters.connected_clients.set(self.network.len() as u64);
+        counters.blocked_clients.set(self.paused_clients() as u64);
         counters.connections_rejected.set(network.rejected);
         counters.net_input_bytes.set(network.received);
         counters.net_output_bytes.set(network.sent);
@@ -387,6 +388,19 @@ impl Worker {
             expires: keyspace.volatile_len(number) as u64,
             average_ttl_ms: 0,
         }));
+    }
+}
+
+impl Worker {
+    /// Clients whose next command waits for the end of CLIENT PAUSE.
+    fn paused_clients(&self) -> usize {
+        if self.pause == Pause::Off {
+            return 0;
+        }
+        let waits = |session: &Session| {
+            session.held.is_some_and(|held| self.pause.holds(held.command.flags))
+        };
+        self.network.connections().filter(|(_, connection)| waits(&connection.session)).count()
     }
 }
 

@@ -108,7 +108,7 @@ counters! {
     gauges {
         /// Clients connected.
         connected_clients,
-        /// Clients waiting in a blocking command.
+        /// Clients waiting in a blocking command, or for the end of a pause.
         blocked_clients,
         /// Clients in subscription mode.
         pubsub_clients,

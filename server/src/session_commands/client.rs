@@ -6,10 +6,7 @@
 use tessera_engine::command::{CommandError, table};
 use tessera_proto::{Args, ReplyWriter, parse_i64};
 
-use super::{
-    Asked, Code, Everywhere, SessionContext,
-    client_line::{Sizes, client_line},
-};
+use super::{Asked, Code, Everywhere, SessionContext, client_line::client_line};
 use crate::{gather::Merge, session::ReplyMode, worker::Worker};
 
 pub(super) const FAMILY: &[(&str, Code)] = &[
@@ -42,19 +39,11 @@ fn id(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError> {
 }
 
 fn info(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
-    let sizes = Sizes { input: request_bytes(args), ..Sizes::default() };
     // The line names this command already.
     cx.session.last_command = table().resolve(args).ok();
-    let line = client_line(cx.session, sizes, cx.now_us) + "\n";
+    let line = client_line(cx.session, cx.sizes, cx.now_us) + "\n";
     cx.reply().verbatim("txt", line.as_bytes());
     Ok(())
-}
-
-/// Bytes of a request as it came over the wire, were it sent as an array.
-pub(super) fn request_bytes(args: &Args<'_>) -> usize {
-    let digits = |number: usize| number.max(1).ilog10() as usize + 1;
-    let header = |number: usize| 1 + digits(number) + 2;
-    header(args.len()) + args.iter().map(|arg| header(arg.len()) + arg.len() + 2).sum::<usize>()
 }
 
 fn no_evict(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
@@ -170,8 +159,6 @@ fn printable(text: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use tessera_proto::RequestBatch;
-
     use super::*;
 
     #[test]
@@ -190,13 +177,5 @@ mod tests {
         assert_eq!(text(b"-1"), "ERR timeout is negative");
         assert_eq!(text(b"x"), "ERR timeout is not an integer or out of range");
         assert_eq!(text(b"9223372036854775807"), "ERR timeout is out of range");
-    }
-
-    #[test]
-    fn a_request_is_as_long_as_its_array() {
-        let mut batch = RequestBatch::new();
-        batch.push_slices([&b"client"[..], b"list"]);
-        let args = batch.get(0).unwrap();
-        assert_eq!(request_bytes(&args), b"*2\r\n$6\r\nclient\r\n$4\r\nlist\r\n".len());
     }
 }

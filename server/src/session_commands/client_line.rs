@@ -3,11 +3,14 @@
 
 use std::fmt::Write as _;
 
-use crate::session::{Session, Standing};
+use crate::{
+    net::{Connection, ConnectionId},
+    session::{Session, Standing},
+};
 
 /// What a connection holds, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sizes {
+pub(crate) struct Sizes {
     /// Input that is not executed yet.
     pub input: usize,
     /// Output that is not sent yet.
@@ -20,6 +23,21 @@ pub(super) struct Sizes {
     pub sent: u64,
     /// The connection's place at its worker, where Redis shows the file descriptor.
     pub place: u64,
+}
+
+impl Sizes {
+    /// What `connection` holds now.
+    pub(crate) fn of(id: ConnectionId, connection: &Connection<Session>) -> Self {
+        let (input, output) = (connection.input.len(), connection.pending_output());
+        Self {
+            input,
+            output,
+            total: size_of::<Connection<Session>>() + connection.input.memory() + output,
+            received: connection.received,
+            sent: connection.sent,
+            place: u64::from(id.index),
+        }
+    }
 }
 
 /// The fields in Redis's order, without a line end.

@@ -6,13 +6,12 @@ use tessera_proto::{Args, ReplyBuffer, ReplyWriter, parse_i64};
 
 use super::{
     After, Asked, Code, Everywhere, SessionContext,
-    client::request_bytes,
     client_line::{Sizes, client_line},
     parts::{bulk_of, integer_of},
 };
 use crate::{
     gather::Merge,
-    net::{CloseMode, Connection, ConnectionId},
+    net::{CloseMode, ConnectionId},
     session::Session,
     worker::Worker,
 };
@@ -215,7 +214,7 @@ fn parse_listed_id(text: &[u8]) -> Option<u64> {
     parse_i64(text).map(|id| u64::try_from(id).unwrap_or(0))
 }
 
-fn ask_list(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, CommandError> {
+fn ask_list(_: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, CommandError> {
     let list = List::parse(args)?;
     let finish = move |parts: &[ReplyBuffer], reply: &mut ReplyWriter<'_>| {
         let mut lines: Vec<(u64, String)> = parts.iter().flat_map(lines_of).collect();
@@ -223,7 +222,8 @@ fn ask_list(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, Comma
         let text: String = lines.into_iter().map(|(_, line)| line + "\n").collect();
         reply.verbatim("txt", text.as_bytes());
     };
-    Ok(Asked::Workers { args: passed_on(cx, args), merge: Merge::Custom(Box::new(finish)) })
+    let args = args.iter().map(<[u8]>::to_vec).collect();
+    Ok(Asked::Workers { args, merge: Merge::Custom(Box::new(finish)) })
 }
 
 /// The lines of one worker's answer with their clients' numbers.
@@ -234,35 +234,17 @@ fn lines_of(part: &ReplyBuffer) -> Vec<(u64, String)> {
 }
 
 fn list_part(worker: &mut Worker, args: &Args<'_>, reply: &mut ReplyWriter<'_>) {
-    let (asking, args) = (parse_i64(&args[0]), args.tail(1));
-    let list = List::parse(&args).unwrap_or_default();
+    let list = List::parse(args).unwrap_or_default();
     let mut text = String::new();
     for (id, connection) in worker.network.connections() {
         let session = &connection.session;
         if !list.matches(session) || connection.is_closing() {
             continue;
         }
-        let mut sizes = sizes_of(id, connection);
-        if asking == Some(session.id as i64) {
-            // Its request has left the input already; Redis still counts it here.
-            sizes.input += request_bytes(&args);
-        }
-        text.push_str(&client_line(session, sizes, worker.now_us));
+        text.push_str(&client_line(session, Sizes::of(id, connection), worker.now_us));
         text.push('\n');
     }
     reply.bulk(text.as_bytes());
-}
-
-fn sizes_of(id: ConnectionId, connection: &Connection<Session>) -> Sizes {
-    let (input, output) = (connection.input.len(), connection.pending_output());
-    Sizes {
-        input,
-        output,
-        total: size_of::<Connection<Session>>() + connection.input.memory() + output,
-        received: connection.received,
-        sent: connection.sent,
-        place: u64::from(id.index),
-    }
 }
 
 /// The arguments for all workers: the number of the client that asks, then the command's own.

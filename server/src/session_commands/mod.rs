@@ -24,6 +24,8 @@ use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter};
 
 use crate::{gather::Merge, server::Shared, session::Session, worker::Worker};
 
+pub(crate) use client_line::Sizes;
+
 /// What becomes of the connection after the command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum After {
@@ -46,6 +48,8 @@ pub struct SessionContext<'a> {
     pub worker: usize,
     /// The worker's time in microseconds since the Unix epoch.
     pub now_us: i64,
+    /// What the connection holds besides this request.
+    pub(crate) sizes: Sizes,
     /// What becomes of the connection.
     pub after: After,
     /// The reply is sent although CLIENT REPLY said otherwise when the command came.
