@@ -26,6 +26,8 @@
 //! R1 executes in place, it does so after a tail that was read later than R2's place was taken has
 //! been served, and W1's place is before that tail. So R1 executes after W1.
 //!
+//! `tessera_engine::transaction::round` is this rule as data, and its simulation tests it.
+//!
 //! # Backpressure
 //!
 //! A parcel needs a credit of its destination. A connection whose run finds none is stalled, so
@@ -35,7 +37,10 @@
 
 use std::mem;
 
-use tessera_engine::command::{Flags, table::flag};
+use tessera_engine::{
+    command::{Flags, table::flag},
+    transaction::round::{Blocked, FirstHalf, SecondHalf},
+};
 
 use crate::{
     in_place::{InPlace, OWNED_REQUEST_MIN, Stop},
@@ -72,6 +77,16 @@ pub(crate) enum Advance {
     Overrun,
 }
 
+impl From<Blocked> for Advance {
+    fn from(blocked: Blocked) -> Self {
+        match blocked {
+            Blocked::NextRound => Self::NextRound,
+            Blocked::OwnMail => Self::NextTurn,
+            Blocked::Credit => Self::NoCredit,
+        }
+    }
+}
+
 /// CLIENT PAUSE, as it is in force for this turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Pause {
@@ -104,9 +119,9 @@ impl Worker {
                 round.retain(|&id| self.send_runs(id));
                 self.post();
             }
-            let own_open = self.serve_mail();
+            let half = SecondHalf::begin(self.own, self.serve_mail());
             for &id in &round {
-                let advance = self.run_own(id, own_open);
+                let advance = self.run_own(id, half);
                 self.settle(id, advance);
             }
             self.post();
@@ -124,7 +139,7 @@ impl Worker {
     /// The first half of a round for one connection: packs its runs for other shards, in ascending
     /// order of the shards. Answers whether its next command is one for the second half.
     fn send_runs(&mut self, id: ConnectionId) -> bool {
-        let mut last = None;
+        let mut half = FirstHalf::default();
         let advance = loop {
             let held = match self.run_in_place(id, false) {
                 None => break Advance::Finished,
@@ -133,14 +148,10 @@ impl Worker {
             };
             match held.route {
                 Route::Shard(shard) if shard == self.own => return true,
-                Route::Shard(shard) if last.is_some_and(|last| shard < last) => {
-                    break Advance::NextRound;
-                }
-                Route::Shard(shard) if !self.outboxes.has_room(shard) => break Advance::NoCredit,
-                Route::Shard(shard) => {
-                    self.pack(id, held, shard);
-                    last = Some(shard);
-                }
+                Route::Shard(shard) => match half.admit(shard, |to| self.outboxes.has_room(to)) {
+                    Ok(()) => self.pack(id, held, shard),
+                    Err(blocked) => break blocked.into(),
+                },
                 Route::Session | Route::Parts | Route::Across => return true,
             }
         };
@@ -150,9 +161,9 @@ impl Worker {
 
     /// The second half of a round for one connection: executes its commands for the own shard, or
     /// one that concerns several shards.
-    fn run_own(&mut self, id: ConnectionId, own_open: bool) -> Advance {
+    fn run_own(&mut self, id: ConnectionId, half: SecondHalf) -> Advance {
         loop {
-            let held = match self.run_in_place(id, own_open) {
+            let held = match self.run_in_place(id, half.admit_own().is_ok()) {
                 None => return Advance::Finished,
                 Some(Stop::With(advance)) => return advance,
                 Some(Stop::At(held)) => held,
@@ -161,11 +172,11 @@ impl Worker {
                 Route::Shard(shard) if shard == self.own => return Advance::NextTurn,
                 Route::Shard(_) => return Advance::NextRound,
                 Route::Session => {
-                    if let Some(advance) = self.run_session(id, held, own_open) {
+                    if let Some(advance) = self.run_session(id, held, half) {
                         return advance;
                     }
                 }
-                Route::Parts => return self.send_parts(id, held, own_open),
+                Route::Parts => return self.send_parts(id, held, half),
                 Route::Across => return self.send_across(id, held),
             }
         }

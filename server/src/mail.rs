@@ -1,7 +1,7 @@
 //! What a worker does with its mail: executes others' parcels, and hands out the replies of its own.
 #![forbid(unsafe_code)]
 
-use std::{mem, ops::Range};
+use std::{mem, ops::Range, thread};
 
 use tessera_engine::{command::Run, keyspace::KeyHash, shard::Call};
 use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter};
@@ -15,6 +15,9 @@ use crate::{
     worker::Worker,
 };
 
+/// How often in a row a worker may find a place unfilled before it gives up its processor.
+const UNFILLED_WAITS_MAX: u32 = 3;
+
 impl Worker {
     /// Serves everything that stands before the mailbox's tail as it is now. Answers whether all of
     /// it could be served: if a place is taken and not yet filled, what stands behind it waits, and
@@ -24,15 +27,28 @@ impl Worker {
         let mut complete = true;
         while self.mail.head() < tail {
             match self.mail.next() {
-                Next::Message(message) => self.receive(message),
+                Next::Message(message) => {
+                    self.unfilled_waits = 0;
+                    self.receive(message);
+                }
                 Next::Unfilled | Next::Empty => {
                     self.metrics.counters.unfilled_stalls.add(1);
+                    self.let_sender_fill();
                     complete = false;
                     break;
                 }
             }
         }
         complete && !self.stands_still
+    }
+
+    /// A place is filled within nanoseconds, unless its sender has lost its processor just then:
+    /// if there are more workers than processors, it may be waiting for this one.
+    fn let_sender_fill(&mut self) {
+        self.unfilled_waits += 1;
+        if self.unfilled_waits > UNFILLED_WAITS_MAX {
+            thread::yield_now();
+        }
     }
 
     /// Does what a message asks for. While this shard stands still, requests wait in their order.

@@ -9,7 +9,10 @@
 
 use std::{mem, sync::Arc};
 
-use tessera_engine::command::{Command, CommandError, Way};
+use tessera_engine::{
+    command::{Command, CommandError, Way},
+    transaction::round::SecondHalf,
+};
 use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter, RequestBatch};
 
 use crate::{
@@ -39,21 +42,18 @@ impl Worker {
         &mut self,
         id: ConnectionId,
         held: Held,
-        own_open: bool,
+        mut half: SecondHalf,
     ) -> Option<Advance> {
         let Some(code) = self.codes.get(held.command) else {
             let text = format!("ERR '{}' is not built yet", held.command.full_name);
             return Some(self.refuse(id, held, &CommandError::text(text)));
         };
         let shards = self.map.shards() as u32;
-        if let Code::Everywhere(_) = code {
-            // All workers are asked in one round, the own one in place.
-            if !own_open {
-                return Some(Advance::NextTurn);
-            }
-            if !(0..shards).all(|shard| shard == self.own || self.outboxes.has_room(shard)) {
-                return Some(Advance::NoCredit);
-            }
+        // All workers are asked in one round, the own one in place.
+        if let Code::Everywhere(_) = code
+            && let Err(blocked) = half.admit_parts(0..shards, |to| self.outboxes.has_room(to))
+        {
+            return Some(blocked.into());
         }
         let connection = self.network.connection(id)?;
         let mut sizes = Sizes::of(id, connection);
@@ -166,7 +166,12 @@ impl Worker {
     }
 
     /// Sends the parts of a command to their shards; executes those of the own shard.
-    pub(crate) fn send_parts(&mut self, id: ConnectionId, held: Held, own_open: bool) -> Advance {
+    pub(crate) fn send_parts(
+        &mut self,
+        id: ConnectionId,
+        held: Held,
+        mut half: SecondHalf,
+    ) -> Advance {
         let Some(connection) = self.network.connection(id) else { return Advance::Finished };
         let args = connection.session.parser.args(connection.input.bytes());
         let plan = match plan(self.map, held.command, &args, &mut self.positions, &mut || {
@@ -175,14 +180,10 @@ impl Worker {
             Ok(plan) => plan,
             Err(error) => return self.refuse(id, held, &error),
         };
-        if !own_open && plan.to.iter().any(|&(shard, _)| shard == self.own) {
+        let shards = plan.to.iter().map(|&(shard, _)| shard);
+        if let Err(blocked) = half.admit_parts(shards, |to| self.outboxes.has_room(to)) {
             connection.session.held = Some(held);
-            return Advance::NextTurn;
-        }
-        let has_room = |&(shard, _): &(u32, _)| shard == self.own || self.outboxes.has_room(shard);
-        if !plan.to.iter().all(has_room) {
-            connection.session.held = Some(held);
-            return Advance::NoCredit;
+            return blocked.into();
         }
         let Connection { input, session, .. } = connection;
         let discard = session.discards_reply();

@@ -72,6 +72,8 @@ pub struct Worker {
     pub(crate) stands_still: bool,
     /// Requests that came while it stands still.
     pub(crate) waiting_mail: VecDeque<Message>,
+    /// How often in a row a place in the mailbox was found taken and not filled.
+    pub(crate) unfilled_waits: u32,
     pub(crate) pause: Pause,
     /// How much output may wait for a client to read it.
     pub(crate) output_limit: BufferLimit,
@@ -168,6 +170,7 @@ impl Worker {
             has_right: false,
             stands_still: false,
             waiting_mail: VecDeque::new(),
+            unfilled_waits: 0,
             pause: Pause::Off,
             output_limit: config.get().client_output_buffer_limit[0],
             watch: Watch::default(),

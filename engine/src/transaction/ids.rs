@@ -1,11 +1,15 @@
 //! The numbers of transactions over shards: one counter for all workers.
 //!
-//! The counter orders transactions among each other, and, as each round of a worker carries the
-//! number that was last drawn when it began (its *tag*), it tells each shard which plain commands
-//! set out before a transaction did. `locks` says what a shard makes of that.
+//! The counter orders transactions among each other, and it tells each shard which plain commands
+//! set out before a transaction did, as each parcel of commands carries the number that was last
+//! drawn when it was about to take its place (its *tag*). `locks` says what a shard makes of that.
+//!
+//! Why one tag a parcel and not one a round: a connection may have commands in several parcels of a
+//! round. If they had one tag, the first could find a transaction finished that was drawn and begun
+//! meanwhile, and the second still go ahead of it on another shard.
 //!
 //! A transaction that was refused too often draws *alone*: until all shards have scheduled it nobody
-//! else draws a number, and the tags of rounds stay below its own. So nothing that is younger can
+//! else draws a number, and tags stay below its own. So nothing that is younger can
 //! be in its way, and it cannot be refused again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The number of one attempt of a transaction, unique and rising. It begins at one.
 pub type TransactionId = u64;
 
-/// The number last drawn when a round began: transactions up to it were there already.
+/// The number last drawn when a plain command set out: transactions up to it were there already.
 pub type Tag = u64;
 
 /// The highest bit says that a transaction has drawn alone and is not yet scheduled.
@@ -26,7 +30,8 @@ pub struct Ids(AtomicU64);
 
 impl Ids {
     /// Draws the number of a transaction that goes out in this round, or none while another
-    /// transaction has drawn alone: ask again in a later round.
+    /// transaction has drawn alone: ask again in a later round. Draw after the round's parcels have
+    /// taken their places, so that they carry lower tags.
     pub fn draw(&self) -> Option<TransactionId> {
         self.draw_with(0)
     }
@@ -42,8 +47,9 @@ impl Ids {
         self.0.fetch_and(!ALONE, Ordering::SeqCst);
     }
 
-    /// The tag of a round. Read it after the round's input has arrived and before the round
-    /// executes anything or takes a place.
+    /// The tag of a parcel, or of the own commands of a round. Read it after the round's input has
+    /// arrived and the places before are taken, and before the parcel takes its place or the first
+    /// own command executes.
     pub fn tag(&self) -> Tag {
         let word = self.0.load(Ordering::SeqCst);
         if word & ALONE == 0 { word } else { (word & !ALONE) - 1 }

@@ -9,13 +9,14 @@
 //! direction on all shards, though their messages cross in any order:
 //! - a transaction stands at its number; what comes with that number too late is refused and tries
 //!   again with a new one. Too late means: a conflicting entry of higher order is in the queue, or a
-//!   transaction of higher number, or a plain command whose round began after the number was
-//!   drawn, has been here and gone (the *floor*). The floor matters because a connection does not wait for a command before it
-//!   sends the next to another shard: what it did there may have led to the command seen here;
-//! - a plain command of a round that began before the number was drawn goes *ahead* of the
+//!   transaction of higher number, or a plain command that set out after the number was drawn, has
+//!   been here and gone (the *floor*). The floor matters because a connection does not wait for a
+//!   command before it sends the next to another shard: what it did there may have led to the
+//!   command seen here;
+//! - a plain command that set out before the number was drawn, by its tag, goes *ahead* of the
 //!   transaction, even when it arrives later, unless the transaction has begun here. Otherwise it
 //!   waits, in the queue, behind all conflicting entries that are there. If it waited for a
-//!   transaction drawn after its round began, a later command of its connection, already
+//!   transaction drawn after it set out, a later command of its connection, already
 //!   executed elsewhere, could belong before things that the transaction must come after;
 //! - one that must wait for a transaction that has begun takes its order, so that it is behind all
 //!   that this one could be waiting for on other shards.
@@ -170,14 +171,14 @@ impl LockTable {
         self.queue.is_empty()
     }
 
-    /// Notes that plain commands of a round with this tag are executed now: once for each batch, and
+    /// Notes that plain commands with this tag are executed now: once for each batch, and
     /// for the own runs of each round, before the first of them.
     #[inline]
     pub fn observe(&mut self, tag: Tag) {
         self.floor = self.floor.max(tag);
     }
 
-    /// Asks for a plain command of a round with this tag, which was observed already. Needed only if
+    /// Asks for a plain command with this tag, which was observed already. Needed only if
     /// the table is not empty.
     pub fn admit(&mut self, tag: Tag, scope: Scope) -> Admission {
         if !self.may_conflict(&scope) {

@@ -18,4 +18,4 @@ pub mod round;
 mod simulation;
 
 /// The number of a shard, and of the worker that owns it.
-pub type ShardId = usize;
+pub type ShardId = u32;

@@ -170,3 +170,8 @@ fn transactions_that_come_too_late_and_are_not_refused_are_found() {
 fn waiting_for_a_younger_transaction_is_found() {
     finds_fault(|seed| crossing(seed, Some(Fault::WaitForYounger)));
 }
+
+#[test]
+fn one_tag_for_all_places_of_a_round_is_found() {
+    finds_fault(|seed| any_transactions(seed, Some(Fault::TagOfRound)));
+}

@@ -14,6 +14,7 @@ pub(super) fn settings(random: &mut Random, fault: Option<Fault>) -> Settings {
         workers: random.between(2, 4),
         keys: random.between(2, 5),
         credits: random.between(1, 3),
+        full: random.between(1, 4),
         fault,
     }
 }
@@ -68,21 +69,25 @@ fn any_command(keys: usize, random: &mut Random, written: &mut u32) -> Command {
 }
 
 /// One connection writes rising numbers to all keys in one order, again and again: data, then the
-/// pointer to it. The others read in the reverse order: what they read later is never older.
+/// pointer to it. The others read in the reverse order: what they read later is never older. Either
+/// the writer or the readers pass the shards in ascending order, and so several in one round.
 fn data_then_pointer(seed: u64, fault: Option<Fault>) -> Result<(), String> {
     let mut random = Random::new(seed);
     let settings = settings(&mut random, fault);
     let (writes, reads) = (random.between(3, 12) as u32, random.between(3, 12));
-    let ascending = (1..=writes)
-        .flat_map(|number| (0..settings.keys).map(move |key| single(key, Action::Write(number))));
-    let descending =
-        (0..reads).flat_map(|_| (0..settings.keys).rev().map(|key| single(key, Action::Read)));
+    let mut order: Vec<_> = (0..settings.keys).collect();
+    if random.one_in(2) {
+        order.reverse();
+    }
+    let there = (1..=writes)
+        .flat_map(|number| order.iter().map(move |&key| single(key, Action::Write(number))));
+    let back = (0..reads).flat_map(|_| order.iter().rev().map(|&key| single(key, Action::Read)));
     let mut connection = |script: Vec<Command>| {
         let worker = random.below(settings.workers);
         Connection::new(worker, in_pipelines(script, &mut random))
     };
-    let mut connections = vec![connection(ascending.collect())];
-    connections.extend((0..3).map(|_| connection(descending.clone().collect())));
+    let mut connections = vec![connection(there.collect())];
+    connections.extend((0..3).map(|_| connection(back.clone().collect())));
     let Outcome { history, served, .. } = World::new(settings, connections, random).run()?;
     in_order_of_places(&served)?;
     match history[1..].iter().find(|reads| !never_older(reads, settings.keys)) {
@@ -114,6 +119,34 @@ fn the_data_is_there_before_its_pointer() {
 fn runs_that_leave_all_at_once_are_found() {
     finds_fault(|seed| data_then_pointer(seed, Some(Fault::AllRunsAtOnce)));
     finds_fault(|seed| any_commands(seed, Some(Fault::AllRunsAtOnce)));
+}
+
+#[test]
+fn runs_for_lower_shards_after_higher_ones_are_found() {
+    finds_fault(|seed| data_then_pointer(seed, Some(Fault::DescendingRuns)));
+    finds_fault(|seed| any_commands(seed, Some(Fault::DescendingRuns)));
+}
+
+#[test]
+fn places_taken_in_descending_order_are_found() {
+    finds_fault(|seed| data_then_pointer(seed, Some(Fault::DescendingPlaces)));
+    finds_fault(|seed| any_commands(seed, Some(Fault::DescendingPlaces)));
+}
+
+#[test]
+fn a_full_parcel_that_leaves_before_lower_ones_is_found() {
+    finds_fault(|seed| data_then_pointer(seed, Some(Fault::FullParcelAlone)));
+}
+
+#[test]
+fn own_runs_before_the_places_are_taken_are_found() {
+    finds_fault(|seed| data_then_pointer(seed, Some(Fault::OwnRunsFirst)));
+    finds_fault(|seed| any_commands(seed, Some(Fault::OwnRunsFirst)));
+}
+
+#[test]
+fn own_runs_after_a_command_in_parts_are_found() {
+    finds_fault(|seed| any_commands(seed, Some(Fault::OnAfterParts)));
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(super) struct Transactions {
 struct Running {
     coordinator: Coordinator,
     origin: Origin,
-    parts: Vec<(ShardId, Asked)>,
+    parts: Vec<(usize, Asked)>,
     found: Vec<Found>,
     /// It waits to draw a number, perhaps alone.
     draws: Option<bool>,
@@ -40,10 +40,10 @@ impl Transactions {
     pub(super) fn begin(
         &mut self,
         origin: Origin,
-        parts: Vec<(ShardId, Asked)>,
+        parts: Vec<(usize, Asked)>,
         shared: &mut Shared,
     ) {
-        let mut shards: Vec<_> = parts.iter().map(|&(shard, _)| shard).collect();
+        let mut shards: Vec<_> = parts.iter().map(|&(shard, _)| shard as ShardId).collect();
         shards.sort_unstable();
         shards.dedup();
         let mut actions = Vec::new();
@@ -73,12 +73,14 @@ impl Transactions {
 
     pub(super) fn scheduled(
         &mut self,
-        (id, from, accepts): (TransactionId, ShardId, bool),
+        (id, from, accepts): (TransactionId, usize, bool),
         shared: &mut Shared,
         messages: &mut Answers,
     ) {
         let index = self.index_of(id);
-        self.step(index, shared, messages, |it, actions| it.scheduled(from, accepts, actions));
+        self.step(index, shared, messages, |it, actions| {
+            it.scheduled(from as ShardId, accepts, actions)
+        });
     }
 
     pub(super) fn hop_done(
@@ -122,20 +124,20 @@ impl Transactions {
                 Action::Draw { alone } => running.draws = Some(alone),
                 Action::Open => shared.ids.open(),
                 Action::Schedule { shard, id } => {
-                    let scope = running.scope(shard, shared.settings.keys);
-                    messages.push((shard, Message::Schedule { id, scope }));
+                    let scope = running.scope(shard as usize, shared.settings.keys);
+                    messages.push((shard as usize, Message::Schedule { id, scope }));
                 }
                 Action::Release { shard, id } | Action::Conclude { shard, id } => {
-                    messages.push((shard, Message::Forget { id }));
+                    messages.push((shard as usize, Message::Forget { id }));
                 }
                 Action::Ready => {
                     shared.connections[running.origin.connection].stopped = false;
                     self.next_hop(index, shared, messages);
                 }
                 Action::Hop { shard, id, concludes } => {
-                    let asked = running.work(shard, running.in_hop());
+                    let asked = running.work(shard as usize, running.in_hop());
                     let hop = Hop { from: self.own, id, asked, concludes };
-                    messages.push((shard, Message::Hop(hop)));
+                    messages.push((shard as usize, Message::Hop(hop)));
                 }
                 Action::HopFinished { concluded: false } => self.next_hop(index, shared, messages),
                 Action::HopFinished { concluded: true } => {
@@ -155,7 +157,7 @@ impl Transactions {
             .parts
             .iter()
             .filter(|(_, (_, _, asks))| wanted(asks))
-            .map(|&(shard, _)| shard)
+            .map(|&(shard, _)| shard as ShardId)
             .collect();
         shards.sort_unstable();
         shards.dedup();
@@ -166,7 +168,7 @@ impl Transactions {
 
 impl Running {
     fn reads_and_writes(&self) -> bool {
-        let reads = |&(_, (_, _, asks)): &(ShardId, Asked)| asks == Asks::Read;
+        let reads = |&(_, (_, _, asks)): &(usize, Asked)| asks == Asks::Read;
         self.parts.iter().any(reads) && !self.parts.iter().all(reads)
     }
 
@@ -180,7 +182,7 @@ impl Running {
     }
 
     /// What it touches on a shard: everything, if it names all keys, as FLUSHALL would.
-    fn scope(&self, shard: ShardId, keys: usize) -> Scope {
+    fn scope(&self, shard: usize, keys: usize) -> Scope {
         if self.parts.len() < keys {
             return scope_of(&self.work(shard, |_| true));
         }
@@ -188,8 +190,8 @@ impl Running {
         Scope::Whole(if reads { Mode::Shared } else { Mode::Exclusive })
     }
 
-    fn work(&self, shard: ShardId, wanted: impl Fn(&Asks) -> bool) -> Vec<Asked> {
-        let here = |&&(at, (_, _, asks)): &&(ShardId, Asked)| at == shard && wanted(&asks);
+    fn work(&self, shard: usize, wanted: impl Fn(&Asks) -> bool) -> Vec<Asked> {
+        let here = |&&(at, (_, _, asks)): &&(usize, Asked)| at == shard && wanted(&asks);
         self.parts.iter().filter(here).map(|&(_, asked)| asked).collect()
     }
 }

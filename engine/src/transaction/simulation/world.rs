@@ -13,9 +13,20 @@ use crate::transaction::ids::Ids;
 /// A part of the rules that a test breaks, to see that the checker objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Against (a): all runs of a connection leave in one round, so that later ones may hold places
-    /// earlier than those before them, and own runs execute before earlier runs hold places.
+    /// Against (a): whatever a connection has sent goes in the first half of one round, so that later
+    /// commands may hold places earlier than those before them.
     AllRunsAtOnce,
+    /// Against (a): a connection sends to lower shards after higher ones in one round.
+    DescendingRuns,
+    /// Against (a): the parcels of a round take their places in descending order of the shards.
+    DescendingPlaces,
+    /// Against (a): a full parcel takes its place while parcels for lower shards are open.
+    FullParcelAlone,
+    /// Against (a) and (c): own commands execute in the first half, before the places are taken.
+    OwnRunsFirst,
+    /// Against (a): own commands execute before the command in parts that was sent before them holds
+    /// its places.
+    OnAfterParts,
     /// Against (b): a consumer takes what is there, whatever should come before it.
     PassUnfilled,
     /// Against (c): the own tail is read before the last round's places were taken, not after.
@@ -32,8 +43,10 @@ pub(super) enum Fault {
     LeaveBeforeScheduled,
     /// Shards without transactions do not note which tags were there.
     NoFloor,
-    /// Plain commands wait for transactions drawn after their round began, too.
+    /// Plain commands wait for transactions drawn after they set out, too.
     WaitForYounger,
+    /// All parcels of a round carry the number that was last drawn when the round began.
+    TagOfRound,
 }
 
 /// What a simulation is made of, beside its connections.
@@ -41,8 +54,10 @@ pub(super) enum Fault {
 pub(super) struct Settings {
     pub(super) workers: usize,
     pub(super) keys: usize,
-    /// Request batches that a worker may have unanswered at another.
+    /// Batches with requests that a worker may have unanswered at another.
     pub(super) credits: usize,
+    /// Requests that make a batch full.
+    pub(super) full: usize,
     pub(super) fault: Option<Fault>,
 }
 
