@@ -16,6 +16,7 @@ on_1_2_and_4_shards!(
     client_kill,
     client_reply,
     client_pause,
+    clients_that_are_held_up_are_not_idle,
     reset_and_quit,
     unknown_commands,
     command_table,
@@ -317,6 +318,26 @@ fn client_pause(shards: usize) {
     }
     operator.transcript("CLIENT PAUSE 50 ALL => +OK");
     assert_eq!(writers[0].run("GET key:0"), Reply::bulk("v"), "a pause ends by itself");
+}
+
+/// `timeout` is for clients that send nothing, not for those whose commands wait.
+fn clients_that_are_held_up_are_not_idle(shards: usize) {
+    let server = Server::start(shards);
+    let (mut operator, mut idle) = (server.connect(), server.connect());
+    let mut writers: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    idle.run("PING");
+    operator.push(["CONFIG", "SET", "timeout", "1"]);
+    operator.push(["CLIENT", "PAUSE", "100000", "WRITE"]);
+    operator.flush();
+    assert_eq!(operator.receive_all(2), [Reply::ok(), Reply::ok()]);
+    for (n, writer) in writers.iter_mut().enumerate() {
+        writer.push(["SET", &format!("key:{n}"), "v"]);
+        writer.flush();
+    }
+    assert!(idle.is_closed());
+    thread::sleep(Duration::from_millis(1_000));
+    server.connect().transcript("CLIENT UNPAUSE => +OK");
+    assert!(writers.iter_mut().all(|writer| writer.receive() == Reply::ok()));
 }
 
 fn reset_and_quit(shards: usize) {

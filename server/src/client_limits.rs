@@ -6,7 +6,7 @@
 
 use crate::{
     net::{CloseMode, Connection, ConnectionId},
-    session::Session,
+    session::{Session, Standing},
     worker::Worker,
 };
 
@@ -43,7 +43,10 @@ impl Worker {
         for id in ids {
             let Some(connection) = self.network.connection(id) else { continue };
             let over_us = over_soft_limit(connection, limit.soft_bytes, now_us);
-            let is_waiting = !connection.session.replies.is_empty();
+            let session = &connection.session;
+            // One whose command is held up or under way elsewhere is not idle.
+            let is_waiting = !session.replies.is_empty()
+                || matches!(session.standing, Standing::Ready | Standing::Stalled);
             if over_us.is_some_and(|over_us| over_us >= soft_max_us) {
                 self.disconnect_overrun(id);
             } else if idle_max_us > 0

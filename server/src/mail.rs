@@ -147,6 +147,7 @@ impl Worker {
         let Some(connection) = self.network.connection(id) else { return };
         let Connection { output, session, .. } = connection;
         session.replies.arrive(ticket, part, reply, output, &mut self.pool);
+        session.active_us = self.now_us;
         let has_output = !output.is_empty();
         if connection.is_over_limit(self.output_limit.hard_bytes) {
             return self.disconnect_overrun(id);
