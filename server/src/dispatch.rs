@@ -43,11 +43,11 @@ use tessera_engine::{
 };
 
 use crate::{
-    in_place::{InPlace, OWNED_REQUEST_MIN, Stop},
+    in_place::{AHEAD_MAX, Ahead, InPlace, OWNED_REQUEST_MIN, Stop},
     net::{CloseMode, Connection, ConnectionId},
     parcel::{Addressee, CallHeader},
     route::Route,
-    session::{Held, Standing},
+    session::{Held, Session, Standing},
     worker::Worker,
 };
 
@@ -120,14 +120,40 @@ impl Worker {
                 self.post();
             }
             let half = SecondHalf::begin(self.own, self.serve_mail());
-            for &id in &round {
-                let advance = self.run_own(id, half);
-                self.settle(id, advance);
+            let mut rest = round.as_slice();
+            while !rest.is_empty() {
+                let group = rest.len().min(self.looks.len());
+                self.run_group(&rest[..group], half);
+                rest = &rest[group..];
             }
             self.post();
             round.clear();
             self.spare_ready = round;
         }
+    }
+
+    /// The second half of a round for some connections: looks at the requests of all of them, and
+    /// asks for their memory, before the first one executes.
+    fn run_group(&mut self, group: &[ConnectionId], half: SecondHalf) {
+        let may_run = half.admit_own().is_ok();
+        let mut looks = mem::take(&mut self.looks);
+        let mut looked = 0;
+        for (&id, look) in group.iter().zip(&mut looks) {
+            if group.len() == 1 || looked >= AHEAD_MAX {
+                break;
+            }
+            self.in_place(id, may_run, |here, connection| here.look(connection, look));
+            looked += look.len();
+        }
+        for look in &looks {
+            look.fetch(&self.shard);
+        }
+        for (&id, look) in group.iter().zip(&mut looks) {
+            let advance = self.run_own(id, half, look);
+            look.forget();
+            self.settle(id, advance);
+        }
+        self.looks = looks;
     }
 
     /// Lets the parcels take their places.
@@ -140,30 +166,39 @@ impl Worker {
     /// order of the shards. Answers whether its next command is one for the second half.
     fn send_runs(&mut self, id: ConnectionId) -> bool {
         let mut half = FirstHalf::default();
+        let mut look = mem::take(&mut self.spare_look);
         let advance = loop {
-            let held = match self.run_in_place(id, false) {
+            let stop = self.in_place(id, false, |here, connection| here.run(connection, &mut look));
+            let held = match stop {
                 None => break Advance::Finished,
                 Some(Stop::With(advance)) => break advance,
                 Some(Stop::At(held)) => held,
             };
             match held.route {
-                Route::Shard(shard) if shard == self.own => return true,
-                Route::Shard(shard) => match half.admit(shard, |to| self.outboxes.has_room(to)) {
-                    Ok(()) => self.pack(id, held, shard),
-                    Err(blocked) => break blocked.into(),
-                },
-                Route::Session | Route::Parts | Route::Across => return true,
+                Route::Shard(shard) if shard != self.own => {
+                    match half.admit(shard, |to| self.outboxes.has_room(to)) {
+                        Ok(()) => self.pack(id, held, shard),
+                        Err(blocked) => break blocked.into(),
+                    }
+                }
+                Route::Shard(_) | Route::Session | Route::Parts | Route::Across => {
+                    self.spare_look = look;
+                    return true;
+                }
             }
         };
+        self.spare_look = look;
         self.settle(id, advance);
         false
     }
 
     /// The second half of a round for one connection: executes its commands for the own shard, or
     /// one that concerns several shards.
-    fn run_own(&mut self, id: ConnectionId, half: SecondHalf) -> Advance {
+    fn run_own(&mut self, id: ConnectionId, half: SecondHalf, look: &mut Ahead) -> Advance {
+        let may_run = half.admit_own().is_ok();
         loop {
-            let held = match self.run_in_place(id, half.admit_own().is_ok()) {
+            let stop = self.in_place(id, may_run, |here, connection| here.run(connection, look));
+            let held = match stop {
                 None => return Advance::Finished,
                 Some(Stop::With(advance)) => return advance,
                 Some(Stop::At(held)) => held,
@@ -182,8 +217,13 @@ impl Worker {
         }
     }
 
-    /// Executes the commands at the front of the input that belong to the own shard.
-    fn run_in_place(&mut self, id: ConnectionId, may_run: bool) -> Option<Stop> {
+    /// Lets `work` be done on the commands at the front of the input.
+    fn in_place<T>(
+        &mut self,
+        id: ConnectionId,
+        may_run: bool,
+        work: impl FnOnce(&mut InPlace<'_>, &mut Connection<Session>) -> T,
+    ) -> Option<T> {
         // One that was killed has input left; none of it is executed.
         let connection = self.network.connection(id).filter(|open| !open.is_closing())?;
         let mut here = InPlace {
@@ -195,7 +235,6 @@ impl Worker {
             limits: &self.limits[usize::from(connection.session.authenticated)],
             positions: &mut self.positions,
             pool: &mut self.pool,
-            ahead: &mut self.ahead,
             metrics: &self.metrics,
             stopwatch: &mut self.stopwatch,
             pause: self.pause,
@@ -205,11 +244,11 @@ impl Worker {
             now_us: self.now_us,
         };
         let before = connection.session.commands;
-        let stop = here.run(connection);
+        let done = work(&mut here, connection);
         if connection.session.commands != before {
             connection.session.active_us = self.now_us;
         }
-        Some(stop)
+        Some(done)
     }
 
     /// Puts the command at the front of the input into the parcel for `shard`.

@@ -3,13 +3,14 @@
 //! Why it looks ahead: with more keys than the caches hold, a command waits for memory twice, for
 //! its bucket and for its entry, and that is most of its time. So a batch of pipelined requests is
 //! parsed first, and the buckets asked for; then the entries; and then the commands run and find
-//! both there. An unpipelined request is a batch of one and costs nothing more.
+//! both there. Unpipelined requests of several connections are looked at together in the same way.
 //!
 //! Invariants:
 //! - a batch holds only commands of the own shard, which cannot change how later requests are
 //!   parsed, checked or routed; everything else ends it;
 //! - what ends a batch is dealt with after the batch has run, so replies keep their order;
-//! - between rounds nothing is left in [`Ahead`].
+//! - what has been looked at is executed, or its connection is gone, before the group's next
+//!   round: between rounds nothing is left in any [`Ahead`].
 #![forbid(unsafe_code)]
 
 use std::mem;
@@ -67,6 +68,32 @@ struct Looked {
 pub(crate) struct Ahead {
     requests: Vec<Looked>,
     spans: Vec<Span>,
+    /// The database of the connection.
+    database: usize,
+    /// What ended the batch, if it has been looked at and not executed.
+    end: Option<End>,
+}
+
+impl Ahead {
+    /// How many requests have been looked at.
+    pub(crate) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Asks for the memory of the entries.
+    #[inline]
+    pub(crate) fn fetch(&self, shard: &Shard) {
+        for hash in self.requests.iter().filter_map(|looked| looked.hash) {
+            shard.keyspace.prefetch_entry(self.database, hash);
+        }
+    }
+
+    /// Drops what was not executed: its connection is gone.
+    pub(crate) fn forget(&mut self) {
+        self.requests.clear();
+        self.spans.clear();
+        self.end = None;
+    }
 }
 
 /// What ended a batch.
@@ -96,7 +123,6 @@ pub(crate) struct InPlace<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) positions: &'a mut Vec<usize>,
     pub(crate) pool: &'a mut BufferPool,
-    pub(crate) ahead: &'a mut Ahead,
     pub(crate) metrics: &'a WorkerMetrics,
     pub(crate) stopwatch: &'a mut Stopwatch,
     pub(crate) pause: Pause,
@@ -109,8 +135,12 @@ pub(crate) struct InPlace<'a> {
 
 impl InPlace<'_> {
     /// Executes requests until one is not for here.
-    pub(crate) fn run(&mut self, connection: &mut Connection<Session>) -> Stop {
-        if let Some(held) = connection.session.held {
+    pub(crate) fn run(&mut self, connection: &mut Connection<Session>, ahead: &mut Ahead) -> Stop {
+        // What has been looked at in a group executes first.
+        let mut end = ahead.end.take();
+        if end.is_none()
+            && let Some(held) = connection.session.held
+        {
             if self.pause.holds(held.command.flags) {
                 return Stop::With(Advance::NextTurn);
             }
@@ -120,24 +150,43 @@ impl InPlace<'_> {
             self.execute_held(connection, held);
         }
         loop {
-            let end = self.look_ahead(connection);
-            self.execute_batch(connection);
+            let ended = match end.take() {
+                Some(end) => end,
+                None => {
+                    let end = self.look_ahead(connection, ahead);
+                    if ahead.len() > 1 {
+                        ahead.fetch(self.shard);
+                    }
+                    end
+                }
+            };
+            self.execute_batch(connection, ahead);
             if connection.is_over_limit(self.output_bytes_max) {
                 return Stop::With(Advance::Overrun);
             }
-            if let Some(stop) = self.stop_at(connection, end) {
+            if let Some(stop) = self.stop_at(connection, ended) {
                 return stop;
             }
         }
     }
 
+    /// Looks at the front of the input for a group: the first look of a connection with nothing
+    /// held.
+    pub(crate) fn look(&mut self, connection: &mut Connection<Session>, ahead: &mut Ahead) {
+        if connection.session.held.is_none() {
+            let end = self.look_ahead(connection, ahead);
+            ahead.end = Some(end);
+        }
+    }
+
     /// Parses and routes requests as long as they are for here, and asks for their memory.
     #[inline]
-    fn look_ahead(&mut self, connection: &mut Connection<Session>) -> End {
+    fn look_ahead(&mut self, connection: &mut Connection<Session>, ahead: &mut Ahead) -> End {
+        ahead.database = connection.session.database as usize;
         let Connection { input, session, .. } = connection;
         let bytes = input.bytes();
         let mut at = 0;
-        while self.ahead.requests.len() < AHEAD_MAX {
+        while ahead.requests.len() < AHEAD_MAX {
             let consumed = match session.parser.parse(&bytes[at..], self.limits) {
                 Ok(Step::Request { consumed }) => consumed,
                 Ok(Step::NeedMore { missing }) => return End::Input { missing },
@@ -161,9 +210,9 @@ impl InPlace<'_> {
             }
             let key = command.keys.single().map(|key| &args[key]);
             let hash = key.map(|key| self.shard.keyspace.prefetch(session.database as usize, key));
-            self.ahead.spans.extend_from_slice(session.parser.spans());
-            let spans_end = self.ahead.spans.len();
-            self.ahead.requests.push(Looked { command, start: at, consumed, spans_end, hash });
+            ahead.spans.extend_from_slice(session.parser.spans());
+            let spans_end = ahead.spans.len();
+            ahead.requests.push(Looked { command, start: at, consumed, spans_end, hash });
             at += consumed;
         }
         End::Full
@@ -200,15 +249,11 @@ impl InPlace<'_> {
 
     /// Executes the batch and drops its bytes from the input.
     #[inline]
-    fn execute_batch(&mut self, connection: &mut Connection<Session>) {
-        let Connection { input, output, session, .. } = connection;
-        let database = session.database as usize;
-        let mut ahead = mem::take(self.ahead);
-        if ahead.requests.len() > 1 {
-            for hash in ahead.requests.iter().filter_map(|looked| looked.hash) {
-                self.shard.keyspace.prefetch_entry(database, hash);
-            }
+    fn execute_batch(&mut self, connection: &mut Connection<Session>, ahead: &mut Ahead) {
+        if ahead.requests.is_empty() {
+            return;
         }
+        let Connection { input, output, session, .. } = connection;
         self.stopwatch.start();
         let (mut first, mut consumed) = (0, 0);
         for looked in &ahead.requests {
@@ -221,7 +266,6 @@ impl InPlace<'_> {
         input.consume(consumed);
         ahead.requests.clear();
         ahead.spans.clear();
-        *self.ahead = ahead;
     }
 
     /// Executes the one request that is held, and drops its bytes from the input.

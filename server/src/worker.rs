@@ -24,7 +24,7 @@ use crate::{
     across::Across,
     config::{BufferLimit, Config, ConfigReader},
     dispatch::Pause,
-    in_place::Ahead,
+    in_place::{AHEAD_MAX, Ahead},
     mesh::{Endpoint, mailbox::Receiver, wake::Sleeper},
     metrics::{DatabaseKeys, WorkerMetrics},
     net::{CloseMode, ConnectionId, NetEvent, Network},
@@ -90,8 +90,10 @@ pub struct Worker {
     pub(crate) without_right: Vec<ConnectionId>,
     /// Scratch space for the positions of keys.
     pub(crate) positions: Vec<usize>,
-    /// Requests looked at and not executed yet; empty between rounds.
-    pub(crate) ahead: Ahead,
+    /// Requests of a group of connections, looked at and not executed yet; empty between rounds.
+    pub(crate) looks: Vec<Ahead>,
+    /// Scratch space of the first half of a round.
+    pub(crate) spare_look: Ahead,
     sleeper: Sleeper,
     /// When background work is due again.
     next_tick_us: i64,
@@ -180,7 +182,8 @@ impl Worker {
             without_credit: Vec::new(),
             without_right: Vec::new(),
             positions: Vec::new(),
-            ahead: Ahead::default(),
+            looks: (0..AHEAD_MAX).map(|_| Ahead::default()).collect(),
+            spare_look: Ahead::default(),
             sleeper: endpoint.sleeper,
             next_tick_us: 0,
             shard_due_us: 0,
