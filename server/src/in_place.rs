@@ -138,17 +138,6 @@ impl InPlace<'_> {
     pub(crate) fn run(&mut self, connection: &mut Connection<Session>, ahead: &mut Ahead) -> Stop {
         // What has been looked at in a group executes first.
         let mut end = ahead.end.take();
-        if end.is_none()
-            && let Some(held) = connection.session.held
-        {
-            if self.pause.holds(held.command.flags) {
-                return Stop::With(Advance::NextTurn);
-            }
-            if held.route != Route::Shard(self.own) || !self.may_run {
-                return Stop::At(held);
-            }
-            self.execute_held(connection, held);
-        }
         loop {
             let ended = match end.take() {
                 Some(end) => end,
@@ -170,13 +159,10 @@ impl InPlace<'_> {
         }
     }
 
-    /// Looks at the front of the input for a group: the first look of a connection with nothing
-    /// held.
+    /// Looks at the front of the input for a group, before any of the group executes.
     pub(crate) fn look(&mut self, connection: &mut Connection<Session>, ahead: &mut Ahead) {
-        if connection.session.held.is_none() {
-            let end = self.look_ahead(connection, ahead);
-            ahead.end = Some(end);
-        }
+        let end = self.look_ahead(connection, ahead);
+        ahead.end = Some(end);
     }
 
     /// Parses and routes requests as long as they are for here, and asks for their memory.
@@ -186,6 +172,12 @@ impl InPlace<'_> {
         let Connection { input, session, .. } = connection;
         let bytes = input.bytes();
         let mut at = 0;
+        if let Some(held) = session.held.take() {
+            if !self.is_here(session, &held) {
+                return End::Held(held);
+            }
+            at = self.take_up(session, bytes, 0, held, ahead);
+        }
         while ahead.requests.len() < AHEAD_MAX {
             let consumed = match session.parser.parse(&bytes[at..], self.limits) {
                 Ok(Step::Request { consumed }) => consumed,
@@ -200,22 +192,44 @@ impl InPlace<'_> {
                 Ok(checked) => checked,
                 Err((command, error)) => return End::Refused { consumed, command, error },
             };
-            let is_here = route == Route::Shard(self.own)
-                && self.may_run
-                && consumed < OWNED_REQUEST_MIN
-                && session.parser.borrows_input()
-                && !self.pause.holds(command.flags);
-            if !is_here {
-                return End::Held(Held { consumed, command, route });
+            let held = Held { consumed, command, route };
+            if !self.is_here(session, &held) {
+                return End::Held(held);
             }
-            let key = command.keys.single().map(|key| &args[key]);
-            let hash = key.map(|key| self.shard.keyspace.prefetch(session.database as usize, key));
-            ahead.spans.extend_from_slice(session.parser.spans());
-            let spans_end = ahead.spans.len();
-            ahead.requests.push(Looked { command, start: at, consumed, spans_end, hash });
-            at += consumed;
+            at = self.take_up(session, bytes, at, held, ahead);
         }
         End::Full
+    }
+
+    /// Whether the request that was parsed last can be executed in a batch.
+    #[inline]
+    fn is_here(&self, session: &Session, held: &Held) -> bool {
+        held.route == Route::Shard(self.own)
+            && self.may_run
+            && held.consumed < OWNED_REQUEST_MIN
+            && session.parser.borrows_input()
+            && !self.pause.holds(held.command.flags)
+    }
+
+    /// Adds the request that was parsed last, at `at`, to the batch and asks for its bucket; answers
+    /// where the next one begins.
+    #[inline]
+    fn take_up(
+        &self,
+        session: &Session,
+        bytes: &[u8],
+        at: usize,
+        held: Held,
+        ahead: &mut Ahead,
+    ) -> usize {
+        let Held { consumed, command, .. } = held;
+        let args = session.parser.args(&bytes[at..]);
+        let key = command.keys.single().map(|key| &args[key]);
+        let hash = key.map(|key| self.shard.keyspace.prefetch(ahead.database, key));
+        ahead.spans.extend_from_slice(session.parser.spans());
+        let spans_end = ahead.spans.len();
+        ahead.requests.push(Looked { command, start: at, consumed, spans_end, hash });
+        at + consumed
     }
 
     /// Everything that can be said against a request before it runs.

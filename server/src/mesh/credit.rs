@@ -67,10 +67,11 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// A round sends one request to each shard, so sixteen requests are sixteen rounds ahead of the
-    /// consumer: more would not be faster, but only wait there instead of in the socket.
+    /// A round sends one request to each shard, and a pipeline of 64 commands over random keys is
+    /// about sixteen rounds: with sixteen requests connections stalled in most turns (see
+    /// `tuning.md`).
     fn default() -> Self {
-        Limits { requests: 16, hops: 16, notifications: 16 }
+        Limits { requests: 64, hops: 16, notifications: 16 }
     }
 }
 
