@@ -3,9 +3,11 @@
 //!
 //! The worker of the connection, the *host*, borrows the keys:
 //!
-//! 1. It takes the one right to do so (see `right`) and sends every other shard concerned a [`Loan`]
-//!    with the keys' names. The loan takes its place in the mailbox like
-//!    any run, in a round of its own connection, so it stands in the one order.
+//! 1. It takes the one right to do so (see `right`), lets no round begin anywhere (see `cut`), and
+//!    when nobody is within one, sends every other shard concerned a [`Loan`] with the keys' names
+//!    and notes the tail of its own mailbox. Then rounds begin again. What has taken its place, or
+//!    executed, is before the command on all shards, and all else behind it. From then on the host
+//!    serves what is before the line, and what is behind it waits.
 //! 2. A shard that executes a loan takes the keys' entries out of its table, puts them into the
 //!    loan, and stands still: it executes no command, its own connections' included, until it has
 //!    them back. Sending, receiving and handing out replies go on.
@@ -27,7 +29,7 @@
 //! side; this is their place.
 #![forbid(unsafe_code)]
 
-use std::mem;
+use std::{mem, thread};
 
 use tessera_engine::keyspace::Held as Lent;
 use tessera_proto::{Mark, RequestBatch};
@@ -72,18 +74,51 @@ pub(crate) struct Across {
 }
 
 impl Worker {
-    /// Sends out the loans of a command over several shards.
+    /// Begins a command over several shards, if this worker gets the right to.
     pub(crate) fn send_across(&mut self, id: ConnectionId, held: Held) -> Advance {
         let Some(connection) = self.network.connection(id) else { return Advance::Finished };
         let Connection { input, session, .. } = connection;
         session.held = Some(held);
         let args = session.parser.args(input.bytes());
-        let mut loans = loans(self.own, self.map, self.now_us, held, &args, &mut self.positions);
+        let loans = loans(self.own, self.map, self.now_us, held, &args, &mut self.positions);
         if !loans.iter().all(|loan| self.outboxes.has_credit(loan.owner)) {
             return Advance::NoCredit;
         }
         if !mem::take(&mut self.has_right) && !self.shared.right.take_or_wait(self.own) {
             return Advance::NoRight;
+        }
+        self.shared.cut.close();
+        self.cutting = Some(id);
+        Advance::Across
+    }
+
+    /// Draws the line: when no other worker is within a round, all loans take their places at once,
+    /// and what comes behind them waits here as well as at their shards.
+    pub(crate) fn try_cut(&mut self) {
+        let Some(id) = self.cutting else { return };
+        if !self.shared.cut.is_quiet(self.own) {
+            // Whoever is within a round may be waiting for this processor.
+            return thread::yield_now();
+        }
+        self.cutting = None;
+        if !self.send_loans(id) {
+            self.pass_right_on();
+        }
+        self.shared.cut.open();
+    }
+
+    /// Sends out the loans of the command that this connection holds; answers whether it did.
+    fn send_loans(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.network.connection(id) else { return false };
+        let Connection { input, session, .. } = connection;
+        let Some(held) = session.held.filter(|_| session.standing == Standing::Stalled) else {
+            return false;
+        };
+        let args = session.parser.args(input.bytes());
+        let mut loans = loans(self.own, self.map, self.now_us, held, &args, &mut self.positions);
+        if !loans.iter().all(|loan| self.outboxes.has_credit(loan.owner)) {
+            self.without_credit.push(id);
+            return false;
         }
         let mut request = RequestBatch::new();
         request.push(&args);
@@ -97,7 +132,8 @@ impl Worker {
             self.outboxes.send_loan(loan);
         }
         self.across = Some(Across { connection: id, ticket, header, request, loans, missing });
-        Advance::Across
+        self.cut_at = Some(self.mail.tail());
+        true
     }
 
     /// Lends the keys that another worker asks for, and stands still until they are back.
@@ -132,6 +168,7 @@ impl Worker {
     /// Executes the command over the own and the borrowed keys, and sends the loans back.
     fn execute_across(&mut self) {
         let Some(mut across) = self.across.take() else { return };
+        self.cut_at = None;
         let databases = self.shard.keyspace.database_count();
         for loan in &mut across.loans {
             for entry in loan.entries.drain(..) {
@@ -163,6 +200,7 @@ impl Worker {
             connection.session.standing = Standing::Ready;
             self.ready.push(across.connection);
         }
+        self.serve_waiting();
     }
 
     /// Gives the right to borrow keys to the worker that has waited for it the longest.

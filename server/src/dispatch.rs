@@ -35,7 +35,7 @@
 //! waits.
 #![forbid(unsafe_code)]
 
-use std::mem;
+use std::{mem, thread};
 
 use tessera_engine::{
     command::{Flags, table::flag},
@@ -113,9 +113,14 @@ impl Pause {
 impl Worker {
     /// Serves all connections that have something to execute, round by round.
     pub(crate) fn run_rounds(&mut self) {
+        let is_alone = self.map.shards() == 1;
         while !self.ready.is_empty() {
+            if !is_alone && !self.shared.cut.enter(self.own, self.cutting.is_some()) {
+                // Whoever has closed the way may be waiting for this processor.
+                return thread::yield_now();
+            }
             let mut round = mem::replace(&mut self.ready, mem::take(&mut self.spare_ready));
-            if self.map.shards() > 1 {
+            if !is_alone {
                 round.retain(|&id| self.send_runs(id));
                 self.post();
             }
@@ -127,6 +132,9 @@ impl Worker {
                 rest = &rest[group..];
             }
             self.post();
+            if !is_alone {
+                self.shared.cut.leave(self.own);
+            }
             round.clear();
             self.spare_ready = round;
         }

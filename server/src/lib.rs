@@ -12,6 +12,7 @@
 //! client_limits       clients that are idle or do not read
 //! parts, gather       commands in parts over several shards, and their joined reply
 //! across              commands that work on keys of several shards at one instant
+//! right, cut          who may borrow keys, and an instant in which no worker is within a round
 //! mail                serving other workers' parcels, handing out own replies
 //! parcel, outbox      what travels between workers
 //! route, replies      key to shard; the order of a connection's replies
@@ -33,6 +34,7 @@
 pub mod across;
 pub mod client_limits;
 pub mod config;
+pub mod cut;
 pub mod dispatch;
 pub mod gather;
 pub mod in_place;

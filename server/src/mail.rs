@@ -26,10 +26,12 @@ impl Worker {
         let tail = self.mail.tail();
         let mut complete = true;
         while self.mail.head() < tail {
+            let place = self.mail.head();
             match self.mail.next() {
                 Next::Message(message) => {
                     self.unfilled_waits = 0;
-                    self.receive(message);
+                    let is_behind_cut = self.cut_at.is_some_and(|cut| place >= cut);
+                    self.receive(message, is_behind_cut || self.stands_still);
                 }
                 Next::Unfilled | Next::Empty => {
                     self.metrics.counters.unfilled_stalls.add(1);
@@ -39,7 +41,7 @@ impl Worker {
                 }
             }
         }
-        complete && !self.stands_still
+        complete && !self.stands_still && self.cut_at.is_none()
     }
 
     /// A place is filled within nanoseconds, unless its sender has lost its processor just then:
@@ -51,10 +53,11 @@ impl Worker {
         }
     }
 
-    /// Does what a message asks for. While this shard stands still, requests wait in their order.
-    fn receive(&mut self, message: Message) {
+    /// Does what a message asks for. While this shard stands still, or for what lies behind the cut
+    /// of its own borrowing, requests wait in their order.
+    fn receive(&mut self, message: Message, requests_wait: bool) {
         match message {
-            Message::Request(_) | Message::Borrow(_) if self.stands_still => {
+            Message::Request(_) | Message::Borrow(_) if requests_wait => {
                 self.waiting_mail.push_back(message);
             }
             Message::Request(parcel) => self.serve(parcel),
@@ -75,11 +78,12 @@ impl Worker {
     }
 
     /// Serves the requests that came while this shard stood still, until it does so again.
-    fn serve_waiting(&mut self) {
+    pub(crate) fn serve_waiting(&mut self) {
         while !self.stands_still
+            && self.cut_at.is_none()
             && let Some(message) = self.waiting_mail.pop_front()
         {
-            self.receive(message);
+            self.receive(message, false);
         }
     }
 

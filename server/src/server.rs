@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     config::ConfigStore,
+    cut::Cut,
     dispatch::Pause,
     latency::LatencyMonitor,
     log::Log,
@@ -41,6 +42,8 @@ pub struct Shared {
     pub log: Log,
     /// The right to borrow keys of other shards (see `across`).
     pub right: Right,
+    /// Rounds, and the cut between them that such a command needs.
+    pub cut: Cut,
     /// CLIENT PAUSE.
     pub pause: PauseState,
     /// The server's end.
@@ -74,6 +77,7 @@ impl Shared {
             board,
             log,
             right: Right::default(),
+            cut: Cut::new(workers),
             pause: PauseState::default(),
             stop: Stop::new(workers),
             process: ProcessInfo::gather(),

@@ -25,7 +25,11 @@ use crate::{
     config::{BufferLimit, Config, ConfigReader},
     dispatch::Pause,
     in_place::{AHEAD_MAX, Ahead},
-    mesh::{Endpoint, mailbox::Receiver, wake::Sleeper},
+    mesh::{
+        Endpoint,
+        mailbox::{Position, Receiver},
+        wake::Sleeper,
+    },
     metrics::{DatabaseKeys, WorkerMetrics},
     net::{CloseMode, ConnectionId, NetEvent, Network},
     outbox::Outboxes,
@@ -70,6 +74,10 @@ pub struct Worker {
     pub(crate) has_right: bool,
     /// Keys of this shard are lent: it executes nothing until they are back.
     pub(crate) stands_still: bool,
+    /// The connection whose command waits for a cut through all mailboxes.
+    pub(crate) cutting: Option<ConnectionId>,
+    /// Where the cut lies in the own mailbox, from the sending of the loans until they are here.
+    pub(crate) cut_at: Option<Position>,
     /// Requests that came while it stands still.
     pub(crate) waiting_mail: VecDeque<Message>,
     /// How often in a row a place in the mailbox was found taken and not filled.
@@ -171,6 +179,8 @@ impl Worker {
             across: None,
             has_right: false,
             stands_still: false,
+            cutting: None,
+            cut_at: None,
             waiting_mail: VecDeque::new(),
             unfilled_waits: 0,
             pause: Pause::Off,
@@ -237,6 +247,7 @@ impl Worker {
         self.wake_stalled(|worker| mem::take(&mut worker.next_turn));
         self.run_rounds();
         self.give_up_unused_right();
+        self.try_cut();
         self.outboxes.wake();
         self.network.finish_turn();
         self.tick();
@@ -249,8 +260,10 @@ impl Worker {
 
     fn next(&self) -> Next {
         // While the shard's keys are lent, mail ends the wait for the next turn.
-        let has_next_turn = !self.next_turn.is_empty() && !self.stands_still;
-        let is_busy = !self.ready.is_empty() || has_next_turn || self.is_behind;
+        let is_held = self.stands_still || self.cut_at.is_some();
+        let has_next_turn = !self.next_turn.is_empty() && !is_held;
+        let has_work = !self.ready.is_empty() || has_next_turn || self.is_behind;
+        let is_busy = has_work || self.cutting.is_some();
         if self.shared.stop.is_asked() {
             return self.shared.stop.next();
         }
