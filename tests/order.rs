@@ -23,6 +23,7 @@ on_1_2_and_4_shards!(
     queues_never_lack_their_jobs,
     sets_of_several_keys_stand_in_the_order,
     own_pipelines_take_effect_in_program_order,
+    renames_happen_at_one_instant,
 );
 
 const WRITERS: usize = 4;
@@ -244,4 +245,45 @@ fn check_program_order(client: &mut Client, writer: usize, round: usize) {
     assert_eq!(client.receive(), Reply::ok());
     assert_eq!(client.receive(), Reply::bulk(&value));
     assert_eq!(client.receive(), Reply::Integer(7));
+}
+
+/// A value moves from one key to another while readers pipeline a GET of each, the old name first:
+/// who finds the old name gone finds the value, or a later one, under the new name.
+fn renames_happen_at_one_instant(shards: usize) {
+    let server = Server::start(shards);
+    let seen = Seen::default();
+    let rounds = scaled(1_500);
+    let is_over = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..READERS {
+            scope.spawn(|| {
+                let mut reader = connect(server.address());
+                let mut greatest = 0;
+                while is_over.load(Ordering::Relaxed) == 0 {
+                    reader.push(["GET", "old"]);
+                    reader.push(["GET", "new"]);
+                    reader.flush();
+                    let (old, new) = (number(reader.receive()), number(reader.receive()));
+                    if let Some(old) = old {
+                        greatest = greatest.max(old);
+                    } else if greatest > 0 {
+                        seen.note(new.is_some_and(|new| new >= greatest));
+                    }
+                }
+            });
+        }
+        // Several connections in turn, so that the renames come from several workers.
+        let mut writers: Vec<_> = (0..WRITERS).map(|_| connect(server.address())).collect();
+        for round in 1..=rounds {
+            let writer = &mut writers[round % WRITERS];
+            writer.call(["SET", "old", &round.to_string()]);
+            writer.call(["RENAME", "old", "new"]);
+        }
+        is_over.store(1, Ordering::Relaxed);
+    });
+    seen.check();
+}
+
+fn number(reply: Reply) -> Option<u64> {
+    (!reply.is_null()).then(|| reply.into_text().parse().expect("a number"))
 }

@@ -307,7 +307,7 @@ impl Worker {
         let has_output = !connection.output.is_empty();
         if is_stalled && is_full && !is_paused {
             self.network.pause_receive(id);
-        } else if is_paused && !is_stalled {
+        } else if is_paused && !is_stalled && !self.is_winding_up {
             self.network.resume_receive(id);
         }
         match advance {

@@ -110,7 +110,7 @@ pub struct Worker {
     /// Background work is left over from the last slice.
     is_behind: bool,
     /// The server is stopping, and this worker accepts no more connections.
-    is_winding_up: bool,
+    pub(crate) is_winding_up: bool,
     /// The server is stopping, and this worker's own clients are gone.
     is_done: bool,
 }
@@ -283,6 +283,9 @@ impl Worker {
     fn wind_up(&mut self) {
         if !mem::replace(&mut self.is_winding_up, true) {
             self.network.stop_accepting();
+            // Clients that go on sending would never be done.
+            let ids: Vec<ConnectionId> = self.network.connections().map(|(id, _)| id).collect();
+            ids.into_iter().for_each(|id| self.network.pause_receive(id));
         }
         let is_settled = |session: &Session| {
             session.replies.is_empty()
