@@ -341,7 +341,8 @@ impl List {
 /// `list-max-listpack-size` allows.
 fn fits_listpack(bytes: usize, len: usize, limit: i64, part: usize) -> bool {
     let (bytes_max, len_max) = match limit {
-        0.. => (REDIS_SAFETY_BYTES, limit as usize),
+        // As in Redis, where a listpack of no element would be no use.
+        0.. => (REDIS_SAFETY_BYTES, limit.max(1) as usize),
         -5..0 => (2048 << -limit, usize::MAX),
         _ => (65_536, usize::MAX),
     };

@@ -125,6 +125,16 @@ fn the_name_follows_redis_thresholds() {
     list.remove(0, &thresholds);
     assert_eq!(list.encoding_name(), "listpack");
 
+    // No elements are taken for one, and sizes below the smallest directive for the largest.
+    for (limit, first, second) in [(0, 1, 1), (-6, 60_000, 5_536)] {
+        let thresholds = Thresholds { list_max_listpack_size: limit, ..Thresholds::default() };
+        let mut list = List::new();
+        list.push(End::Back, &vec![b'x'; first], &thresholds);
+        assert_eq!(list.encoding_name(), "listpack");
+        list.push(End::Back, &vec![b'x'; second], &thresholds);
+        assert_eq!(list.encoding_name(), "quicklist");
+    }
+
     let thresholds = Thresholds::default();
     let mut list = List::new();
     list.push(End::Back, &[b'x'; 8000], &thresholds);
