@@ -32,7 +32,7 @@ use super::{
 use crate::net::Network;
 
 /// How long a worker polls before it sleeps, at most. `tuning.md` has the measurement.
-pub const SPIN_MAX: Duration = Duration::from_micros(50);
+pub const SPIN_MAX: Duration = Duration::from_micros(12);
 /// Polling pays while waits are shorter than this on average.
 pub const SPIN_WAIT_MAX: Duration = Duration::from_micros(10);
 /// How long a worker with background tasks that wait sleeps in its ring before it looks after them.
@@ -51,11 +51,15 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    /// The pace of this worker. It polls only if it has a CPU of its own.
+    /// The pace of this worker. It polls only if it has a CPU of its own and
+    /// other workers that would have to wake it: sockets alone are no reason.
     pub fn new(context: &WorkerContext) -> Pacer {
         Pacer {
             background: context.background.clone(),
-            spin: Spin { allowed: context.cpu.is_some(), mean: Duration::ZERO },
+            spin: Spin {
+                allowed: context.cpu.is_some() && context.workers > 1,
+                mean: Duration::ZERO,
+            },
             yielded: Instant::now(),
             busy: false,
             park: None,
