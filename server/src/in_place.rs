@@ -172,10 +172,11 @@ impl InPlace<'_> {
         let Connection { input, session, .. } = connection;
         let bytes = input.bytes();
         let mut at = 0;
-        if let Some(held) = session.held.take() {
+        if let Some(held) = session.held {
             if !self.is_here(session, &held) {
                 return End::Held(held);
             }
+            session.held = None;
             at = self.take_up(session, bytes, 0, held, ahead);
         }
         while ahead.requests.len() < AHEAD_MAX {
