@@ -6,9 +6,11 @@
 //!
 //! ```text
 //! transaction   commands over several shards: locks, coordinator, order rules, as plain data
+//! persist       log and snapshots: how a shard outlives the process
 //! shard         one keyspace, its clock and its figures; executes commands, does background work
 //! command       one row and one function per command, one file per family
 //! keyspace      databases of entries: table, deadlines, scanning
+//! journal       what was done to them, as records from which it can be repeated
 //! value         what a key can hold
 //! types         strings, lists, hashes, sets, sorted sets and their encodings
 //! sys           clock and random numbers: real and simulated
@@ -23,7 +25,9 @@
 #![deny(unsafe_code)]
 
 pub mod command;
+pub mod journal;
 pub mod keyspace;
+pub mod persist;
 pub mod shard;
 pub mod sys;
 pub mod transaction;

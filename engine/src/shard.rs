@@ -172,15 +172,26 @@ impl Shard {
             Ok(effect) => {
                 if let Effect::Changed(changes) = effect {
                     self.changes += changes;
+                    if self.keyspace.journal.is_on() {
+                        self.record(call);
+                    }
                 }
+                debug_assert!(!self.keyspace.journal.is_told(), "recorded, and changed nothing");
                 Ok(effect)
             }
             Err(error) => {
+                debug_assert!(!self.keyspace.journal.is_told(), "recorded, and failed");
                 out.truncate(before);
                 ReplyWriter::new(out, call.protocol).error(&error.to_string());
                 Err(error)
             }
         }
+    }
+
+    /// Records what a command has done, unless it has done so itself.
+    fn record(&mut self, call: &Call<'_>) {
+        let database = call.database as usize;
+        self.keyspace.journal.conclude(database, call.args.len(), call.args.iter());
     }
 
     /// Changes since the start, as `rdb_changes_since_last_save` counts them.

@@ -4,6 +4,7 @@
 use tessera_proto::ReplyWriter;
 
 use crate::{
+    journal::record::Draft,
     keyspace::{Keyspace, events::Class},
     shard::Settings,
     sys::random::Random,
@@ -28,5 +29,40 @@ impl Context<'_> {
     #[inline]
     pub fn notify(&mut self, class: Class, name: &'static str, key: &[u8]) {
         self.keyspace.notify(class, name, key);
+    }
+    /// Whether effects are recorded: a record whose making costs something is made only then.
+    #[inline]
+    pub fn records(&self) -> bool {
+        self.keyspace.journal.is_on()
+    }
+
+    /// Records `arguments`, a command with its name first, as what this command has done, in place
+    /// of its own arguments; several calls make several records, in this order.
+    ///
+    /// For commands whose own arguments would not do the same to the same keys at another time or
+    /// with other random numbers. Call it behind everything that may fail, and answer
+    /// [`Effect::Changed`](super::Effect); while nothing is recorded it costs one comparison.
+    #[inline]
+    pub fn record(&mut self, arguments: &[&[u8]]) {
+        self.keyspace.record(arguments);
+    }
+
+    /// Records that `key` has the deadline `at_ms`, in Unix milliseconds, as what was done.
+    pub fn record_deadline(&mut self, key: &[u8], at_ms: i64) {
+        if self.records() {
+            self.record(&[b"PEXPIREAT", key, itoa::Buffer::new().format(at_ms).as_bytes()]);
+        }
+    }
+
+    /// A record that is put together argument by argument; it stays empty while nothing is
+    /// recorded.
+    pub fn draft(&mut self, name: &'static str) -> Draft {
+        self.keyspace.journal.draft(name)
+    }
+
+    /// Records a draft as [`record`](Self::record) does.
+    pub fn record_draft(&mut self, draft: Draft) {
+        let database = self.keyspace.selected();
+        self.keyspace.journal.record_draft(database, draft);
     }
 }

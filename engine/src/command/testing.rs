@@ -1,6 +1,8 @@
 //! Runs command lines on a shard, for the tests of the families.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
+
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter, Span};
 
 use super::{CommandError, Effect, table};
@@ -70,6 +72,45 @@ impl Bench {
         let Self { database, protocol, .. } = *self;
         let call = Call { command, args, database, protocol, no_touch: false };
         self.shard.execute(&call, out)
+    }
+
+    /// Everything that the shard holds: for every database and key the value, in a form that does
+    /// not depend on how it is kept, and the deadline.
+    pub(crate) fn contents(&mut self) -> BTreeMap<(u32, Vec<u8>), (String, String)> {
+        let (selected, mut contents) = (self.database, BTreeMap::new());
+        for database in 0..self.shard.settings().databases as u32 {
+            self.database = database;
+            self.shard.keyspace.select(database as usize, true);
+            let mut keys = Vec::new();
+            self.shard.keyspace.for_each(|entry| keys.push(entry.key().to_vec()));
+            for key in keys {
+                let value = self.value_of(&key);
+                let deadline = self.call(&[b"PEXPIRETIME", &key]);
+                contents.insert((database, key), (value, deadline));
+            }
+        }
+        self.database = selected;
+        contents
+    }
+
+    fn value_of(&mut self, key: &[u8]) -> String {
+        let kind = self.call(&[b"TYPE", key]);
+        let (value, group) = match kind.as_str() {
+            "string" => (self.call(&[b"GET", key]), 0),
+            "list" => (self.call(&[b"LRANGE", key, b"0", b"-1"]), 0),
+            "set" => (self.call(&[b"SMEMBERS", key]), 1),
+            "hash" => (self.call(&[b"HGETALL", key]), 2),
+            "zset" => (self.call(&[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"]), 0),
+            other => panic!("say here how a {other} is shown"),
+        };
+        if group == 0 {
+            return value;
+        }
+        // The order of members and fields says nothing.
+        let words: Vec<&str> = value.trim_matches(['[', ']']).split(' ').collect();
+        let mut parts: Vec<_> = words.chunks(group).collect();
+        parts.sort();
+        format!("{kind} {parts:?}")
     }
 
     /// Runs command lines and compares the replies.

@@ -27,6 +27,7 @@ mod tests;
 pub mod usage;
 
 use crate::{
+    journal::Journal,
     sys::{clock::Clock, random::Random},
     types,
     value::{Object, Value, outside_bytes},
@@ -108,6 +109,8 @@ pub struct Keyspace {
     pub stats: KeyspaceStats,
     /// Notifications that wait for delivery.
     pub events: Events,
+    /// What was done, for the log.
+    pub journal: Journal,
 }
 
 impl Keyspace {
@@ -124,6 +127,7 @@ impl Keyspace {
             garbage: Garbage::default(),
             stats: KeyspaceStats::default(),
             events: Events::default(),
+            journal: Journal::default(),
         }
     }
 
@@ -196,7 +200,7 @@ impl Keyspace {
     /// The same as `slot_read(key).into_view()`, in fewer steps: this is the hot path of reads.
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_, Object>> {
-        let Self { databases, garbage, stats, events, moment, random, .. } = self;
+        let Self { databases, garbage, stats, events, journal, moment, random, .. } = self;
         let Database { table, object_bytes } = &mut databases[self.selected];
         let hash = table.hash(key);
         let Some(mut entry) = table.get_mut(hash, key) else {
@@ -206,6 +210,7 @@ impl Keyspace {
         };
         if moment.has_passed(entry.deadline()) {
             slot::discard(entry.remove(), object_bytes, garbage);
+            journal.record_gone(self.selected, key);
             note_expired(stats, events, self.selected, key);
             stats.misses += 1;
             events.report(Class::MISS, "keymiss", self.selected, key);
@@ -281,12 +286,13 @@ impl Keyspace {
         key: &'k [u8],
         touch: bool,
     ) -> (Slot<'_, 'k>, &mut KeyspaceStats, &mut Events) {
-        let Self { databases, garbage, stats, events, moment, random, .. } = self;
+        let Self { databases, garbage, stats, events, journal, moment, random, .. } = self;
         let Database { table, object_bytes } = &mut databases[number];
         let hash = table.hash(key);
         let mut slot = Slot::new(table.entry(hash, key), object_bytes, garbage, moment.fresh_usage);
         if moment.has_passed(slot.deadline()) {
             slot = slot.vacate(key);
+            journal.record_gone(number, key);
             note_expired(stats, events, number, key);
         } else if touch {
             slot.note_use(moment, random);
@@ -323,6 +329,12 @@ impl Keyspace {
     #[inline]
     pub fn notify(&mut self, class: Class, name: &'static str, key: &[u8]) {
         self.events.report(class, name, self.selected, key);
+    }
+
+    /// Records `arguments` as what was done to the selected database.
+    #[inline]
+    pub fn record(&mut self, arguments: &[&[u8]]) {
+        self.journal.record(self.selected, arguments);
     }
 
     /// How many keys `database` holds, those past their deadline and not yet removed included.
@@ -385,7 +397,7 @@ impl Keyspace {
     /// Removes keys of `database` whose deadline has passed, from `cursor` on, looking at about
     /// `budget` keys.
     fn expire_slice(&mut self, database: usize, cursor: u64, budget: usize) -> ExpireSlice {
-        let Self { databases, garbage, stats, events, moment, .. } = self;
+        let Self { databases, garbage, stats, events, journal, moment, .. } = self;
         let Database { table, object_bytes } = &mut databases[database];
         let (mut visited, mut expired) = (0, 0);
         let cursor = table.for_each_volatile_slice(
@@ -397,6 +409,7 @@ impl Keyspace {
                     return Verdict::Keep;
                 }
                 expired += 1;
+                journal.record_gone(database, entry.key());
                 note_expired(stats, events, database, entry.key());
                 Verdict::Remove
             },

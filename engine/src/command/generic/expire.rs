@@ -141,9 +141,11 @@ fn set_deadline(
     }
     let event = if deadline <= now_ms {
         slot.remove();
+        cx.record(&[b"DEL", key]);
         "del"
     } else {
         slot.set_deadline(Some(deadline));
+        cx.record_deadline(key, deadline);
         "expire"
     };
     cx.notify(Class::GENERIC, event, key);

@@ -51,6 +51,7 @@ pub(super) fn hincrbyfloat(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effe
         Ok(sum)
     })?;
     cx.reply.bulk(sum.as_bytes());
+    cx.record(&[b"HSET", key, field, sum.as_bytes()]);
     cx.notify(Class::HASH, "hincrbyfloat", key);
     Ok(Effect::Changed(1))
 }

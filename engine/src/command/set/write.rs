@@ -8,6 +8,7 @@ use crate::{
         collection::{View, reply_element, update, update_or_create},
         prelude::*,
     },
+    journal::record::Draft,
     sys::random::Random,
     types::Set,
 };
@@ -54,13 +55,15 @@ pub(super) fn spop(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Comm
         _ => return Err(CommandError::Syntax),
     };
     let key = &args[1];
+    let mut effect = cx.draft("SREM");
+    effect.push(key);
     let Context { keyspace, reply, random, .. } = cx;
     let changed = update(keyspace.slot(key), |set: &mut Set| {
         let take = count.unwrap_or(1).min(set.len());
         if count.is_some() {
             reply.set(take);
         }
-        pop_some(set, take, random, reply);
+        pop_some(set, take, random, reply, &mut effect);
         Ok(take)
     })?;
     let Some(changed) = changed else {
@@ -71,6 +74,10 @@ pub(super) fn spop(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Comm
         return Ok(Effect::Unchanged);
     };
     if changed.result > 0 {
+        match changed.emptied {
+            true => cx.record(&[b"DEL", key]),
+            false => cx.record_draft(effect),
+        }
         cx.notify(Class::SET, "spop", key);
     }
     if changed.emptied {
@@ -79,10 +86,21 @@ pub(super) fn spop(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Comm
     Ok(Effect::count(changed.result as u64))
 }
 
-fn pop_some(set: &mut Set, take: usize, random: &mut Random, reply: &mut ReplyWriter<'_>) {
+fn pop_some(
+    set: &mut Set,
+    take: usize,
+    random: &mut Random,
+    reply: &mut ReplyWriter<'_>,
+    effect: &mut Draft,
+) {
     for _ in 0..take {
         let index = random.below(set.len() as u64) as usize;
-        set.pop_at(index, |member| reply_element(reply, member));
+        set.pop_at(index, |member| {
+            if effect.is_active() {
+                member.with_bytes(|member| effect.push(member));
+            }
+            reply_element(reply, member);
+        });
     }
 }
 

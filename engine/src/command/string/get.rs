@@ -50,6 +50,7 @@ pub(super) fn getdel(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Co
     };
     Text::of(body)?.reply(&mut cx.reply);
     slot.remove();
+    cx.record(&[b"DEL", key]);
     cx.notify(Class::GENERIC, "del", key);
     Ok(Effect::Changed(1))
 }
@@ -64,6 +65,7 @@ pub(super) fn delifeq(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, C
     };
     if equal {
         slot.remove();
+        cx.record(&[b"DEL", key]);
         cx.notify(Class::GENERIC, "del", key);
     }
     cx.reply.integer(i64::from(equal));
@@ -86,14 +88,17 @@ pub(super) fn getex(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Com
     let event = match deadline {
         Some(deadline) if deadline <= now_ms => {
             slot.remove();
+            cx.record(&[b"DEL", key]);
             "del"
         }
         Some(deadline) => {
             slot.set_deadline(Some(deadline));
+            cx.record_deadline(key, deadline);
             "expire"
         }
         None if expiry == Expiry::Never && slot.deadline().is_some() => {
             slot.set_deadline(None);
+            cx.record(&[b"PERSIST", key]);
             "persist"
         }
         None => return Ok(Effect::Unchanged),

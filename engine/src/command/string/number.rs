@@ -75,6 +75,8 @@ pub(super) fn incrbyfloat(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effec
     // Kept as a string even if it is an integer, as in Redis; INCR reads it as one.
     let body = NewBody::Inline { kind: inline::STRING, bytes: sum.as_bytes() };
     slot.put(body, Deadline::Keep);
+    // Another machine may round differently.
+    cx.record(&[b"SET", key, sum.as_bytes(), b"KEEPTTL"]);
     cx.notify(Class::STRING, "incrbyfloat", key);
     cx.reply.bulk(sum.as_bytes());
     Ok(Effect::Changed(1))

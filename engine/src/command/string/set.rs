@@ -104,6 +104,7 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Com
         // What would be gone at once is not stored.
         let removed = slot.remove();
         if removed {
+            cx.record(&[b"DEL", key]);
             cx.notify(Class::GENERIC, "del", key);
         }
         return Ok(Effect::changed_if(removed));
@@ -114,6 +115,7 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Com
         (None, _) => Deadline::Never,
     };
     slot.put(new_body(args, 2), until);
+    record_set(cx, key, &args[2], until);
     cx.notify(Class::STRING, "set", key);
     if deadline.is_some() {
         cx.notify(Class::GENERIC, "expire", key);
@@ -143,11 +145,26 @@ fn reply_old(slot: &Slot<'_, '_>, reply: &mut ReplyWriter<'_>) -> Result<(), Com
 /// SETEX and PSETEX: the deadline lies in the future, since it counts from now.
 fn set_until(cx: &mut Context<'_>, args: &Args<'_>, deadline: i64) -> Result<Effect, CommandError> {
     let key = &args[1];
-    cx.keyspace.slot(key).put(new_body(args, 3), Deadline::At(deadline));
+    let until = Deadline::At(deadline);
+    cx.keyspace.slot(key).put(new_body(args, 3), until);
+    record_set(cx, key, &args[3], until);
     cx.notify(Class::STRING, "set", key);
     cx.notify(Class::GENERIC, "expire", key);
     cx.reply.ok();
     Ok(Effect::Changed(1))
+}
+
+/// Records that `key` was set, whatever the conditions were, with the deadline made absolute.
+fn record_set(cx: &mut Context<'_>, key: &[u8], value: &[u8], until: Deadline) {
+    match until {
+        Deadline::Never => cx.record(&[b"SET", key, value]),
+        Deadline::Keep => cx.record(&[b"SET", key, value, b"KEEPTTL"]),
+        Deadline::At(at_ms) if cx.records() => {
+            let at_ms = itoa::Buffer::new().format(at_ms).to_owned();
+            cx.record(&[b"SET", key, value, b"PXAT", at_ms.as_bytes()]);
+        }
+        Deadline::At(_) => {}
+    }
 }
 
 /// Sets the key at `key_at` to the string at `value_at`.

@@ -1,0 +1,384 @@
+//! What a shard records, another shard repeats: every family of commands, at random.
+
+use tessera_proto::Span;
+
+use super::record::{Record, RecordError, RecordHead, check_reading, encode};
+use crate::{
+    command::testing::Bench,
+    keyspace::events::Class,
+    persist::replay::Replay,
+    shard::{Settings, Shard},
+    sys::random::Random,
+};
+
+/// A bench whose shard records.
+fn recording() -> Bench {
+    let mut bench = Bench::new();
+    bench.shard.keyspace.journal.start(0);
+    bench
+}
+
+/// The records that wait, as words, with their databases.
+fn recorded(bench: &mut Bench) -> Vec<String> {
+    let bytes = bench.shard.keyspace.journal.take(Vec::new());
+    let (mut rest, mut spans, mut lines) = (bytes.as_slice(), Vec::new(), Vec::new());
+    while !rest.is_empty() {
+        let (record, len) = Record::read(rest, &mut spans).expect("a record");
+        let words: Vec<_> =
+            record.args().iter().map(|arg| arg.escape_ascii().to_string()).collect();
+        lines.push(match record.head.database {
+            0 => words.join(" "),
+            database => format!("{database}: {}", words.join(" ")),
+        });
+        rest = &rest[len..];
+    }
+    lines
+}
+
+/// Another shard, with other random numbers and its time at 0, that repeats what waits in `bench`.
+fn repeat(bench: &mut Bench) -> Bench {
+    let mut shard = Shard::new(99, Settings::default());
+    let bytes = bench.shard.keyspace.journal.take(Vec::new());
+    let (mut rest, mut spans, mut replay) = (bytes.as_slice(), Vec::new(), Replay::default());
+    while !rest.is_empty() {
+        let (record, len) = Record::read(rest, &mut spans).expect("a record");
+        replay.apply(&mut shard, &record).expect("what was done can be done again");
+        rest = &rest[len..];
+    }
+    let mut repeated = Bench::new();
+    repeated.shard = shard;
+    repeated
+}
+
+#[test]
+fn a_command_is_recorded_as_it_was_sent_unless_it_says_otherwise() {
+    let mut bench = recording();
+    for (line, records) in [
+        ("SET a 1", &["SET a 1"][..]),
+        ("GET a", &[]),
+        ("incr a", &["incr a"]),
+        ("INCRBY a x", &[]),
+        ("DEL none", &[]),
+        ("DEL a none", &["DEL a none"]),
+        ("MSET a 1 b 2", &["MSET a 1 b 2"]),
+        ("SET a 5 EX 10", &["SET a 5 PXAT 1700000010000"]),
+        ("SET a 6 KEEPTTL XX", &["SET a 6 KEEPTTL"]),
+        ("SET a 7 NX", &[]),
+        ("SET a 7 GET", &["SET a 7"]),
+        ("SET none 7 PXAT 5", &[]),
+        ("SET a 7 PXAT 5", &["DEL a"]),
+        ("SETEX a 10 v", &["SET a v PXAT 1700000010000"]),
+        ("PSETEX a 10 v", &["SET a v PXAT 1700000000010"]),
+        ("EXPIRE a 20", &["PEXPIREAT a 1700000020000"]),
+        ("EXPIRE a 10 GT", &[]),
+        ("EXPIREAT a 1800000000", &["PEXPIREAT a 1800000000000"]),
+        ("GETEX a PERSIST", &["PERSIST a"]),
+        ("GETEX a", &[]),
+        ("GETEX a PX 5", &["PEXPIREAT a 1700000000005"]),
+        ("GETEX a PXAT 5", &["DEL a"]),
+        ("EXPIRE b -1", &["DEL b"]),
+        ("INCRBYFLOAT f 1.5", &["SET f 1.5 KEEPTTL"]),
+        ("GETDEL f", &["DEL f"]),
+        ("HINCRBYFLOAT h f 0.1", &["HSET h f 0.1"]),
+        ("SADD s x", &["SADD s x"]),
+        ("SADD s x", &[]),
+        ("SPOP s", &["DEL s"]),
+        ("SPOP s", &[]),
+        ("FLUSHALL", &["FLUSHALL"]),
+        ("SWAPDB 0 1", &["SWAPDB 0 1"]),
+    ] {
+        bench.run(line);
+        assert_eq!(recorded(&mut bench), *records, "after {line}");
+    }
+}
+
+#[test]
+fn members_drawn_at_random_are_recorded_by_name() {
+    let mut bench = recording();
+    bench.run("SADD s a b c d 1000 1001");
+    recorded(&mut bench);
+    let popped = bench.run("SPOP s 3");
+    let record = recorded(&mut bench);
+    let names = popped.trim_matches(['[', ']']).replace('"', "");
+    assert_eq!(record, [format!("SREM s {names}")]);
+}
+
+#[test]
+fn a_key_past_its_deadline_is_deleted_by_a_record_before_what_finds_it_gone() {
+    let mut bench = recording();
+    bench.database = 2;
+    for line in ["SET a 1 PX 5", "SET b 1 PX 5", "SET c 1 PX 5"] {
+        bench.run(line);
+    }
+    recorded(&mut bench);
+    bench.pass_ms(10);
+    bench.run("GET a");
+    assert_eq!(recorded(&mut bench), ["2: DEL a"]);
+    bench.run("SETNX b 2");
+    assert_eq!(recorded(&mut bench), ["2: DEL b", "2: SETNX b 2"]);
+    while bench.shard.keyspace.len(2) > 1 {
+        bench.shard.tick();
+        bench.pass_ms(1_000);
+    }
+    assert_eq!(recorded(&mut bench), ["2: DEL c"]);
+}
+
+#[test]
+fn records_carry_their_number_and_their_stamp() {
+    let mut bench = Bench::new();
+    bench.run("SET before 1");
+    bench.shard.keyspace.journal.start(41);
+    bench.shard.keyspace.journal.set_stamp(7);
+    bench.run("SET a 1");
+    bench.shard.keyspace.journal.set_stamp(8);
+    bench.run("SET b 1");
+    let bytes = bench.shard.keyspace.journal.take(Vec::new());
+    let mut spans = Vec::new();
+    let (record, len) = Record::read(&bytes, &mut spans).expect("a record");
+    assert_eq!(record.head, RecordHead { sequence: 42, stamp: 7, database: 0 });
+    let mut spans = Vec::new();
+    let (record, _) = Record::read(&bytes[len..], &mut spans).expect("a record");
+    assert_eq!(record.head, RecordHead { sequence: 43, stamp: 8, database: 0 });
+    assert_eq!(bench.shard.keyspace.journal.sequence(), 43);
+}
+
+#[test]
+fn a_journal_that_is_off_or_suspended_takes_nothing() {
+    let mut bench = Bench::new();
+    bench.run("SADD s a b");
+    bench.run("SPOP s");
+    assert_eq!(bench.shard.keyspace.journal.len(), 0);
+    bench.shard.keyspace.journal.start(0);
+    let was_on = bench.shard.keyspace.journal.suspend();
+    bench.run("SPOP s");
+    bench.shard.keyspace.journal.resume(was_on);
+    assert!(was_on && bench.shard.keyspace.journal.is_empty());
+    bench.run("SET a 1");
+    assert_eq!(recorded(&mut bench), ["SET a 1"]);
+}
+
+/// Templates of command lines: `K` stands for a key of the type, `M` for a member or field, `N` for
+/// a small number, `F` for a floating point number, `T` for a span of time in milliseconds, `U` for a
+/// Unix time in milliseconds near now.
+type Family = &'static [&'static str];
+
+const STRINGS: Family = &[
+    "SET K M",
+    "SET K N EX 1",
+    "SET K M PX T",
+    "SET K N PXAT U",
+    "SET K M KEEPTTL",
+    "SET K N NX",
+    "SET K M XX GET",
+    "SET K M NX PX T",
+    "SET K N IFEQ N",
+    "SETNX K M",
+    "SETEX K 1 N",
+    "PSETEX K T M",
+    "GETSET K N",
+    "MSET K M K N",
+    "MSETNX K M K N",
+    "GETDEL K",
+    "DELIFEQ K N",
+    "GETEX K PX T",
+    "GETEX K PXAT U",
+    "GETEX K PERSIST",
+    "APPEND K M",
+    "SETRANGE K N M",
+    "INCR K",
+    "DECRBY K N",
+    "INCRBYFLOAT K F",
+    "GET K",
+    "DEL K",
+];
+const KEYS: Family = &[
+    "SET K M",
+    "RPUSH K M N",
+    "HSET K M N",
+    "EXPIRE K 1",
+    "PEXPIRE K T",
+    "PEXPIREAT K U",
+    "PEXPIRE K T NX",
+    "PEXPIRE K T GT",
+    "PEXPIREAT K U LT",
+    "EXPIRE K -1",
+    "PERSIST K",
+    "DEL K K",
+    "UNLINK K",
+    "RENAME K K",
+    "RENAMENX K K",
+    "COPY K K",
+    "COPY K K REPLACE DB 1",
+    "MOVE K 1",
+    "SWAPDB 0 1",
+    "FLUSHDB",
+    "TOUCH K",
+    "EXISTS K K",
+    "TTL K",
+];
+const LISTS: Family = &[
+    "LPUSH K M",
+    "RPUSH K M N F",
+    "LPUSHX K M",
+    "RPUSHX K N",
+    "LPOP K",
+    "RPOP K N",
+    "LSET K N M",
+    "LINSERT K BEFORE M N",
+    "LREM K N M",
+    "LTRIM K N -2",
+    "LMOVE K K LEFT RIGHT",
+    "RPOPLPUSH K K",
+    "LMPOP 2 K K RIGHT COUNT N",
+    "PEXPIRE K T",
+];
+const SETS: Family = &[
+    "SADD K M N",
+    "SADD K M M M F",
+    "SREM K M",
+    "SPOP K",
+    "SPOP K N",
+    "SMOVE K K M",
+    "SUNIONSTORE K K K",
+    "SINTERSTORE K K K",
+    "SDIFFSTORE K K K",
+    "PEXPIRE K T",
+];
+const HASHES: Family = &[
+    "HSET K M N M F",
+    "HMSET K M N",
+    "HSETNX K M N",
+    "HDEL K M",
+    "HINCRBY K M N",
+    "HINCRBYFLOAT K M F",
+    "PEXPIRE K T",
+];
+const ZSETS: Family = &[
+    "ZADD K N M",
+    "ZADD K NX F M N M",
+    "ZADD K XX CH N M",
+    "ZADD K GT N M",
+    "ZADD K INCR F M",
+    "ZINCRBY K F M",
+    "ZREM K M",
+    "ZPOPMIN K",
+    "ZPOPMAX K N",
+    "ZMPOP 1 K MIN COUNT N",
+    "ZREMRANGEBYRANK K 0 N",
+    "ZREMRANGEBYSCORE K N F",
+    "ZREMRANGEBYLEX K - [M",
+    "ZUNIONSTORE K 2 K K WEIGHTS F N",
+    "ZINTERSTORE K 2 K K AGGREGATE MAX",
+    "ZDIFFSTORE K 2 K K",
+    "ZRANGESTORE K K 0 N",
+    "PEXPIRE K T",
+];
+
+fn line(template: &str, random: &mut Random, now_ms: i64) -> String {
+    let word = |word: &str, random: &mut Random| match word {
+        "K" => format!("key{}", random.below(4)),
+        "M" => format!("m{}", random.below(6)),
+        "[M" => format!("[m{}", random.below(6)),
+        "N" => random.below(4).to_string(),
+        "F" => format!("{}.{}", random.below(9), random.below(100)),
+        "T" => (1 + random.below(40)).to_string(),
+        "U" => (now_ms - 10 + random.below(40) as i64).to_string(),
+        literal => literal.into(),
+    };
+    let words: Vec<_> = template.split(' ').map(|each| word(each, random)).collect();
+    words.join(" ")
+}
+
+/// Runs random commands of a family while time passes, and compares with a shard that repeats the
+/// records. Answers how many keys were compared.
+fn run_family(family: Family, seed: u64) -> usize {
+    let mut random = Random::from_seed(seed);
+    let mut bench = recording();
+    bench.shard.configure(Settings { notify: Class::ALL, ..Settings::default() });
+    for _ in 0..120 {
+        let template = family[random.below(family.len() as u64) as usize];
+        let now_ms = bench.shard.keyspace.now_ms();
+        bench.run(&line(template, &mut random, now_ms));
+        match random.below(10) {
+            0 => bench.pass_ms(random.below(30) as i64),
+            1 => bench.database = 1 - bench.database,
+            2 => _ = bench.shard.tick(),
+            _ => {}
+        }
+    }
+    let mut repeated = repeat(&mut bench);
+    // The copy learns the time only now, and what is past its deadline goes in both.
+    let now_us = bench.shard.keyspace.clock().now_us();
+    repeated.shard.advance_clock_us(now_us);
+    let contents = bench.contents();
+    assert_eq!(repeated.contents(), contents, "seed {seed}");
+    repeated.shard.check();
+    contents.len()
+}
+
+#[test]
+fn every_family_is_repeated_from_its_records() {
+    for (family, name) in [
+        (STRINGS, "strings"),
+        (KEYS, "keys"),
+        (LISTS, "lists"),
+        (SETS, "sets"),
+        (HASHES, "hashes"),
+        (ZSETS, "sorted sets"),
+    ] {
+        let compared: usize = (0..60).map(|seed| run_family(family, seed)).sum();
+        assert!(compared > 60, "{name}: only {compared} keys were compared");
+    }
+}
+
+fn encoded(words: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let head = RecordHead { sequence: u64::MAX, stamp: 1 << 40, database: 300 };
+    encode(&mut bytes, head, words.len(), words.iter().copied());
+    bytes
+}
+
+#[test]
+fn what_was_written_is_read() {
+    let long = vec![b'x'; 70_000];
+    for words in [&[&b"FLUSHALL"[..]][..], &[b"SET", b"", &long], &[b"", b"\r\n"]] {
+        let mut bytes = encoded(words);
+        let len = bytes.len();
+        bytes.extend_from_slice(b"behind");
+        let mut spans = vec![Span { start: 1, len: 1 }];
+        let (record, read) = Record::read(&bytes, &mut spans).expect("a record");
+        assert_eq!(read, len);
+        assert_eq!(record.head.database, 300);
+        assert!(record.args().iter().eq(words.iter().copied()));
+    }
+}
+
+#[test]
+fn every_cut_and_every_flipped_bit_is_noticed() {
+    let bytes = encoded(&[b"SET", b"key", b"value"]);
+    let mut spans = Vec::new();
+    for len in 0..bytes.len() {
+        assert_eq!(Record::read(&bytes[..len], &mut spans).err(), Some(RecordError::Short));
+    }
+    for bit in 0..bytes.len() * 8 {
+        let mut bytes = bytes.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert!(Record::read(&bytes, &mut spans).is_err(), "bit {bit}");
+    }
+}
+
+#[test]
+fn hostile_bytes_with_a_right_checksum_are_no_record() {
+    let mut random = Random::from_seed(5);
+    for _ in 0..20_000 {
+        let mut bytes = encoded(&[b"SET", b"key", b"value"]);
+        let body = 8 + 16;
+        for _ in 0..1 + random.below(3) {
+            let at = body + random.below((bytes.len() - body) as u64) as usize;
+            bytes[at] = random.next_u64() as u8;
+        }
+        let checksum = crc32c::crc32c(&bytes[4..]);
+        bytes[..4].copy_from_slice(&checksum.to_le_bytes());
+        check_reading(&bytes);
+    }
+}

@@ -1,0 +1,107 @@
+//! Doing again what records say.
+//!
+//! The shard that replays must not know the time yet: its clock stands at 0, so that no deadline
+//! passes while it replays (see `journal`). A record that it refuses means that the log is not the
+//! history of what it was applied to; going on would end in something that never was.
+#![forbid(unsafe_code)]
+
+use tessera_proto::{Protocol, ReplyBuffer};
+
+use crate::{
+    command::{CommandError, Run, table},
+    journal::record::Record,
+    shard::{Call, Shard},
+};
+
+/// Why a record could not be done again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// It names a database that there is not.
+    #[error("it is for database {0}, and there are fewer (see the option 'databases')")]
+    Database(u32),
+    /// It names no command of shards.
+    #[error("'{0}' is not a command that changes keys")]
+    Unknown(String),
+    /// The command answered with an error.
+    #[error("'{name}' was refused: {error}")]
+    Refused {
+        /// The command.
+        name: String,
+        /// What it answered.
+        error: CommandError,
+    },
+}
+
+/// Applies records to a shard.
+#[derive(Default)]
+pub struct Replay {
+    replies: ReplyBuffer,
+}
+
+impl Replay {
+    /// Does to `shard` what `record` says.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReplayError`]; the shard is then as it was before the record.
+    pub fn apply(&mut self, shard: &mut Shard, record: &Record<'_>) -> Result<(), ReplayError> {
+        let (args, database) = (record.args(), record.head.database);
+        if database as usize >= shard.settings().databases {
+            return Err(ReplayError::Database(database));
+        }
+        let name = || String::from_utf8_lossy(&args[0]).into_owned();
+        let command = table().resolve(&args).map_err(|_| ReplayError::Unknown(name()))?;
+        if !matches!(command.run, Run::Shard(_)) {
+            return Err(ReplayError::Unknown(name()));
+        }
+        let call = Call { command, args, database, protocol: Protocol::Resp2, no_touch: false };
+        let outcome = shard.execute(&call, &mut self.replies);
+        self.replies.clear();
+        outcome.map(drop).map_err(|error| ReplayError::Refused { name: name(), error })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        journal::record::{RecordHead, encode},
+        shard::Settings,
+    };
+
+    fn apply(shard: &mut Shard, database: u32, words: &[&str]) -> Result<(), ReplayError> {
+        let mut bytes = Vec::new();
+        let head = RecordHead { sequence: 1, stamp: 1, database };
+        encode(&mut bytes, head, words.len(), words.iter().map(|word| word.as_bytes()));
+        let mut spans = Vec::new();
+        let (record, _) = Record::read(&bytes, &mut spans).expect("a record");
+        Replay::default().apply(shard, &record)
+    }
+
+    #[test]
+    fn a_record_is_done_to_its_database() {
+        let mut shard = Shard::new(1, Settings::default());
+        apply(&mut shard, 3, &["SET", "k", "v", "PXAT", "5"]).expect("a deadline that is far away");
+        assert_eq!((shard.keyspace.len(0), shard.keyspace.len(3)), (0, 1));
+    }
+
+    #[test]
+    fn what_cannot_be_done_again_is_named() {
+        let mut shard = Shard::new(1, Settings::default());
+        assert_eq!(apply(&mut shard, 16, &["SET", "k", "v"]), Err(ReplayError::Database(16)));
+        let refusals = [
+            (&["CLIENT", "ID"][..], "'CLIENT' is not a command that changes keys"),
+            (&["NOSUCH", "k"], "'NOSUCH' is not a command that changes keys"),
+            (&["SET", "k"], "'SET' is not a command that changes keys"),
+            (
+                &["INCRBY", "k", "x"],
+                "'INCRBY' was refused: ERR value is not an integer or out of range",
+            ),
+        ];
+        for (words, text) in refusals {
+            let error = apply(&mut shard, 0, words).expect_err("refused");
+            assert_eq!(error.to_string(), text);
+        }
+        assert!(shard.keyspace.is_empty());
+    }
+}
