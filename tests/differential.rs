@@ -10,6 +10,7 @@
 //! `TESSERA_DIFFERENTIAL_COMMANDS` (default 20,000 a family and number of shards).
 
 mod collections;
+mod specials;
 mod streams;
 
 use std::collections::BTreeSet;
@@ -27,7 +28,8 @@ on_1_2_and_4_shards!(
     lists,
     hashes,
     sets,
-    sorted_sets
+    sorted_sets,
+    bitmaps
 );
 
 fn strings(shards: usize) {
@@ -64,6 +66,10 @@ fn sets(shards: usize) {
 
 fn sorted_sets(shards: usize) {
     run(Family::SortedSets, shards);
+}
+
+fn bitmaps(shards: usize) {
+    run(Family::Bitmaps, shards);
 }
 
 /// Commands sent at once: pipelines of different lengths take different ways.

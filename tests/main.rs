@@ -14,6 +14,7 @@ mod observation;
 mod order;
 mod protocol;
 mod scan;
+mod specials;
 mod startup;
 mod string;
 mod tools;

@@ -182,6 +182,8 @@ pub(super) fn fill(word: &str, random: &mut Rng) -> Option<Vec<Vec<u8>>> {
             let pairs = (0..20).flat_map(|_| [score(random).into_bytes(), member(random)]);
             return Some(pairs.collect());
         }
+        // Keys of one slot.
+        "<near>" => format!("{{t}}{}", random.u8(0..4)),
         "<few>" => random.i32(-4..12).to_string(),
         "<word>" => pick(random, &["x", "", "1.5", " 1", "9223372036854775808"]),
         "<end>" => pick(random, &["LEFT", "RIGHT", "left", "Right", "UP"]),

@@ -9,7 +9,7 @@ use std::fmt;
 
 use fastrand::Rng;
 
-use super::collections;
+use super::{collections, specials};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Family {
@@ -22,6 +22,7 @@ pub(super) enum Family {
     Hashes,
     Sets,
     SortedSets,
+    Bitmaps,
 }
 
 /// How two replies to a command are compared.
@@ -255,6 +256,7 @@ impl Family {
             Family::Hashes => collections::HASHES,
             Family::Sets => collections::SETS,
             Family::SortedSets => collections::SORTED_SETS,
+            Family::Bitmaps => specials::BITMAPS,
         }
     }
 }
@@ -298,6 +300,9 @@ impl Stream {
     /// The words that stand for a word of a template.
     fn fill(&mut self, word: &str) -> Vec<Vec<u8>> {
         if let Some(words) = collections::fill(word, &mut self.random) {
+            return words;
+        }
+        if let Some(words) = specials::fill(word, &mut self.random) {
             return words;
         }
         let text = match word {

@@ -6,6 +6,7 @@
 //! chores that every write shares.
 #![forbid(unsafe_code)]
 
+pub mod bitmap;
 mod collection;
 pub mod connection;
 pub mod context;

@@ -14,12 +14,13 @@ mod range;
 mod set;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(super) mod text;
 
 use super::prelude::*;
 use get::{delifeq, get, getdel, getex, mget, strlen};
 use lcs::lcs;
 use number::{decr, decrby, incr, incrby, incrbyfloat};
+pub(super) use range::edit_bytes;
 use range::{append, getrange, setrange};
 use set::{getset, mset, msetnx, psetex, set, set_access, setex, setnx};
 

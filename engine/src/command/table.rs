@@ -139,6 +139,12 @@ pub enum Group {
     SortedSet,
     /// Hashes.
     Hash,
+    /// Strings as arrays of bits.
+    Bitmap,
+    /// Strings as sketches that estimate how many elements they have seen.
+    HyperLogLog,
+    /// Sorted sets of places on Earth.
+    Geo,
     /// Connections.
     Connection,
     /// Scripts and libraries of functions.
@@ -157,6 +163,9 @@ impl Group {
             Self::Set => "set",
             Self::SortedSet => "sorted-set",
             Self::Hash => "hash",
+            Self::Bitmap => "bitmap",
+            Self::HyperLogLog => "hyperloglog",
+            Self::Geo => "geo",
             Self::Connection => "connection",
             Self::Scripting => "scripting",
             Self::Server => "server",
@@ -245,6 +254,9 @@ impl Command {
             (self.group == Group::List, "list"),
             (self.group == Group::Hash, "hash"),
             (self.group == Group::String, "string"),
+            (self.group == Group::Bitmap, "bitmap"),
+            (self.group == Group::HyperLogLog, "hyperloglog"),
+            (self.group == Group::Geo, "geo"),
             (flags.has(flag::PUBSUB), "pubsub"),
             (flags.has(flag::ADMIN), "admin"),
             (flags.has(flag::FAST), "fast"),
@@ -335,6 +347,7 @@ static FAMILIES: &[&[Command]] = &[
     super::hash::ROWS,
     super::set::ROWS,
     super::zset::ROWS,
+    super::bitmap::ROWS,
     super::generic::ROWS,
     super::connection::ROWS,
     super::scripting::ROWS,

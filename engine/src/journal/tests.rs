@@ -274,12 +274,24 @@ const ZSETS: Family = &[
     "PEXPIRE K T",
 ];
 
+const BITMAPS: Family = &[
+    "SETBIT K N 1",
+    "SETBIT K N 0",
+    "BITOP XOR K K K",
+    "BITOP AND K none none",
+    "BITFIELD K SET u4 N N INCRBY i5 #N N",
+    "BITFIELD K OVERFLOW FAIL INCRBY u2 N N",
+    "SET K M",
+    "PEXPIRE K T",
+];
+
 fn line(template: &str, random: &mut Random, now_ms: i64) -> String {
     let word = |word: &str, random: &mut Random| match word {
         "K" => format!("key{}", random.below(4)),
         "M" => format!("m{}", random.below(6)),
         "[M" => format!("[m{}", random.below(6)),
         "N" => random.below(4).to_string(),
+        "#N" => format!("#{}", random.below(4)),
         "F" => format!("{}.{}", random.below(9), random.below(100)),
         "T" => (1 + random.below(40)).to_string(),
         "U" => (now_ms - 10 + random.below(40) as i64).to_string(),
@@ -325,6 +337,7 @@ fn every_family_is_repeated_from_its_records() {
         (SETS, "sets"),
         (HASHES, "hashes"),
         (ZSETS, "sorted sets"),
+        (BITMAPS, "bitmaps"),
     ] {
         let compared: usize = (0..60).map(|seed| run_family(family, seed)).sum();
         assert!(compared > 60, "{name}: only {compared} keys were compared");

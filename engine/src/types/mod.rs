@@ -7,6 +7,7 @@
 //! [`Thresholds`].
 #![forbid(unsafe_code)]
 
+pub mod bits;
 pub mod encoding;
 pub mod garbage;
 pub mod hash;

@@ -122,6 +122,53 @@ fn overwrite(mut slot: Slot<'_, '_>, old_len: usize, offset: usize, patch: &[u8]
     }
 }
 
+/// Makes the string in `slot` at least `len_min` bytes long, with zeros, and hands its bytes to
+/// `edit`. The key must hold a string or be missing.
+pub(in crate::command) fn edit_bytes<R>(
+    mut slot: Slot<'_, '_>,
+    len_min: usize,
+    edit: impl FnOnce(&mut [u8]) -> R,
+) -> R {
+    let old_len = slot.body().and_then(|body| Text::of(body).ok()).map_or(0, Text::len);
+    let len = old_len.max(len_min);
+    let kind = inline::CHANGED_STRING;
+    match slot.body() {
+        Some(Body::Object(_)) => {
+            let edited = slot.change_object(|object| {
+                let Object::String(bytes) = object else { return None };
+                let mut buffer = take_buffer(bytes, len);
+                if buffer.len() < len {
+                    buffer.resize(len, 0);
+                }
+                let result = edit(&mut buffer);
+                *bytes = buffer.freeze();
+                Some(result)
+            });
+            edited.flatten().expect("the key holds a string")
+        }
+        _ if len > INLINE_STRING_BYTES_MAX => {
+            // Zeroed by the allocator, which for a long bitmap takes no time.
+            let mut buffer = BytesMut::zeroed(len);
+            with_text(&slot, |bytes| buffer[..old_len].copy_from_slice(bytes));
+            let result = edit(&mut buffer);
+            let object = Box::new(Object::String(buffer.freeze()));
+            slot.put(NewBody::Object(object), Deadline::Keep);
+            result
+        }
+        Some(Body::Inline { kind: inline::CHANGED_STRING, .. }) => {
+            edit(slot.resize_inline(len).expect("the key holds bytes"))
+        }
+        _ => {
+            let mut bytes = SmallVec::<[u8; 256]>::new();
+            with_text(&slot, |old| bytes.extend_from_slice(old));
+            bytes.resize(len, 0);
+            let result = edit(&mut bytes);
+            slot.put(NewBody::Inline { kind, bytes: &bytes }, Deadline::Keep);
+            result
+        }
+    }
+}
+
 /// Hands the bytes of the string in `slot` to `use_bytes`; none if the key is not there.
 fn with_text(slot: &Slot<'_, '_>, use_bytes: impl FnOnce(&[u8])) {
     if let Some(Ok(text)) = slot.body().map(Text::of) {

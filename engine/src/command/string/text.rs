@@ -21,7 +21,7 @@ const INTEGER_BYTES_MAX: usize = 20;
 
 /// A string value.
 #[derive(Clone, Copy)]
-pub(super) enum Text<'a> {
+pub(in crate::command) enum Text<'a> {
     /// A number, which stands for its decimal digits.
     Int(i64),
     /// Bytes in the entry.
@@ -33,7 +33,7 @@ pub(super) enum Text<'a> {
 impl<'a> Text<'a> {
     /// The string that a body is.
     #[inline]
-    pub(super) fn of(body: Body<'a, Object>) -> Result<Self, CommandError> {
+    pub(in crate::command) fn of(body: Body<'a, Object>) -> Result<Self, CommandError> {
         match body {
             Body::Int(number) => Ok(Self::Int(number)),
             Body::Inline { kind: inline::STRING | inline::CHANGED_STRING, bytes } => {
@@ -47,7 +47,7 @@ impl<'a> Text<'a> {
 
     /// Its length in bytes.
     #[inline]
-    pub(super) fn len(self) -> usize {
+    pub(in crate::command) fn len(self) -> usize {
         match self {
             Self::Int(number) => i64_len(number),
             Self::Short(bytes) => bytes.len(),
@@ -57,7 +57,7 @@ impl<'a> Text<'a> {
 
     /// The integer that it is, if it is one in its one decimal form.
     #[inline]
-    pub(super) fn integer(self) -> Option<i64> {
+    pub(in crate::command) fn integer(self) -> Option<i64> {
         match self {
             Self::Int(number) => Some(number),
             Self::Short(bytes) => parse_i64(bytes),
@@ -67,7 +67,7 @@ impl<'a> Text<'a> {
 
     /// Hands its bytes to `use_bytes`.
     #[inline]
-    pub(super) fn with_bytes<R>(self, use_bytes: impl FnOnce(&[u8]) -> R) -> R {
+    pub(in crate::command) fn with_bytes<R>(self, use_bytes: impl FnOnce(&[u8]) -> R) -> R {
         match self {
             Self::Int(number) => use_bytes(itoa::Buffer::new().format(number).as_bytes()),
             Self::Short(bytes) => use_bytes(bytes),
@@ -77,7 +77,7 @@ impl<'a> Text<'a> {
 
     /// Writes it as the reply, or an element of it; a long one without a copy.
     #[inline]
-    pub(super) fn reply(self, reply: &mut ReplyWriter<'_>) {
+    pub(in crate::command) fn reply(self, reply: &mut ReplyWriter<'_>) {
         match self {
             Self::Int(number) => reply.bulk_integer(number),
             Self::Short(bytes) => reply.bulk(bytes),
@@ -89,7 +89,7 @@ impl<'a> Text<'a> {
 /// What to keep for the string at `index`: an integer if it is one, in the entry if it is short, and
 /// without a copy if it is long and its request can be shared.
 #[inline]
-pub(super) fn new_body<'a>(args: &Args<'a>, index: usize) -> NewBody<'a, Object> {
+pub(in crate::command) fn new_body<'a>(args: &Args<'a>, index: usize) -> NewBody<'a, Object> {
     let bytes = args.get(index).unwrap_or_default();
     if bytes.len() <= INTEGER_BYTES_MAX
         && let Some(number) = parse_i64(bytes)

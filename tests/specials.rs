@@ -1,0 +1,40 @@
+//! Bitmaps over TCP, with keys on one and on several shards.
+
+use crate::harness::{Server, on_1_2_and_4_shards};
+
+on_1_2_and_4_shards!(bitmaps_are_combined_over_shards, bitmap_commands_tell_what_they_are);
+
+fn bitmaps_are_combined_over_shards(shards: usize) {
+    let server = Server::start(shards);
+    server.connect().transcript(
+        r#"
+        SET a "\xf0\xff"                => +OK
+        SET b "\x3c"                    => +OK
+        SET c "\x06\x01"                => +OK
+        BITOP AND d a b                 => :2
+        GET d                           => "0\x00"
+        BITOP ONE e a b c               => :2
+        GET e                           => "\xca\xfe"
+        BITCOUNT e                      => :11
+        BITFIELD e SET u8 #1 3 GET u8 8 => [:254 :3]
+        BITOP NOT a none                => :0
+        EXISTS a                        => :0
+        RPUSH l x                       => :1
+        BITOP OR d b l                  => -WRONGTYPE ...
+        BITOP DIFF1 d b                 => -ERR BITOP DIFF1 must be called with at least two source keys.
+        SETBIT far 4294967295 1         => :0
+        BITPOS far 1                    => :4294967295
+        DEL far                         => :1
+        "#,
+    );
+}
+
+fn bitmap_commands_tell_what_they_are(shards: usize) {
+    let server = Server::start(shards);
+    server.connect().transcript(
+        r#"
+        COMMAND GETKEYS BITOP AND d a b => ["d" "a" "b"]
+        COMMAND GETKEYSANDFLAGS BITFIELD k GET u8 0 => [["k" [+RO +access]]]
+        "#,
+    );
+}
