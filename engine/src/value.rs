@@ -207,6 +207,15 @@ impl Value {
         }
     }
 
+    /// What it is, as an entry would hold it.
+    pub fn body(&self) -> Body<'_, Object> {
+        match self {
+            Self::Int(number) => Body::Int(*number),
+            Self::Inline { kind, bytes } => Body::Inline { kind: *kind, bytes },
+            Self::Object(object) => Body::Object(object),
+        }
+    }
+
     /// What to put into an entry with `put`.
     pub fn put_with<R>(self, put: impl FnOnce(NewBody<'_, Object>) -> R) -> R {
         match self {

@@ -8,7 +8,7 @@
 //! - a slot is empty exactly if its fingerprint is 0;
 //! - `overflow` counts the entries that were placed beyond this bucket because it was full, and
 //!   stays at 255 once it got there, until the segment is rebuilt;
-//! - `spare` is 0: it waits for the epoch at which a snapshot last captured the bucket.
+//! - `spare` is 0; it rounds the bytes before the slots up to one vector.
 #![allow(unsafe_code)]
 
 use super::entry::RawEntry;
@@ -18,10 +18,12 @@ pub(super) const SLOTS: usize = 14;
 const SLOT_MASK: u32 = (1 << SLOTS) - 1;
 const ADDRESS_MASK: u64 = 0x0000_ffff_ffff_fff8;
 const TAG_MASK: u64 = 7;
+/// The tag by which a capture knows the entries that it has: see `table/capture.rs`.
+pub(super) const TAG_MARK: u64 = 4;
 /// The counter has lost count.
 pub(super) const OVERFLOW_MANY: u8 = u8::MAX;
 
-/// Sixteen bits of hash, the address of an entry and three tag bits. Only meaningful where the
+/// Sixteen bits of hash, the address of an entry, its two tags and a mark. Only meaningful where the
 /// fingerprint is not 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Slot(u64);
@@ -45,10 +47,22 @@ impl Slot {
         Self(self.0 << 16 >> 16 | (bits as u64) << 48)
     }
 
-    /// The same place in hash order with another entry.
+    /// The same place in hash order, and the same mark, with another entry.
     #[inline]
     pub(super) fn with_entry(self, entry: RawEntry, tags: u64) -> Self {
-        Self::new(self.bits(), entry, tags)
+        Self::new(self.bits(), entry, tags | self.mark())
+    }
+
+    /// The mark: [`TAG_MARK`] or nothing. What it means, the table says.
+    #[inline]
+    pub(super) fn mark(self) -> u64 {
+        self.0 & TAG_MARK
+    }
+
+    /// The same with the mark `mark`.
+    #[inline]
+    pub(super) fn with_mark(self, mark: u64) -> Self {
+        Self(self.0 & !TAG_MARK | mark)
     }
 
     #[inline]
@@ -56,9 +70,10 @@ impl Slot {
         self.0 & tag != 0
     }
 
+    /// The entry's own tags: all but the mark.
     #[inline]
     pub(super) fn tags(self) -> u64 {
-        self.0 & TAG_MASK
+        self.0 & TAG_MASK & !TAG_MARK
     }
 
     /// Address of the entry.

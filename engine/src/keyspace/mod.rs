@@ -12,6 +12,7 @@
 #![deny(unsafe_code)]
 
 mod bucket;
+pub mod capture;
 pub mod entry;
 pub mod events;
 pub mod expire;
@@ -32,10 +33,12 @@ use crate::{
     types,
     value::{Object, Value, outside_bytes},
 };
+use capture::Capture;
 use events::{Class, Events};
 use garbage::Garbage;
 use usage::Policy;
 
+pub use capture::{CaptureBusy, CapturedKey, Preserved};
 pub use entry::{Body, BodyMut, EntryRef, INLINE_MAX, KIND_MAX, LRU_MAX, NewBody, RemovedBody};
 pub use hash::{KeyHash, Seed};
 pub use slot::{Deadline, Slot};
@@ -71,11 +74,14 @@ struct Moment {
     policy: Policy,
     /// The usage bits of a key made now.
     fresh_usage: u32,
+    /// Whether what is changed must be preserved for a capture first.
+    is_capturing: bool,
 }
 
 impl Moment {
-    fn new(clock: Clock, policy: Policy) -> Self {
-        Self { clock, now_ms: clock.now_ms(), policy, fresh_usage: policy.fresh(clock) }
+    fn new(clock: Clock, policy: Policy, is_capturing: bool) -> Self {
+        let fresh_usage = policy.fresh(clock);
+        Self { clock, now_ms: clock.now_ms(), policy, fresh_usage, is_capturing }
     }
 
     /// The usage bits of a key that had `before` and is used now.
@@ -93,6 +99,15 @@ impl Moment {
     }
 }
 
+/// Where values go that leave a table.
+#[derive(Default)]
+struct Aside {
+    /// What was removed, on its way to the allocator.
+    garbage: Garbage,
+    /// What a snapshot wants to have.
+    capture: Capture,
+}
+
 /// The keys that one shard owns, in all databases.
 pub struct Keyspace {
     databases: Vec<Database>,
@@ -103,8 +118,8 @@ pub struct Keyspace {
     moment: Moment,
     /// For the counters of an LFU policy.
     random: Random,
-    /// What was removed, on its way to the allocator.
-    garbage: Garbage,
+    /// What left the tables.
+    aside: Aside,
     /// Counters for INFO.
     pub stats: KeyspaceStats,
     /// Notifications that wait for delivery.
@@ -122,9 +137,9 @@ impl Keyspace {
             databases: (0..databases).map(|_| database()).collect(),
             selected: 0,
             no_touch: false,
-            moment: Moment::new(Clock::default(), Policy::Recency),
+            moment: Moment::new(Clock::default(), Policy::Recency, false),
             random: Random::from_seed(seed),
-            garbage: Garbage::default(),
+            aside: Aside::default(),
             stats: KeyspaceStats::default(),
             events: Events::default(),
             journal: Journal::default(),
@@ -133,7 +148,7 @@ impl Keyspace {
 
     /// Remembers the use of keys by `policy` from now on.
     pub fn set_usage_policy(&mut self, policy: Policy) {
-        self.moment = Moment::new(self.moment.clock, policy);
+        self.moment = Moment::new(self.moment.clock, policy, self.moment.is_capturing);
     }
 
     /// How the use of keys is remembered.
@@ -163,7 +178,8 @@ impl Keyspace {
     #[inline]
     pub fn advance_clock_us(&mut self, now_us: i64) {
         if now_us > self.moment.clock.now_us() {
-            self.moment = Moment::new(Clock::at_us(now_us), self.moment.policy);
+            let Moment { policy, is_capturing, .. } = self.moment;
+            self.moment = Moment::new(Clock::at_us(now_us), policy, is_capturing);
         }
     }
 
@@ -200,7 +216,7 @@ impl Keyspace {
     /// The same as `slot_read(key).into_view()`, in fewer steps: this is the hot path of reads.
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_, Object>> {
-        let Self { databases, garbage, stats, events, journal, moment, random, .. } = self;
+        let Self { databases, aside, stats, events, journal, moment, random, .. } = self;
         let Database { table, object_bytes } = &mut databases[self.selected];
         let hash = table.hash(key);
         let Some(mut entry) = table.get_mut(hash, key) else {
@@ -209,7 +225,8 @@ impl Keyspace {
             return None;
         };
         if moment.has_passed(entry.deadline()) {
-            slot::discard(entry.remove(), object_bytes, garbage);
+            aside.capture.preserve(&mut entry, true);
+            slot::discard(entry.remove(), object_bytes, &mut aside.garbage);
             journal.record_gone(self.selected, key);
             note_expired(stats, events, self.selected, key);
             stats.misses += 1;
@@ -286,10 +303,10 @@ impl Keyspace {
         key: &'k [u8],
         touch: bool,
     ) -> (Slot<'_, 'k>, &mut KeyspaceStats, &mut Events) {
-        let Self { databases, garbage, stats, events, journal, moment, random, .. } = self;
+        let Self { databases, aside, stats, events, journal, moment, random, .. } = self;
         let Database { table, object_bytes } = &mut databases[number];
         let hash = table.hash(key);
-        let mut slot = Slot::new(table.entry(hash, key), object_bytes, garbage, moment.fresh_usage);
+        let mut slot = Slot::new(table.entry(hash, key), object_bytes, aside, moment);
         if moment.has_passed(slot.deadline()) {
             slot = slot.vacate(key);
             journal.record_gone(number, key);
@@ -397,18 +414,23 @@ impl Keyspace {
     /// Removes keys of `database` whose deadline has passed, from `cursor` on, looking at about
     /// `budget` keys.
     fn expire_slice(&mut self, database: usize, cursor: u64, budget: usize) -> ExpireSlice {
-        let Self { databases, garbage, stats, events, journal, moment, .. } = self;
+        let Self { databases, aside, stats, events, journal, moment, .. } = self;
+        let Aside { capture, garbage } = aside;
         let Database { table, object_bytes } = &mut databases[database];
+        let number = table.captured_as();
         let (mut visited, mut expired) = (0, 0);
         let cursor = table.for_each_volatile_slice(
             cursor,
             budget,
-            |entry| {
+            |entry, is_captured| {
                 visited += 1;
                 if !moment.has_passed(entry.deadline()) {
                     return Verdict::Keep;
                 }
                 expired += 1;
+                if !is_captured {
+                    capture.preserve_removed(number, entry);
+                }
                 journal.record_gone(database, entry.key());
                 note_expired(stats, events, database, entry.key());
                 Verdict::Remove
@@ -428,7 +450,8 @@ impl Keyspace {
         let Database { table, object_bytes } = &mut self.databases[database];
         let keys = table.len();
         if keys > 0 {
-            self.garbage.add_database(table.take());
+            let Aside { capture, garbage } = &mut self.aside;
+            capture.adopt(table.detach(), garbage);
             *object_bytes = 0;
         }
         keys
@@ -436,19 +459,23 @@ impl Keyspace {
 
     /// Whether something that was removed waits to be freed.
     pub fn has_garbage(&self) -> bool {
-        !self.garbage.is_empty()
+        !self.aside.garbage.is_empty() || self.aside.capture.is_sweeping()
     }
 
     /// Frees what was cut off a collection, in slices if it is much.
     pub fn free_later(&mut self, nodes: types::Garbage) {
-        self.garbage.add_nodes(nodes);
+        self.aside.garbage.add_nodes(nodes);
     }
 
     /// Frees a slice of what was removed, well below half a millisecond; answers whether more is
     /// left.
     pub fn free_slice(&mut self) -> bool {
-        self.garbage.free_slice();
-        !self.garbage.is_empty()
+        if self.aside.capture.is_sweeping() {
+            self.sweep_slice();
+        } else {
+            self.aside.garbage.free_slice();
+        }
+        self.has_garbage()
     }
 
     /// Checks everything that must always hold, at the cost of visiting every key. For tests.

@@ -24,6 +24,7 @@
 //! - every occupied slot's address is that of a live entry of the table.
 #![allow(unsafe_code)]
 
+use std::ops::ControlFlow;
 use std::ptr::{self, NonNull};
 use std::slice;
 
@@ -93,8 +94,7 @@ pub(super) fn grow_above(buckets: usize) -> usize {
     buckets * SLOTS * 9 / 10
 }
 
-/// Head of a segment; its buckets follow. What a snapshot must know of a whole segment (the epoch of
-/// its last capture, beside `Bucket::spare` for each bucket) has its place here: look-ups do not read it, writes do.
+/// Head of a segment; its buckets follow. Look-ups do not read it, writes do.
 #[repr(C, align(128))]
 pub(super) struct Header {
     /// The hash prefix in the top `depth` bits, zeroes below.
@@ -386,6 +386,50 @@ impl ViewMut<'_> {
         self.header.volatile -= u32::from(old.has(TAG_DEADLINE));
         self.header.volatile += u32::from(tags & TAG_DEADLINE != 0);
         bucket.replace(place.slot as usize, old.with_entry(entry, tags));
+    }
+}
+
+impl ViewMut<'_> {
+    /// Gives all slots the mark `mark`, bucket by bucket, and calls `visit` for each that lacked it.
+    /// Stops behind the one at which `visit` breaks.
+    pub(super) fn mark_all(
+        &mut self,
+        mark: u64,
+        visit: &mut impl FnMut(Slot) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for at in 0..self.buckets.len() {
+            if let Some(ahead) = self.buckets.get(at + 2) {
+                fetch_unmarked(ahead, mark);
+            }
+            let bucket = &mut self.buckets[at];
+            for index in bucket.occupied() {
+                let slot = bucket.slot(index);
+                if slot.mark() != mark {
+                    bucket.replace(index, slot.with_mark(mark));
+                    visit(slot)?;
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Gives the slot of a place in use the mark `mark`; answers whether it lacked it.
+    #[inline]
+    pub(super) fn mark(&mut self, place: Place, mark: u64) -> bool {
+        let bucket = &mut self.buckets[place.bucket as usize];
+        let slot = bucket.slot(place.slot as usize);
+        bucket.replace(place.slot as usize, slot.with_mark(mark));
+        slot.mark() != mark
+    }
+}
+
+/// Asks the processor for the entries of a bucket that lack the mark `mark`.
+fn fetch_unmarked(bucket: &Bucket, mark: u64) {
+    for index in bucket.occupied() {
+        let slot = bucket.slot(index);
+        if slot.mark() != mark {
+            prefetch(ptr::without_provenance(slot.address()));
+        }
     }
 }
 

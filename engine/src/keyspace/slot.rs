@@ -3,13 +3,16 @@
 //! Why not the table's own handles: these keep the count of the objects' memory, give a new key its
 //! usage bits, and say in one word what becomes of the deadline.
 //!
-//! Invariant: every change of a body goes through here, so that the memory of objects is counted.
+//! Invariants:
+//! - every change of a body goes through here, so that the memory of objects is counted;
+//! - before anything is changed but the usage, it is preserved for the capture under way, if there
+//!   is one.
 #![forbid(unsafe_code)]
 
 use smallvec::SmallVec;
 
 use super::{
-    Held, Moment,
+    Aside, Held, Moment,
     entry::{Body, BodyMut, EntryRef, NewBody, RemovedBody},
     garbage::Garbage,
     table::{Entry, EntryMut},
@@ -35,9 +38,11 @@ pub struct Slot<'t, 'k> {
     entry: Entry<'t, 'k, Object>,
     /// The database's count.
     object_bytes: &'t mut usize,
-    garbage: &'t mut Garbage,
+    aside: &'t mut Aside,
     /// The usage bits of a key made now.
     fresh_usage: u32,
+    /// Whether what is changed must be preserved first.
+    is_capturing: bool,
 }
 
 impl<'t, 'k> Slot<'t, 'k> {
@@ -45,10 +50,11 @@ impl<'t, 'k> Slot<'t, 'k> {
     pub(super) fn new(
         entry: Entry<'t, 'k, Object>,
         object_bytes: &'t mut usize,
-        garbage: &'t mut Garbage,
-        fresh_usage: u32,
+        aside: &'t mut Aside,
+        moment: &Moment,
     ) -> Self {
-        Self { entry, object_bytes, garbage, fresh_usage }
+        let Moment { fresh_usage, is_capturing, .. } = *moment;
+        Self { entry, object_bytes, aside, fresh_usage, is_capturing }
     }
 
     /// Whether the key is not there.
@@ -81,6 +87,7 @@ impl<'t, 'k> Slot<'t, 'k> {
     /// The integer that the key holds, to be changed in place.
     #[inline]
     pub fn integer_mut(&mut self) -> Option<&mut i64> {
+        self.preserve(false);
         match self.occupied_mut()?.body_mut() {
             BodyMut::Int(number) => Some(number),
             BodyMut::Inline { .. } | BodyMut::Object(_) => None,
@@ -90,6 +97,7 @@ impl<'t, 'k> Slot<'t, 'k> {
     /// The inline bytes that the key holds, made `len` long: what is kept stays, zeros are added.
     /// Nothing if the key holds anything else.
     pub fn resize_inline(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.preserve(false);
         let entry = self.occupied_mut()?;
         match entry.body() {
             Body::Inline { .. } => Some(entry.resize_inline(len)),
@@ -99,6 +107,7 @@ impl<'t, 'k> Slot<'t, 'k> {
 
     /// Lets `change` work on the object that the key holds; nothing if it holds none.
     pub fn change_object<R>(&mut self, change: impl FnOnce(&mut Object) -> R) -> Option<R> {
+        self.preserve(false);
         let Entry::Occupied(entry) = &mut self.entry else { return None };
         let BodyMut::Object(object) = entry.body_mut() else { return None };
         let before = object.memory_bytes();
@@ -123,7 +132,8 @@ impl<'t, 'k> Slot<'t, 'k> {
 
     /// `usage` is for a new key; one that is there keeps its own.
     #[inline]
-    fn put_used(self, body: NewBody<'_, Object>, deadline: Deadline, usage: u32) {
+    fn put_used(mut self, body: NewBody<'_, Object>, deadline: Deadline, usage: u32) {
+        self.preserve(true);
         if let NewBody::Object(object) = &body {
             *self.object_bytes += object.memory_bytes();
         }
@@ -135,7 +145,7 @@ impl<'t, 'k> Slot<'t, 'k> {
                     Deadline::Never => change_deadline(&mut entry, None),
                     Deadline::At(at) => change_deadline(&mut entry, Some(at)),
                 }
-                discard(removed, self.object_bytes, self.garbage);
+                discard(removed, self.object_bytes, &mut self.aside.garbage);
             }
             Entry::Vacant(vacant) => {
                 let deadline = match deadline {
@@ -149,16 +159,18 @@ impl<'t, 'k> Slot<'t, 'k> {
 
     /// Sets or clears the deadline, in Unix milliseconds, of a key that is there.
     pub fn set_deadline(&mut self, deadline: Option<i64>) {
+        self.preserve(false);
         if let Entry::Occupied(entry) = &mut self.entry {
             change_deadline(entry, deadline);
         }
     }
 
     /// Removes the key; answers whether it was there.
-    pub fn remove(self) -> bool {
+    pub fn remove(mut self) -> bool {
+        self.preserve(true);
         match self.entry {
             Entry::Occupied(entry) => {
-                discard(entry.remove(), self.object_bytes, self.garbage);
+                discard(entry.remove(), self.object_bytes, &mut self.aside.garbage);
                 true
             }
             Entry::Vacant(_) => false,
@@ -166,7 +178,8 @@ impl<'t, 'k> Slot<'t, 'k> {
     }
 
     /// Removes the key and hands over what belonged to it.
-    pub fn take(self) -> Option<Held> {
+    pub fn take(mut self) -> Option<Held> {
+        self.preserve(false);
         let Entry::Occupied(entry) = self.entry else { return None };
         let (deadline, usage) = (entry.deadline(), entry.lru());
         let inline = match entry.body() {
@@ -186,11 +199,12 @@ impl<'t, 'k> Slot<'t, 'k> {
 
     /// Removes the key, whose deadline has passed, and keeps the place.
     #[cold]
-    pub(super) fn vacate(self, key: &'k [u8]) -> Self {
+    pub(super) fn vacate(mut self, key: &'k [u8]) -> Self {
+        self.preserve(true);
         match self.entry {
             Entry::Occupied(entry) => {
                 let (removed, vacant) = entry.vacate(key);
-                discard(removed, self.object_bytes, self.garbage);
+                discard(removed, self.object_bytes, &mut self.aside.garbage);
                 Self { entry: Entry::Vacant(vacant), ..self }
             }
             Entry::Vacant(_) => self,
@@ -202,6 +216,21 @@ impl<'t, 'k> Slot<'t, 'k> {
     pub(super) fn note_use(&mut self, moment: &Moment, random: &mut Random) {
         if let Entry::Occupied(entry) = &mut self.entry {
             note_use(entry, moment, random);
+        }
+    }
+
+    /// Preserves what the key holds, if a capture needs it. To be called before every change.
+    #[inline]
+    fn preserve(&mut self, is_replaced: bool) {
+        if self.is_capturing {
+            self.preserve_entry(is_replaced);
+        }
+    }
+
+    #[cold]
+    fn preserve_entry(&mut self, is_replaced: bool) {
+        if let Entry::Occupied(entry) = &mut self.entry {
+            self.aside.capture.preserve(entry, is_replaced);
         }
     }
 

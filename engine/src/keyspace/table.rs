@@ -9,7 +9,7 @@
 //! `segment` (2 to 64 buckets, placement and search); `table/` `pool` (memory of segments), `directory`
 //! (hash to segment), `resize` (grow, split, merge), `overflow` (the refuge of equal hashes),
 //! `handle` (entries borrowed by callers), `drain` (tearing down in slices), `scan` (walks in hash
-//! order).
+//! order), `capture` (what a snapshot has of it).
 //!
 //! Invariants:
 //! - `len` is the number of entries in all segments and in `overflow`, `volatile` the number of
@@ -18,6 +18,7 @@
 //! - the slots and `overflow` own the entries; every entry is of this table's slab and of type `T`.
 #![allow(unsafe_code)]
 
+mod capture;
 mod check;
 mod directory;
 mod drain;
@@ -48,6 +49,8 @@ pub struct Table<T> {
     seed: Seed,
     len: usize,
     volatile: usize,
+    /// What a capture must know.
+    capture: capture::Marks,
 }
 
 // SAFETY: the table owns everything it points at, and no two tables share memory; so it may go to
@@ -59,7 +62,8 @@ impl<T> Table<T> {
     pub fn new(seed: Seed) -> Self {
         let mut storage = Storage::new();
         let directory = Directory::new(storage.pool.allocate(resize::SIZE_FIRST, 0, 0));
-        Self { directory, storage, seed, len: 0, volatile: 0 }
+        let capture = capture::Marks::default();
+        Self { directory, storage, seed, len: 0, volatile: 0, capture }
     }
 
     /// Number of entries.
@@ -152,8 +156,14 @@ impl<T> Table<T> {
 
     /// Empties the table and hands back what was in it, to be freed in slices. Takes no time itself.
     pub fn take(&mut self) -> Drain<T> {
-        let fresh = Self::new(self.seed.clone());
-        std::mem::replace(self, fresh).into_drain()
+        self.detach().into_drain()
+    }
+
+    /// Empties the table and hands back all that it was.
+    pub fn detach(&mut self) -> Self {
+        let mut fresh = Self::new(self.seed.clone());
+        fresh.capture = self.capture.of_empty();
+        std::mem::replace(self, fresh)
     }
 
     /// The table's contents, to be freed in slices.
@@ -195,7 +205,7 @@ impl<T> Table<T> {
     ) -> (Place, RawEntry) {
         let entry = RawEntry::create(&mut self.storage.slab, key, deadline, body);
         // SAFETY: the entry has just been made.
-        let tags = unsafe { entry.tags() };
+        let tags = unsafe { entry.tags() } | self.capture.mark();
         let place = self.make_place(hash.0, entry, tags);
         self.len += 1;
         self.volatile += usize::from(deadline.is_some());

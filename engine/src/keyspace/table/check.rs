@@ -30,6 +30,7 @@ impl<T> Table<T> {
         let overflow = &self.storage.overflow;
         for (hash, _, slot) in overflow.range(0, u64::MAX) {
             assert_eq!(hash_of(slot.address(), &self.seed).0, hash);
+            assert!(!self.is_captured() || self.capture.has(slot));
             sums.entry_bytes += entry_bytes(slot.address(), slot.tags());
         }
         assert_eq!(sums.len + overflow.len(), self.len);
@@ -54,6 +55,7 @@ impl<T> Table<T> {
                     passed[step] += 1;
                     step = (step + 1) % size;
                 }
+                self.check_mark(hash, slot);
                 len += 1;
                 volatile += usize::from(slot.has(TAG_DEADLINE));
                 sums.entry_bytes += entry_bytes(slot.address(), slot.tags());

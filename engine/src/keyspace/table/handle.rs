@@ -127,6 +127,17 @@ impl<'t, T> EntryMut<'t, T> {
         self.changed(before, entry);
     }
 
+    /// Whether the capture under way lacks this entry, which it takes for captured from now on. Not
+    /// asked without a capture.
+    pub fn mark_captured(&mut self) -> bool {
+        self.table.mark_captured(self.hash.0, self.place)
+    }
+
+    /// The number under which the capture under way knows this table.
+    pub fn captured_as(&self) -> u32 {
+        self.table.captured_as()
+    }
+
     /// Removes the entry.
     pub fn remove(self) -> RemovedBody<T> {
         let removed = self.table.remove_at(self.hash.0, self.place);

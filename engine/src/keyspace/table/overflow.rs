@@ -4,6 +4,7 @@
 //! never make an insertion fail or loop, nor the directory double without end. Entries stay here until they are removed.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use super::super::bucket::Slot;
 use super::super::entry::{RawEntry, TAG_DEADLINE};
@@ -56,6 +57,30 @@ impl Overflow {
         let slots = self.map.get_mut(&hash).expect("a place is only used while its entry is there");
         let slot = &mut slots[place.slot as usize];
         *slot = slot.with_entry(entry, tags);
+    }
+
+    /// Gives all slots the mark `mark`, and calls `visit` for each that lacked it. Stops behind the
+    /// one at which `visit` breaks. Looks at all of them anew each time: crafted keys pay for that.
+    pub(super) fn mark_all(
+        &mut self,
+        mark: u64,
+        visit: &mut impl FnMut(Slot) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for slot in self.map.values_mut().flatten() {
+            if slot.mark() != mark {
+                let before = std::mem::replace(slot, slot.with_mark(mark));
+                visit(before)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Gives the slot of a place the mark `mark`; answers whether it lacked it.
+    pub(super) fn mark(&mut self, hash: u64, place: Place, mark: u64) -> bool {
+        let slots = self.map.get_mut(&hash).expect("a place is only used while its entry is there");
+        let slot = &mut slots[place.slot as usize];
+        let before = std::mem::replace(slot, slot.with_mark(mark));
+        before.mark() != mark
     }
 
     /// All entries in hash order from hash `from` to `to`, both included.

@@ -165,14 +165,15 @@ impl<T> Table<T> {
     }
 
     /// Visits entries that have a deadline, from `cursor` on, and removes those that `visit` says;
-    /// their bodies go to `reclaim`. Entries without deadline are not touched: the slots' tags tell.
+    /// their bodies go to `reclaim`. `visit` also hears whether the capture under way, if there is
+    /// one, has the entry. Entries without deadline are not touched: the slots' tags tell.
     /// Stops when `budget` home buckets and entries together were looked at; returns the next
     /// cursor, 0 at the end of the table.
     pub fn for_each_volatile_slice(
         &mut self,
         cursor: u64,
         budget: usize,
-        mut visit: impl FnMut(EntryRef<'_, T>) -> Verdict,
+        mut visit: impl FnMut(EntryRef<'_, T>, bool) -> Verdict,
         mut reclaim: impl FnMut(RemovedBody<T>),
     ) -> u64 {
         let mut at = cursor << CURSOR_SHIFT;
@@ -187,7 +188,7 @@ impl<T> Table<T> {
                 self.for_each_at(&stop, |hash, place, slot| {
                     if slot.has(TAG_DEADLINE) {
                         spent += 1;
-                        if visit(self.view_of(slot)) == Verdict::Remove {
+                        if visit(self.view_of(slot), self.capture.has(slot)) == Verdict::Remove {
                             doomed.push((hash, place));
                         }
                     }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use proptest::prelude::*;
@@ -253,7 +254,7 @@ impl Pair {
         let mut cursor = 0;
         let mut gone = BTreeSet::new();
         loop {
-            let visit = |entry: EntryRef<'_, Counted>| {
+            let visit = |entry: EntryRef<'_, Counted>, _| {
                 let deadline = entry.deadline().expect("only entries with a deadline are visited");
                 if deadline >= now {
                     return Verdict::Keep;
@@ -586,4 +587,37 @@ fn an_overwrite_of_the_same_class_stays_in_place() {
     entry.set_body(NewBody::Inline { kind: 2, bytes: b"1234" });
     entry.set_deadline(Some(6));
     assert_eq!((entry.key().as_ptr(), entry.deadline()), (before, Some(6)));
+}
+
+#[test]
+fn a_walk_visits_every_entry_that_was_not_marked_before() {
+    for seed in hostile_hashes() {
+        let mut table = filled(3000, seed);
+        table.begin_capture(7);
+        let mut seen = BTreeSet::new();
+        for n in 0..4000 {
+            let key = key(n);
+            let hash = table.hash(&key);
+            if let Some(mut entry) = table.get_mut(hash, &key) {
+                assert_eq!(entry.captured_as(), 7);
+                if n % 3 == 0 && entry.mark_captured() {
+                    assert!(seen.insert(key));
+                }
+            } else {
+                insert(&mut table, &key, NewBody::Int(1), None);
+            }
+            let mut left = 3;
+            let _ = table.walk_uncaptured(|entry| {
+                assert!(seen.insert(entry.key().to_vec()), "visited twice");
+                left -= 1;
+                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            if n % 500 == 0 {
+                table.check();
+            }
+        }
+        table.check();
+        assert!(table.is_captured());
+        assert_eq!(seen, (0..3000).map(key).collect());
+    }
 }
