@@ -10,7 +10,7 @@ use std::process::Command;
 use std::{env, fs, hint};
 
 use tessera_engine::command::table;
-use tessera_engine::shard::{Call, Settings, Shard};
+use tessera_engine::shard::{Call, Caller, Settings, Shard};
 use tessera_proto::{Args, Limits, Protocol, ReplyBuffer, RequestParser, Step};
 
 use crate::client::{encode, key};
@@ -133,7 +133,14 @@ impl Bare {
         }
         let args = Args::new(request, self.parser.spans());
         let command = table().resolve(&args).map_err(|error| broken(error.to_string()))?;
-        let call = Call { command, args, database: 0, protocol: Protocol::Resp2, no_touch: false };
+        let call = Call {
+            command,
+            args,
+            database: 0,
+            protocol: Protocol::Resp2,
+            no_touch: false,
+            caller: Caller::default(),
+        };
         let effect = self.shard.execute(&call, &mut self.reply);
         let _effect = hint::black_box(effect.map_err(|error| broken(error.to_string()))?);
         hint::black_box(self.reply.chunks().count());

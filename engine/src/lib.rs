@@ -9,7 +9,8 @@
 //! persist       log and snapshots: how a shard outlives the process
 //! shard         one keyspace, its clock and its figures; executes commands, does background work
 //! command       one row and one function per command, one file per family
-//! keyspace      databases of entries: table, deadlines, scanning
+//! keyspace      databases of entries: table, deadlines, scanning; who hears of changes
+//! notice        what shards tell clients besides replies, and who listens to what
 //! journal       what was done to them, as records from which it can be repeated
 //! value         what a key can hold
 //! types         strings, lists, hashes, sets, sorted sets and their encodings
@@ -27,6 +28,7 @@
 pub mod command;
 pub mod journal;
 pub mod keyspace;
+pub mod notice;
 pub mod persist;
 pub mod shard;
 pub mod sys;

@@ -12,8 +12,9 @@
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter};
 
 use crate::{
-    command::{Command, CommandError, Context, Effect, Run},
+    command::{Command, CommandError, Context, Effect, Run, table::flag},
     keyspace::{Keyspace, events::Class, expire::ExpireCycle, usage::Policy},
+    notice::Client,
     sys::random::Random,
     types::Thresholds,
 };
@@ -37,6 +38,9 @@ pub struct Settings {
     pub lfu_decay_minutes: u32,
     /// `notify-keyspace-events`: the events that are kept for delivery.
     pub notify: Class,
+    /// `tracking-table-max-keys`: keys that are remembered for clients that cache them; 0 is no
+    /// bound.
+    pub tracking_keys_max: usize,
     /// When collections change their encoding. The seed in it is drawn by the shard.
     pub thresholds: Thresholds,
 }
@@ -65,6 +69,7 @@ impl Default for Settings {
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,
             notify: Class::NONE,
+            tracking_keys_max: 1_000_000,
             thresholds: Thresholds::default(),
         }
     }
@@ -83,6 +88,18 @@ pub struct Call<'a> {
     pub protocol: Protocol,
     /// CLIENT NO-TOUCH: reading does not count as use.
     pub no_touch: bool,
+    /// Who sent it.
+    pub caller: Caller,
+}
+
+/// Who sent a command, and whether it keeps what it reads in a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The client.
+    pub client: Client,
+    /// The client is to be told of the next change of the keys that this command reads (CLIENT
+    /// TRACKING).
+    pub caches: bool,
 }
 
 /// One core's part of the keyspace.
@@ -129,6 +146,7 @@ impl Shard {
     fn apply_settings(&mut self) {
         self.keyspace.set_usage_policy(self.settings.usage_policy());
         self.keyspace.events.configure(self.settings.notify);
+        self.keyspace.events.tracking.shrink(self.settings.tracking_keys_max);
     }
 
     /// The settings in force.
@@ -157,6 +175,42 @@ impl Shard {
         call: &Call<'_>,
         out: &mut ReplyBuffer,
     ) -> Result<Effect, CommandError> {
+        if call.caller.caches || self.keyspace.events.is_observed() {
+            return self.execute_observed(call, out);
+        }
+        self.run(call, out)
+    }
+
+    /// The same while somebody wants to know what happens to keys, or by whom they are read.
+    #[cold]
+    fn execute_observed(
+        &mut self,
+        call: &Call<'_>,
+        out: &mut ReplyBuffer,
+    ) -> Result<Effect, CommandError> {
+        self.keyspace.events.set_cause(Some(call.caller.client));
+        let outcome = self.run(call, out);
+        if call.caller.caches && call.command.flags.has(flag::READONLY) {
+            self.remember_read(call);
+        }
+        outcome
+    }
+
+    /// Remembers that the caller has read the keys of the command.
+    fn remember_read(&mut self, call: &Call<'_>) {
+        let mut positions = Vec::new();
+        if call.command.keys.positions(&call.args, &mut positions).is_err() {
+            // The command has found the same fault and read nothing.
+            return;
+        }
+        let keys_max = self.settings.tracking_keys_max;
+        for at in positions {
+            self.keyspace.events.tracking.read(&call.args[at], call.caller.client, keys_max);
+        }
+    }
+
+    #[inline(always)]
+    fn run(&mut self, call: &Call<'_>, out: &mut ReplyBuffer) -> Result<Effect, CommandError> {
         let Run::Shard(function) = call.command.run else {
             panic!("'{}' does not run on a shard", call.command.full_name);
         };

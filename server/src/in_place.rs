@@ -18,7 +18,7 @@ use std::mem;
 use tessera_engine::{
     command::{Command, CommandError, CommandTable, table::flag},
     keyspace::KeyHash,
-    shard::{Call, Shard},
+    shard::{Call, Caller, Shard},
 };
 use tessera_proto::{Args, Limits, ProtocolError, ReplyBuffer, ReplyWriter, Span, Step};
 
@@ -359,6 +359,7 @@ impl InPlace<'_> {
             database: session.database,
             protocol: session.protocol,
             no_touch: session.no_touch,
+            caller: Caller { client: session.client, caches: false },
         };
         let out = session.replies.sink(output, self.pool);
         let before = out.mark();

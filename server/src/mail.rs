@@ -118,6 +118,7 @@ impl Worker {
             database: header.database,
             protocol: header.protocol,
             no_touch: header.no_touch,
+            caller: header.caller,
         };
         let outcome = self.shard.execute(&call, out);
         let nanos = self.stopwatch.lap_ns();

@@ -7,7 +7,7 @@
 //! Invariant: a parcel is owned by one worker at a time; it changes owner only through a mailbox.
 #![forbid(unsafe_code)]
 
-use tessera_engine::{command::Command, keyspace::KeyHash};
+use tessera_engine::{command::Command, keyspace::KeyHash, shard::Caller};
 use tessera_proto::{Args, Mark, Protocol, ReplyBuffer, RequestBatch};
 
 use crate::{across::Loan, in_place::AHEAD_MAX, net::ConnectionId, session::Session};
@@ -60,16 +60,20 @@ pub struct CallHeader {
     pub protocol: Protocol,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// Who sent it.
+    pub caller: Caller,
 }
 
 impl CallHeader {
     /// How `command` is to be executed for this session.
     pub fn new(command: &'static Command, session: &Session) -> Self {
+        let caller = Caller { client: session.client, caches: false };
         Self {
             command,
             database: session.database,
             protocol: session.protocol,
             no_touch: session.no_touch,
+            caller,
         }
     }
 }

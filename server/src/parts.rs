@@ -264,7 +264,7 @@ fn plan(
             key_positions(command, args, positions)?;
             plan_by_shard(map, command, args, positions, &mut plan);
         }
-        Way::Owner | Way::Session => {
+        Way::Owner | Way::Channel | Way::Session => {
             unreachable!("'{}' is not sent in parts", command.full_name)
         }
     }

@@ -89,6 +89,8 @@ impl ShardMap {
                 return Ok(Route::Parts);
             }
             Way::Cursor => return Ok(Route::Parts),
+            // The row makes sure that there is a channel.
+            Way::Channel => return Ok(Route::Shard(self.owner(&args[1]))),
             _ => {}
         }
         positions.clear();

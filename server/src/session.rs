@@ -4,7 +4,7 @@
 //! Commands that change it (HELLO, AUTH, SELECT, CLIENT …) stand in `session_commands`.
 #![forbid(unsafe_code)]
 
-use tessera_engine::command::Command;
+use tessera_engine::{command::Command, notice::Client};
 use tessera_proto::{Protocol, RequestParser};
 
 use crate::{replies::ReplyQueue, route::Route};
@@ -51,6 +51,8 @@ pub struct Held {
 pub struct Session {
     /// The client's number: unique in the life of the server, growing.
     pub id: u64,
+    /// The client as shards know it.
+    pub client: Client,
     /// The peer as CLIENT LIST shows it.
     pub peer: String,
     /// The server's end of the connection.
@@ -103,6 +105,7 @@ impl Session {
     pub fn new(id: u64, peer: String, local: String, now_us: i64, authenticated: bool) -> Self {
         Self {
             id,
+            client: Client::default(),
             peer,
             local,
             is_local: false,

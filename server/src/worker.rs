@@ -14,6 +14,7 @@ use std::{
 
 use tessera_engine::{
     command::{CommandTable, table},
+    notice::Client,
     shard::{Settings, Shard},
     sys::{clock::wall_clock_us, random::Random},
     types::Thresholds,
@@ -327,6 +328,7 @@ impl Worker {
         let (peer, local) = (connection.peer.to_string(), connection.local.to_string());
         let is_near = connection.peer.is_loopback();
         connection.session = Session::new(client, peer, local, self.now_us, no_password);
+        connection.session.client = Client { worker: self.own, connection: id.number() };
         connection.session.is_local = is_near;
         self.metrics.counters.connections_received.add(1);
         if is_protected && !is_near {

@@ -1,11 +1,13 @@
 //! What a command works with while it runs.
 #![forbid(unsafe_code)]
 
+use bytes::Bytes;
 use tessera_proto::ReplyWriter;
 
 use crate::{
     journal::record::Draft,
     keyspace::{Keyspace, events::Class},
+    notice::audience::Kind,
     shard::Settings,
     sys::random::Random,
 };
@@ -30,6 +32,13 @@ impl Context<'_> {
     pub fn notify(&mut self, class: Class, name: &'static str, key: &[u8]) {
         self.keyspace.notify(class, name, key);
     }
+
+    /// Publishes `payload` on `channel`, one of this shard's; answers how many clients receive it.
+    /// They do so when the unit that runs is over: the command, EXEC or the script.
+    pub fn publish(&mut self, kind: Kind, channel: &Bytes, payload: &Bytes) -> usize {
+        self.keyspace.publish(kind, channel, payload)
+    }
+
     /// Whether effects are recorded: a record whose making costs something is made only then.
     #[inline]
     pub fn records(&self) -> bool {

@@ -147,6 +147,8 @@ pub enum Group {
     Geo,
     /// Connections.
     Connection,
+    /// Publish/subscribe.
+    Pubsub,
     /// Scripts and libraries of functions.
     Scripting,
     /// The server itself.
@@ -167,6 +169,7 @@ impl Group {
             Self::HyperLogLog => "hyperloglog",
             Self::Geo => "geo",
             Self::Connection => "connection",
+            Self::Pubsub => "pubsub",
             Self::Scripting => "scripting",
             Self::Server => "server",
         }
@@ -178,6 +181,9 @@ impl Group {
 pub enum Way {
     /// To the one shard that owns its keys. Over several shards it goes through the coordinator.
     Owner,
+    /// To the shard that owns the slot of the channel, the first argument, which is no key
+    /// (PUBLISH).
+    Channel,
     /// A part per key, each answering an integer; the reply is their sum (DEL).
     SumOfKeys,
     /// A part per key, each answering one element of the reply, in the order of the keys (MGET).

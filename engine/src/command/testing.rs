@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter, Span};
 
 use super::{CommandError, Effect, table};
-use crate::shard::{Call, Settings, Shard};
+use crate::shard::{Call, Caller, Settings, Shard};
 
 /// The time at which a bench starts, in milliseconds since the Unix epoch.
 pub(crate) const START_MS: i64 = 1_700_000_000_000;
@@ -70,7 +70,8 @@ impl Bench {
             }
         };
         let Self { database, protocol, .. } = *self;
-        let call = Call { command, args, database, protocol, no_touch: false };
+        let call =
+            Call { command, args, database, protocol, no_touch: false, caller: Caller::default() };
         self.shard.execute(&call, out)
     }
 

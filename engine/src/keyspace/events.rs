@@ -1,16 +1,34 @@
-//! Keyspace notifications: what happened to which key, for clients that asked to hear of it.
+//! The one signal that a key has changed, and who hears it.
 //!
-//! A command reports each event where it happens. With notifications off, which is the normal case,
-//! that costs one comparison; otherwise the event waits here until the server fetches it, behind the
-//! command that caused it.
+//! Every command calls `notify` exactly for the keys that it really changed, and so do expiry and
+//! eviction; what concerns whole databases is reported by [`Events::flushed`] and
+//! [`Events::swapped`]. With nobody listening, which is the normal case, a report costs one
+//! comparison of a mask.
+//!
+//! A listener is a bit in the mask and a table of its own:
+//! - keyspace notifications: the bits of the wanted [`Class`]es; the events wait here until the
+//!   shard makes messages of them (`notice`);
+//! - client tracking: [`Listener::TRACKING`], and the table `tracking`;
+//! - further ones (watched keys, blocked clients): a bit in [`Listener`], a table as a field of
+//!   [`Events`], and a line in `tell`, `flushed` and `swapped`. The owner of the table keeps the bit
+//!   true to it with [`Events::listen`]: set while the table holds anything. A listener hears of all
+//!   changes ([`Class::is_change`]), whatever classes are wanted.
+//!
+//! `tell` runs in the middle of a command, while an entry may be borrowed: it may note what happened
+//! in its own table, and nothing else.
 //!
 //! Invariants:
 //! - only events whose class the configuration asks for are kept;
 //! - at most [`PENDING_MAX`] wait; what comes on top is counted and lost, since notifications may be
-//!   lost but memory may not run out.
+//!   lost but memory may not run out;
+//! - what is noted for a client that tracks keys is never lost: beyond its bound it becomes "all
+//!   keys" (see `tracking`).
 #![forbid(unsafe_code)]
 
 use std::ops::BitOr;
+
+use super::tracking::Tracking;
+use crate::notice::Client;
 
 /// The most events that wait for the server. One command makes at most a few a key.
 pub const PENDING_MAX: usize = 1 << 16;
@@ -53,6 +71,22 @@ impl Class {
     pub const NEW: Self = Self(1 << 13);
     /// `A`: all that happens to keys but misses and creations.
     pub const ALL: Self = Self(0b1_0111_1111_1100);
+
+    /// The bits, as the configuration keeps them.
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// The classes of these bits; those of no class are dropped.
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits & 0x3fff)
+    }
+
+    /// Whether an event of this class tells that its key has changed. A miss does not, and the
+    /// creation of a key is told besides what created it.
+    pub const fn is_change(self) -> bool {
+        self.0 & (Self::MISS.0 | Self::NEW.0) == 0
+    }
 
     /// The letters in the order in which CONFIG GET shows them.
     const LETTERS: [(Self, char); 14] = [
@@ -119,30 +153,98 @@ pub struct Event {
     pub key: Box<[u8]>,
 }
 
-/// The events of one shard that wait for delivery.
-#[derive(Debug, Default)]
+/// Who hears of every change of a key, besides keyspace notifications: a bit each in the mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener(u32);
+
+impl Listener {
+    /// Clients that cache keys (see [`Tracking`]).
+    pub const TRACKING: Self = Self(1 << 16);
+    /// All of them.
+    const ANY: u32 = Self::TRACKING.0;
+}
+
+/// What happens to the keys of one shard, as far as somebody listens.
+#[derive(Debug)]
 pub struct Events {
-    wanted: Class,
+    /// The classes that are kept, and the bits of the listeners.
+    wanted: u32,
     pending: Vec<Event>,
     lost: u64,
+    /// Who the running command is executed for.
+    cause: Option<Client>,
+    /// Keys that clients cache.
+    pub tracking: Tracking,
 }
 
 impl Events {
+    /// Nobody listens. Hash functions follow from `seed`.
+    pub fn new(seed: u64) -> Self {
+        let tracking = Tracking::new(seed);
+        Self { wanted: 0, pending: Vec::new(), lost: 0, cause: None, tracking }
+    }
+
     /// Keeps the events of these classes from now on. Without a channel to go to, none are kept.
     pub fn configure(&mut self, classes: Class) {
         let delivered = classes.has(Class::KEYSPACE | Class::KEYEVENT);
-        self.wanted = if delivered { classes } else { Class::NONE };
+        let classes = if delivered { u32::from(classes.0) } else { 0 };
+        self.wanted = self.wanted & Listener::ANY | classes;
     }
 
-    /// Notes that `name` happened to `key`.
+    /// The classes that are kept.
+    pub fn classes(&self) -> Class {
+        Class::from_bits(self.wanted as u16)
+    }
+
+    /// Tells `listener` of all changes from now on, or no more.
+    pub fn listen(&mut self, listener: Listener, is_listening: bool) {
+        self.wanted = self.wanted & !listener.0 | if is_listening { listener.0 } else { 0 };
+    }
+
+    /// Whether anybody listens to anything.
+    #[inline]
+    pub fn is_observed(&self) -> bool {
+        self.wanted != 0
+    }
+
+    /// Takes up a client that tracks keys (see [`Tracking::register`]).
+    pub fn track<'p>(&mut self, client: Client, prefixes: impl Iterator<Item = &'p [u8]>) {
+        self.tracking.register(client, prefixes);
+        self.listen(Listener::TRACKING, true);
+    }
+
+    /// Forgets a client that tracked keys.
+    pub fn untrack(&mut self, client: Client) {
+        self.tracking.unregister(client);
+        self.listen(Listener::TRACKING, self.tracking.has_clients());
+    }
+
+    /// Says for whom the next command is executed. Needed only while [`Events::is_observed`].
+    pub fn set_cause(&mut self, cause: Option<Client>) {
+        self.cause = cause;
+    }
+
+    /// Reports that `name` happened to `key`.
     #[inline]
     pub fn report(&mut self, class: Class, name: &'static str, database: usize, key: &[u8]) {
-        if self.wanted.has(class) {
-            self.keep(class, name, database, key);
+        let listeners = if class.is_change() { Listener::ANY } else { 0 };
+        if self.wanted & (u32::from(class.0) | listeners) != 0 {
+            self.tell(class, name, database, key);
         }
     }
 
     #[cold]
+    fn tell(&mut self, class: Class, name: &'static str, database: usize, key: &[u8]) {
+        if self.wanted & u32::from(class.0) != 0 {
+            self.keep(class, name, database, key);
+        }
+        if class.is_change() && self.wanted & Listener::TRACKING.0 != 0 {
+            // What time or memory removes, no client has.
+            let by_itself = class.has(Class::EXPIRED | Class::EVICTED);
+            self.tracking.changed(key, self.cause.filter(|_| !by_itself));
+        }
+    }
+
     fn keep(&mut self, class: Class, name: &'static str, database: usize, key: &[u8]) {
         if self.pending.len() == PENDING_MAX {
             self.lost += 1;
@@ -151,10 +253,22 @@ impl Events {
         self.pending.push(Event { class, name, database: database as u32, key: key.into() });
     }
 
-    /// Whether nothing waits.
+    /// Reports that all keys of `database` are gone.
+    pub fn flushed(&mut self, _database: usize) {
+        if self.wanted & Listener::TRACKING.0 != 0 {
+            // Clients that track keys are told of names only, whatever the database.
+            self.tracking.flushed();
+        }
+    }
+
+    /// Reports that two databases have exchanged their keys. Clients that track keys are told of
+    /// names alone, and so, as in Redis, not of this.
+    pub fn swapped(&mut self, _first: usize, _second: usize) {}
+
+    /// Whether nothing waits to be made a message.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.pending.is_empty()
+        self.pending.is_empty() && self.tracking.is_quiet()
     }
 
     /// Hands over what waits, in the order in which it happened.
@@ -189,7 +303,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_that_nobody_asked_for() {
-        let mut events = Events::default();
+        let mut events = Events::new(1);
         events.report(Class::STRING, "set", 0, b"k");
         events.configure(Class::STRING);
         events.report(Class::STRING, "set", 0, b"k");
@@ -206,11 +320,29 @@ mod tests {
 
     #[test]
     fn too_many_events_are_counted_and_lost() {
-        let mut events = Events::default();
+        let mut events = Events::new(1);
         events.configure(Class::ALL | Class::KEYSPACE);
         for _ in 0..PENDING_MAX + 3 {
             events.report(Class::STRING, "set", 0, b"k");
         }
         assert_eq!((events.take().len(), events.lost()), (PENDING_MAX, 3));
+    }
+
+    #[test]
+    fn listeners_hear_of_changes_only_and_whatever_the_classes() {
+        let mut events = Events::new(1);
+        events.tracking.read(b"k", Client::default(), 10);
+        events.report(Class::STRING, "set", 0, b"k");
+        assert!(events.tracking.is_quiet());
+        events.listen(Listener::TRACKING, true);
+        events.configure(Class::NONE);
+        for class in [Class::MISS, Class::NEW] {
+            events.report(class, "keymiss", 0, b"k");
+        }
+        assert!(events.is_empty() && events.is_observed());
+        events.report(Class::STRING, "set", 0, b"k");
+        assert!(!events.is_empty() && events.take().is_empty());
+        events.listen(Listener::TRACKING, false);
+        assert!(!events.is_observed());
     }
 }

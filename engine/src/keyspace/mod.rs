@@ -18,6 +18,7 @@ pub mod events;
 pub mod expire;
 mod garbage;
 pub mod hash;
+pub mod notices;
 mod pages;
 mod segment;
 mod slab;
@@ -25,10 +26,17 @@ mod slot;
 pub mod table;
 #[cfg(test)]
 mod tests;
+pub mod tracking;
 pub mod usage;
+
+use bytes::Bytes;
 
 use crate::{
     journal::Journal,
+    notice::{
+        Notice,
+        audience::{Audience, Kind},
+    },
     sys::{clock::Clock, random::Random},
     types,
     value::{Object, Value, outside_bytes},
@@ -36,6 +44,7 @@ use crate::{
 use capture::Capture;
 use events::{Class, Events};
 use garbage::Garbage;
+use notices::Notices;
 use usage::Policy;
 
 pub use capture::{CaptureBusy, CapturedKey, Preserved};
@@ -122,8 +131,10 @@ pub struct Keyspace {
     aside: Aside,
     /// Counters for INFO.
     pub stats: KeyspaceStats,
-    /// Notifications that wait for delivery.
+    /// What happened to keys, and who hears of it.
     pub events: Events,
+    /// What is to be told to clients, and who listens.
+    pub notices: Notices,
     /// What was done, for the log.
     pub journal: Journal,
 }
@@ -141,7 +152,8 @@ impl Keyspace {
             random: Random::from_seed(seed),
             aside: Aside::default(),
             stats: KeyspaceStats::default(),
-            events: Events::default(),
+            events: Events::new(seed),
+            notices: Notices::new(seed),
             journal: Journal::default(),
         }
     }
@@ -348,6 +360,28 @@ impl Keyspace {
         self.events.report(class, name, self.selected, key);
     }
 
+    /// Publishes `payload` on `channel`; answers how many clients receive it.
+    pub fn publish(&mut self, kind: Kind, channel: &Bytes, payload: &Bytes) -> usize {
+        self.notices.publish(&mut self.events, kind, channel, payload)
+    }
+
+    /// Whether there is something to tell clients.
+    #[inline]
+    pub fn has_notices(&self) -> bool {
+        !self.notices.is_empty(&self.events)
+    }
+
+    /// Hands over what is to be told to clients, each notice with the worker that is to tell it.
+    pub fn take_notices(&mut self) -> Vec<(u32, Notice)> {
+        self.notices.take(&mut self.events)
+    }
+
+    /// Who listens to what, to be changed: what has happened so far is for those who listened.
+    pub fn audience_mut(&mut self) -> &mut Audience {
+        self.notices.settle(&mut self.events);
+        &mut self.notices.audience
+    }
+
     /// Records `arguments` as what was done to the selected database.
     #[inline]
     pub fn record(&mut self, arguments: &[&[u8]]) {
@@ -443,10 +477,12 @@ impl Keyspace {
     /// Swaps two databases.
     pub fn swap(&mut self, first: usize, second: usize) {
         self.databases.swap(first, second);
+        self.events.swapped(first, second);
     }
 
     /// Empties `database`; answers how many keys it had. The memory is freed in slices.
     pub fn flush(&mut self, database: usize) -> usize {
+        self.events.flushed(database);
         let Database { table, object_bytes } = &mut self.databases[database];
         let keys = table.len();
         if keys > 0 {

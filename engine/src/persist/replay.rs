@@ -10,7 +10,7 @@ use tessera_proto::{Protocol, ReplyBuffer};
 use crate::{
     command::{CommandError, Run, table},
     journal::record::Record,
-    shard::{Call, Shard},
+    shard::{Call, Caller, Shard},
 };
 
 /// Why a record could not be done again.
@@ -54,7 +54,8 @@ impl Replay {
         if !matches!(command.run, Run::Shard(_)) {
             return Err(ReplayError::Unknown(name()));
         }
-        let call = Call { command, args, database, protocol: Protocol::Resp2, no_touch: false };
+        let (protocol, caller) = (Protocol::Resp2, Caller::default());
+        let call = Call { command, args, database, protocol, no_touch: false, caller };
         let outcome = shard.execute(&call, &mut self.replies);
         self.replies.clear();
         outcome.map(drop).map_err(|error| ReplayError::Refused { name: name(), error })

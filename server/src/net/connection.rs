@@ -21,6 +21,18 @@ pub struct ConnectionId {
     pub generation: u32,
 }
 
+impl ConnectionId {
+    /// The same as one number, for those who need not know what a connection is.
+    pub fn number(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// The connection with that number.
+    pub fn from_number(number: u64) -> Self {
+        Self { index: number as u32, generation: (number >> 32) as u32 }
+    }
+}
+
 /// One end of a connection, printed as Redis prints it in CLIENT LIST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
