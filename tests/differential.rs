@@ -29,7 +29,8 @@ on_1_2_and_4_shards!(
     hashes,
     sets,
     sorted_sets,
-    bitmaps
+    bitmaps,
+    hyperloglogs
 );
 
 fn strings(shards: usize) {
@@ -70,6 +71,10 @@ fn sorted_sets(shards: usize) {
 
 fn bitmaps(shards: usize) {
     run(Family::Bitmaps, shards);
+}
+
+fn hyperloglogs(shards: usize) {
+    run(Family::HyperLogLogs, shards);
 }
 
 /// Commands sent at once: pipelines of different lengths take different ways.

@@ -1,8 +1,12 @@
-//! Bitmaps over TCP, with keys on one and on several shards.
+//! Bitmaps and HyperLogLogs over TCP, with keys on one and on several shards.
 
 use crate::harness::{Server, on_1_2_and_4_shards};
 
-on_1_2_and_4_shards!(bitmaps_are_combined_over_shards, bitmap_commands_tell_what_they_are);
+on_1_2_and_4_shards!(
+    bitmaps_are_combined_over_shards,
+    bitmap_commands_tell_what_they_are,
+    hyperloglogs_are_merged_over_shards
+);
 
 fn bitmaps_are_combined_over_shards(shards: usize) {
     let server = Server::start(shards);
@@ -35,6 +39,27 @@ fn bitmap_commands_tell_what_they_are(shards: usize) {
         r#"
         COMMAND GETKEYS BITOP AND d a b => ["d" "a" "b"]
         COMMAND GETKEYSANDFLAGS BITFIELD k GET u8 0 => [["k" [+RO +access]]]
+        "#,
+    );
+}
+
+fn hyperloglogs_are_merged_over_shards(shards: usize) {
+    let server = Server::start(shards);
+    server.connect().transcript(
+        r#"
+        PFADD a x y z                           => :1
+        PFADD b z u v                           => :1
+        PFADD c w                               => :1
+        PFCOUNT a b c none                      => :6
+        PFMERGE d a b c                         => +OK
+        PFCOUNT d                               => :6
+        SET n 12                                => +OK
+        PFCOUNT a n                             => -WRONGTYPE Key is not a valid HyperLogLog string value.
+        CONFIG SET hll-sparse-max-bytes 30      => +OK
+        PFADD d 1 2 3 4 5 6 7 8 9 10            => :1
+        PFDEBUG ENCODING d                      => +dense
+        PFDEBUG ENCODING a                      => +sparse
+        PFSELFTEST                              => +OK
         "#,
     );
 }

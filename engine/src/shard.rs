@@ -41,6 +41,8 @@ pub struct Settings {
     /// `tracking-table-max-keys`: keys that are remembered for clients that cache them; 0 is no
     /// bound.
     pub tracking_keys_max: usize,
+    /// `hll-sparse-max-bytes`: the longest sparse HyperLogLog, in bytes.
+    pub hll_sparse_bytes_max: usize,
     /// When collections change their encoding. The seed in it is drawn by the shard.
     pub thresholds: Thresholds,
 }
@@ -70,6 +72,7 @@ impl Default for Settings {
             lfu_decay_minutes: 1,
             notify: Class::NONE,
             tracking_keys_max: 1_000_000,
+            hll_sparse_bytes_max: 3_000,
             thresholds: Thresholds::default(),
         }
     }

@@ -434,6 +434,7 @@ fn settings(config: &Config) -> Settings {
         bulk_bytes_max: config.proto_max_bulk_len as usize,
         databases: config.databases as usize,
         active_expire_effort: config.active_expire_effort,
+        hll_sparse_bytes_max: usize::try_from(config.hll_sparse_max_bytes).unwrap_or(usize::MAX),
         thresholds: thresholds(config),
         ..Settings::default()
     }

@@ -1,4 +1,4 @@
-//! Templates of the commands on bitmaps, and the words in them.
+//! Templates of the commands on bitmaps and HyperLogLogs, and the words in them.
 //!
 //! Strings reach 300 bytes, so that words, blocks and the way a string is kept all change.
 
@@ -40,10 +40,46 @@ pub(super) const BITMAPS: &[&str] = &[
     "DEL <near>",
 ];
 
+/// Sketches are compared by their bytes. Corrupted ones are left out: 7.0 reads beyond their end.
+pub(super) const HYPERLOGLOGS: &[&str] = &[
+    "PFADD <near>",
+    "PFADD <near> <element>",
+    "PFADD <near> <element> <element> <element>",
+    "PFADD <near> <many-elements>",
+    "PFADD <near> <many-elements>",
+    "PFADD {t}large <many-elements>",
+    "PFCOUNT <near>",
+    "PFCOUNT {t}large",
+    "<rarely>PFCOUNT <near> <near> {t}large",
+    "PFMERGE <near> <near>",
+    "PFMERGE <near> <near> <near>",
+    "PFMERGE {t}sum <near> <near>",
+    "<rarely>PFMERGE <near> {t}large",
+    "PFDEBUG ENCODING <near>",
+    "PFDEBUG DECODE <near>",
+    "<rarely>PFDEBUG TODENSE <near>",
+    "<rarely>PFDEBUG GETREG <near>",
+    "GET <near>",
+    "GET {t}sum",
+    "GET {t}large",
+    "STRLEN <near>",
+    "COPY <near> <near> REPLACE",
+    "DEL <near>",
+    "<rarely>DEL {t}large",
+    "<rarely>SET <near> <value>",
+    "<rarely>SADD <near> a",
+];
+
 /// The words that stand for a word of these templates, if it is one of theirs.
 pub(super) fn fill(word: &str, random: &mut Rng) -> Option<Vec<Vec<u8>>> {
     let text = match word {
         "<bitmap>" => return Some(vec![bitmap(random)]),
+        "<element>" => format!("element:{}", random.u32(0..100_000)),
+        "<many-elements>" => {
+            let first = random.u32(0..100_000);
+            let many = first..first + random.u32(1..120);
+            return Some(many.map(|number| format!("element:{number}").into_bytes()).collect());
+        }
         "<bit>" => pick(random, &["0", "1", "0", "1", "0", "1", "0", "1", "2", "x"]),
         "<bit-offset>" => match random.u8(0..20) {
             0 => pick(random, &["-1", "x", "", "4294967296", "9223372036854775808"]),

@@ -23,6 +23,7 @@ pub(super) enum Family {
     Sets,
     SortedSets,
     Bitmaps,
+    HyperLogLogs,
 }
 
 /// How two replies to a command are compared.
@@ -257,6 +258,7 @@ impl Family {
             Family::Sets => collections::SETS,
             Family::SortedSets => collections::SORTED_SETS,
             Family::Bitmaps => specials::BITMAPS,
+            Family::HyperLogLogs => specials::HYPERLOGLOGS,
         }
     }
 }

@@ -188,7 +188,7 @@ pub(super) fn update<C: Collection, R>(
             Ok(Some(Changed { result, emptied }))
         }
         Some(Body::Object(_)) => {
-            let changed = slot.change_object(|object| {
+            let changed: Option<Result<_, CommandError>> = slot.change_object(|object| {
                 let collection = C::of_mut(object).ok_or(CommandError::WrongType)?;
                 let result = change(collection)?;
                 Ok(Changed { result, emptied: collection.len() == 0 })

@@ -15,6 +15,7 @@ pub mod error;
 pub mod generic;
 pub mod hash;
 mod help;
+pub mod hyperloglog;
 pub mod keys;
 pub mod list;
 mod members;

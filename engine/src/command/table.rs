@@ -354,6 +354,7 @@ static FAMILIES: &[&[Command]] = &[
     super::set::ROWS,
     super::zset::ROWS,
     super::bitmap::ROWS,
+    super::hyperloglog::ROWS,
     super::generic::ROWS,
     super::connection::ROWS,
     super::scripting::ROWS,

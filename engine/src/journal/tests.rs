@@ -284,6 +284,17 @@ const BITMAPS: Family = &[
     "SET K M",
     "PEXPIRE K T",
 ];
+const HYPERLOGLOGS: Family = &[
+    "PFADD K M",
+    "PFADD K M N F",
+    "PFCOUNT K",
+    "PFCOUNT K K",
+    "PFMERGE K K",
+    "PFDEBUG TODENSE K",
+    "SET K M",
+    "DEL K",
+    "PEXPIRE K T",
+];
 
 fn line(template: &str, random: &mut Random, now_ms: i64) -> String {
     let word = |word: &str, random: &mut Random| match word {
@@ -338,6 +349,7 @@ fn every_family_is_repeated_from_its_records() {
         (HASHES, "hashes"),
         (ZSETS, "sorted sets"),
         (BITMAPS, "bitmaps"),
+        (HYPERLOGLOGS, "HyperLogLogs"),
     ] {
         let compared: usize = (0..60).map(|seed| run_family(family, seed)).sum();
         assert!(compared > 60, "{name}: only {compared} keys were compared");

@@ -11,6 +11,7 @@ pub mod bits;
 pub mod encoding;
 pub mod garbage;
 pub mod hash;
+pub mod hyperloglog;
 pub mod list;
 pub mod set;
 pub mod zset;

@@ -5,10 +5,9 @@ use bytes::Bytes;
 
 use super::Text;
 use crate::{
-    command::prelude::*,
-    keyspace::{Deadline, Keyspace, NewBody},
+    command::{prelude::*, string::text::put_bytes},
+    keyspace::{Deadline, Keyspace},
     types::bits::Combination,
-    value::{INLINE_STRING_BYTES_MAX, Object, inline},
 };
 
 /// BITOP operation destination key [key …]: the length of the result.
@@ -27,14 +26,7 @@ pub(super) fn bitop(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Com
         }
         return Ok(Effect::changed_if(removed));
     }
-    let slot = cx.keyspace.slot(target);
-    if result.len() <= INLINE_STRING_BYTES_MAX {
-        let kind = inline::CHANGED_STRING;
-        slot.put(NewBody::Inline { kind, bytes: &result }, Deadline::Never);
-    } else {
-        let object = Box::new(Object::String(result.into()));
-        slot.put(NewBody::Object(object), Deadline::Never);
-    }
+    put_bytes(cx.keyspace.slot(target), result, Deadline::Never);
     cx.notify(Class::STRING, "set", target);
     Ok(Effect::Changed(1))
 }

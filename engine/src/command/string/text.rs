@@ -12,7 +12,7 @@ use tessera_proto::{
 
 use crate::{
     command::CommandError,
-    keyspace::{Body, NewBody},
+    keyspace::{Body, Deadline, NewBody, Slot},
     value::{INLINE_STRING_BYTES_MAX, Object, inline},
 };
 
@@ -100,5 +100,15 @@ pub(in crate::command) fn new_body<'a>(args: &Args<'a>, index: usize) -> NewBody
         NewBody::Inline { kind: inline::STRING, bytes }
     } else {
         NewBody::Object(Box::new(Object::String(args.bytes(index))))
+    }
+}
+
+/// Makes the key hold a string that a command has put together, which Redis calls `raw` whatever its
+/// length.
+pub(in crate::command) fn put_bytes(slot: Slot<'_, '_>, bytes: Vec<u8>, deadline: Deadline) {
+    if bytes.len() <= INLINE_STRING_BYTES_MAX {
+        slot.put(NewBody::Inline { kind: inline::CHANGED_STRING, bytes: &bytes }, deadline);
+    } else {
+        slot.put(NewBody::Object(Box::new(Object::String(bytes.into()))), deadline);
     }
 }
