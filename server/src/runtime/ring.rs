@@ -56,7 +56,7 @@ pub struct RingConfig {
     pub submissions: u32,
     /// Completions that wait without the kernel's slower overflow list.
     pub completions: u32,
-    /// Receive buffers, a power of two.
+    /// Receive buffers at most, a power of two. Memory is taken for those that are needed at once.
     pub buffers: u16,
     /// Bytes of one receive buffer.
     pub buffer_size: usize,

@@ -1,12 +1,14 @@
 //! The provided buffer ring: memory into which the kernel receives, shared by all connections.
 //!
 //! The kernel picks a buffer only when bytes are there, so ten thousand idle connections hold none.
+//! It picks them one after the other, so whatever it is offered becomes resident memory sooner or
+//! later: it is offered a few, and twice as many each time that it has run out ([`Pool::grow`]).
 //! A [`Lease`] is one filled buffer; dropping it queues the buffer for the kernel, and
 //! [`Pool::publish`] hands over all that are queued with one store.
 //!
 //! Invariants:
-//! - a buffer is either the kernel's (between `publish` and its completion), or of exactly one
-//!   lease, or queued; so bytes under a lease never change;
+//! - a buffer is either in reserve, or the kernel's (between `publish` and its completion), or of
+//!   exactly one lease, or queued; so bytes under a lease never change;
 //! - the memory outlives the registration: leases and the ring hold the pool by `Rc`.
 
 use std::{
@@ -22,6 +24,8 @@ use std::{
 use io_uring::types::BufRingEntry;
 
 const PAGE: usize = 4096;
+/// Buffers that the kernel is offered at first. `tuning.md` says why.
+const OFFERED_MIN: u16 = 4;
 
 /// The memory of all receive buffers of one ring.
 pub(super) struct Pool {
@@ -29,6 +33,8 @@ pub(super) struct Pool {
     memory: NonNull<u8>,
     count: u16,
     size: usize,
+    /// Buffers in use; those from this number on are in reserve, and have never been touched.
+    offered: Cell<u16>,
     /// The tail as we count it; what the kernel sees is stored by `publish`.
     tail: Cell<u16>,
 }
@@ -43,11 +49,22 @@ impl Pool {
             memory: allocate(memory_layout(count, size)),
             count,
             size,
+            offered: Cell::new(0),
             tail: Cell::new(0),
         };
-        (0..count).for_each(|id| pool.recycle(id));
+        pool.offer(count.min(OFFERED_MIN));
         pool.publish();
         Rc::new(pool)
+    }
+
+    /// The kernel has run out of buffers: doubles what it is offered, as long as there is a reserve.
+    pub(super) fn grow(&self) {
+        self.offer(self.offered.get().saturating_mul(2).min(self.count));
+    }
+
+    fn offer(&self, count: u16) {
+        (self.offered.get()..count).for_each(|id| self.recycle(id));
+        self.offered.set(count);
     }
 
     /// The address of the entries, as the kernel wants it for the registration.
@@ -194,6 +211,18 @@ mod tests {
         assert_eq!(published(&pool), 6);
         assert_eq!(entry(&pool, 0), (pool.start(2) as u64, 100, 2));
         assert_eq!(entry(&pool, 1), (pool.start(1) as u64, 100, 1));
+    }
+
+    #[test]
+    fn more_buffers_are_offered_only_when_they_ran_out() {
+        let pool = Pool::new(64, 8);
+        assert_eq!(published(&pool), OFFERED_MIN);
+        for offered in [8, 16, 32, 64, 64] {
+            pool.grow();
+            pool.publish();
+            assert_eq!(published(&pool), offered);
+        }
+        assert_eq!(entry(&pool, 63).2, 63);
     }
 
     #[test]

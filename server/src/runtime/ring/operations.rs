@@ -284,6 +284,9 @@ impl Ring {
 
     /// Out of buffers, interrupted or cancelled are no failures of the connection.
     fn receive_failed(&mut self, socket: u32, errno: i32) -> Option<Completion> {
+        if errno == libc::ENOBUFS {
+            self.pool.grow();
+        }
         if matches!(errno, libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN) {
             return None;
         }
