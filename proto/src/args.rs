@@ -138,6 +138,23 @@ impl<'a> Args<'a> {
         Self { spans: self.spans.get(first..).unwrap_or_default(), ..*self }
     }
 
+    /// Appends where argument `index` lies to `spans`, for a view of some of these arguments (see
+    /// [`Args::with_spans`]). Panics when there are fewer arguments.
+    #[inline]
+    pub fn select(&self, index: usize, spans: &mut Vec<Span>) {
+        spans.push(self.spans[index]);
+    }
+
+    /// The arguments that lie at `spans`, which were selected from these.
+    #[inline]
+    #[must_use]
+    pub fn with_spans<'b>(&self, spans: &'b [Span]) -> Args<'b>
+    where
+        'a: 'b,
+    {
+        Args { spans, ..*self }
+    }
+
     /// Sum of the lengths of all arguments in bytes.
     #[must_use]
     pub fn total_bytes(&self) -> usize {

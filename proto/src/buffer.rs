@@ -10,9 +10,13 @@
 //! - the places in `large` never decrease and never pass the end of `small`;
 //! - `large_bytes` is the sum of the lengths in `large`; no chunk is empty.
 
+mod elements;
+
 use std::ops::Range;
 
 use bytes::Bytes;
+
+pub use elements::Elements;
 
 /// Shortest value in bytes that is spliced in by reference. For shorter ones a copy costs less than
 /// the reference count, the list entry and one more element of the vectored write.

@@ -1,74 +1,108 @@
-//! A cut through all mailboxes at once: an instant in which no worker is within a round.
+//! A cut through all mailboxes at once: an instant in which no worker takes places.
 //!
-//! Why: a command that borrows keys (see `across`) divides all commands into those before it and
-//! those behind it, on every shard it concerns. Places are taken in one mailbox after the other, so
-//! without a cut a pipelining connection could take a place behind the loan in one mailbox, and then
-//! one in another mailbox where the line has not been drawn yet: its second command would belong
-//! before its first.
+//! Why: what concerns several shards takes a place in several mailboxes, and divides all commands
+//! into those before it and those behind it on every shard. Places are taken in one mailbox after the
+//! other, so without a cut a pipelining connection could take a place behind it in one mailbox, and
+//! then one in another mailbox where the line has not been drawn yet: its second command would
+//! belong before its first.
+//!
+//! How: a worker takes the places of a round, and reads the tail of its own mailbox, between
+//! [`Cut::enter`] and [`Cut::leave`]. That is a few atomic operations; everything else (packing the
+//! parcels before, executing own commands after) is outside. [`Cut::through`] closes the way, waits
+//! until everybody is out, takes its places, and opens the way again.
+//!
+//! It is a lock of many readers and one writer whose readers share no cache line: each has a flag of
+//! its own. Both sides wait for the other for the length of a few stores, or if the other has just
+//! lost its processor, until it has it back: hence the yielding.
 //!
 //! Invariants:
-//! - a worker takes places and executes own commands only within a round, which it enters and
-//!   leaves here;
 //! - the entering worker raises its flag and then looks whether the way is closed; the one that
 //!   closes it does so and then looks at the flags (all sequentially consistent). So of the two at
 //!   least one sees the other, and while the way is closed and all flags are down nobody takes a
 //!   place but the worker that closed it;
-//! - only the holder of the right to borrow closes the way.
+//! - nothing is done between entering and leaving, nor within a cut, that could wait for anything.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::{
+    hint,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use Ordering::SeqCst;
+
+/// How often one looks again before it gives up its processor to whom it waits for.
+const LOOKS_MAX: u32 = 100;
 
 /// On cache lines of its own, since each worker writes its own flag twice a round.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Flag(AtomicBool);
 
-/// Who is within a round, and whether rounds may begin.
+/// Who is taking places, and whether that may begin.
 #[derive(Debug)]
 pub struct Cut {
     closed: Flag,
-    in_round: Box<[Flag]>,
+    taking: Box<[Flag]>,
 }
 
 impl Cut {
     /// An open way for `workers` workers.
     pub fn new(workers: usize) -> Self {
-        let in_round = (0..workers).map(|_| Flag::default()).collect();
-        Self { closed: Flag::default(), in_round }
+        let taking = (0..workers).map(|_| Flag::default()).collect();
+        Self { closed: Flag::default(), taking }
     }
 
-    /// Lets `worker` begin a round, unless the way is closed by another one than itself.
+    /// Lets `worker` take places and read its tail, as soon as no cut is being made.
     #[inline]
-    pub fn enter(&self, worker: u32, has_closed: bool) -> bool {
-        let flag = &self.in_round[worker as usize].0;
+    pub fn enter(&self, worker: u32) {
+        let flag = &self.taking[worker as usize].0;
         flag.store(true, SeqCst);
-        if self.closed.0.load(SeqCst) && !has_closed {
-            flag.store(false, SeqCst);
-            return false;
+        if self.closed.0.load(SeqCst) {
+            self.enter_again(flag);
         }
-        true
     }
 
-    /// Ends the round of `worker`.
+    #[cold]
+    fn enter_again(&self, flag: &AtomicBool) {
+        while self.closed.0.load(SeqCst) {
+            flag.store(false, SeqCst);
+            wait_while(|| self.closed.0.load(Ordering::Relaxed));
+            flag.store(true, SeqCst);
+        }
+    }
+
+    /// `worker` has taken its places.
     #[inline]
     pub fn leave(&self, worker: u32) {
-        self.in_round[worker as usize].0.store(false, SeqCst);
+        self.taking[worker as usize].0.store(false, Ordering::Release);
     }
 
-    /// Lets no other worker begin a round from now on.
-    pub fn close(&self) {
-        self.closed.0.store(true, SeqCst);
+    /// Takes places while nobody else does. `worker` must not be between entering and leaving.
+    pub fn through<T>(&self, take_places: impl FnOnce() -> T) -> T {
+        let closed = &self.closed.0;
+        while closed.compare_exchange(false, true, SeqCst, Ordering::Relaxed).is_err() {
+            wait_while(|| closed.load(Ordering::Relaxed));
+        }
+        for flag in &self.taking {
+            wait_while(|| flag.0.load(SeqCst));
+        }
+        let taken = take_places();
+        closed.store(false, SeqCst);
+        taken
     }
+}
 
-    /// Whether every worker but `worker` is out of its rounds.
-    pub fn is_quiet(&self, worker: u32) -> bool {
-        let others = self.in_round.iter().zip(0..).filter(|&(_, other)| other != worker);
-        others.into_iter().all(|(flag, _)| !flag.0.load(SeqCst))
-    }
-
-    /// Lets rounds begin again.
-    pub fn open(&self) {
-        self.closed.0.store(false, SeqCst);
+/// Waits for another worker to be done with a few stores.
+fn wait_while(busy: impl Fn() -> bool) {
+    let mut looks = 0;
+    while busy() {
+        looks += 1;
+        if looks <= LOOKS_MAX {
+            hint::spin_loop();
+        } else {
+            thread::yield_now();
+        }
     }
 }
 
@@ -84,50 +118,50 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn nobody_but_the_one_that_closed_it_enters_a_closed_way() {
-        let cut = Cut::new(3);
-        assert!(cut.enter(1, false));
-        cut.close();
-        assert!(!cut.enter(2, false));
-        assert!(cut.enter(0, true));
-        assert!(!cut.is_quiet(0));
-        cut.leave(1);
-        assert!(cut.is_quiet(0));
-        cut.open();
-        assert!(cut.enter(2, false));
-    }
-
-    #[test]
-    fn no_place_is_taken_while_the_way_is_closed_and_quiet() {
-        let cut = Arc::new(Cut::new(3));
+    /// Runs three workers that enter, take five places and leave, while two more make cuts; within
+    /// each of these `during` is called with the count of places.
+    fn cut_beside_rounds(during: impl Fn(&AtomicU64) + Send + Sync + 'static) {
+        const CUTS: usize = 200;
+        let cut = Arc::new(Cut::new(5));
         let (places, cuts) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
-        let workers: Vec<_> = [1, 2]
+        let during = Arc::new(during);
+        let workers: Vec<_> = (0..5)
             .map(|worker| {
                 let (cut, places, cuts) = (cut.clone(), places.clone(), cuts.clone());
+                let during = during.clone();
                 thread::spawn(move || {
-                    while cuts.load(SeqCst) < 200 {
-                        if cut.enter(worker, false) {
-                            (0..5).for_each(|_| _ = places.fetch_add(1, SeqCst));
-                            cut.leave(worker);
-                        } else {
-                            thread::yield_now();
+                    while cuts.load(SeqCst) < CUTS {
+                        if worker > 2 {
+                            cut.through(|| during(&places));
+                            cuts.fetch_add(1, SeqCst);
                         }
+                        cut.enter(worker);
+                        (0..5).for_each(|_| _ = places.fetch_add(1, SeqCst));
+                        cut.leave(worker);
                     }
                 })
             })
-            .into();
-        while cuts.load(SeqCst) < 200 {
-            cut.close();
-            while !cut.is_quiet(0) {
-                thread::yield_now();
-            }
-            let before = places.load(SeqCst);
-            (0..50).for_each(|_| std::hint::spin_loop());
-            assert_eq!(places.load(SeqCst), before);
-            cut.open();
-            cuts.fetch_add(1, SeqCst);
-        }
+            .collect();
         workers.into_iter().for_each(|worker| worker.join().expect("a worker ends"));
+    }
+
+    #[test]
+    fn within_a_cut_nobody_takes_a_place_and_no_round_is_half_done() {
+        cut_beside_rounds(|places| {
+            let before = places.load(SeqCst);
+            assert_eq!(before % 5, 0, "a round is half done");
+            (0..50).for_each(|_| hint::spin_loop());
+            assert_eq!(places.load(SeqCst), before);
+        });
+    }
+
+    #[test]
+    fn cuts_exclude_each_other() {
+        let within = AtomicUsize::new(0);
+        cut_beside_rounds(move |_| {
+            assert_eq!(within.fetch_add(1, SeqCst), 0);
+            (0..50).for_each(|_| hint::spin_loop());
+            within.fetch_sub(1, SeqCst);
+        });
     }
 }

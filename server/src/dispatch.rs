@@ -15,16 +15,23 @@
 //! - (b) the owner of a mailbox never passes a place that is taken and not yet filled.
 //! - (c) a run for the worker's own shard executes in place, in the second half of the round. After
 //!   the parcels have taken their places the worker reads its own mailbox's tail and first serves
-//!   everything before it. If something before the tail is not filled yet, own runs wait (their
-//!   connections keep their turn), while other connections' runs go out.
-//! - (d) a command in parts over several shards stands alone in its round: it gives all parts in the
-//!   second half, and they take their places before the next round begins.
+//!   everything before it. If something before the tail is not filled yet, or the shard is lent, own
+//!   runs wait (their connections keep their turn), while other connections' runs go out.
+//! - (d) what concerns several shards takes its places in a *cut* (see `several`, `cut`): no worker is
+//!   then between taking the first place of a round and reading its tail. Its connection's later
+//!   commands belong to later rounds, or stand behind it in the same cut.
 //!
 //! Why this is enough: let a writer's W1 stand before its W2, and a reader's R2, which saw W2, stand
 //! before its R1, on whatever shards. W1 took its place (or, on its own shard, executed) before W2
 //! took its place or executed; R2 executed after W2; R1 took its place after R2 took its own. If
 //! R1 executes in place, it does so after a tail that was read later than R2's place was taken has
 //! been served, and W1's place is before that tail. So R1 executes after W1.
+//!
+//! In other words, every command has a moment: when its place was taken, for an own run when the tail
+//! was read, and for what goes through a cut, the cut. These moments rise along each connection and
+//! along what each shard executes, so all commands stand in one line. No moment of a round lies
+//! within a cut, so what takes many places there has one moment for all of them: it is atomic. (Own
+//! runs may execute after a later cut; they stand before its place in their shard's mailbox.)
 //!
 //! `tessera_engine::transaction::round` is this rule as data, and its simulation tests it.
 //!
@@ -35,7 +42,7 @@
 //! waits.
 #![forbid(unsafe_code)]
 
-use std::{mem, thread};
+use std::mem;
 
 use tessera_engine::{
     command::{Flags, table::flag},
@@ -44,6 +51,7 @@ use tessera_engine::{
 
 use crate::{
     in_place::{AHEAD_MAX, Ahead, InPlace, OWNED_REQUEST_MIN, Stop},
+    mesh::mailbox::Position,
     net::{CloseMode, Connection, ConnectionId},
     parcel::{Addressee, CallHeader},
     route::Route,
@@ -67,9 +75,11 @@ pub(crate) enum Advance {
     NextTurn,
     /// Its next command waits for a credit.
     NoCredit,
-    /// Its next command waits for the right to borrow keys.
-    NoRight,
-    /// Its command over several shards is under way; it goes on when that has executed.
+    /// Its next command concerns several shards and waits for a cut.
+    Cut,
+    /// Its next command needs shards together, and waits for the end of the loan under way.
+    NoLoan,
+    /// Its command over shards that are lent is under way; it goes on when that has executed.
     Across,
     /// It executes nothing more.
     Finished,
@@ -111,33 +121,49 @@ impl Pause {
 }
 
 impl Worker {
-    /// Serves all connections that have something to execute, round by round.
+    /// Serves all connections that have something to execute, round by round, and between the rounds
+    /// what concerns several shards.
     pub(crate) fn run_rounds(&mut self) {
-        let is_alone = self.map.shards() == 1;
-        while !self.ready.is_empty() {
-            if !is_alone && !self.shared.cut.enter(self.own, self.cutting.is_some()) {
-                // Whoever has closed the way may be waiting for this processor.
-                return thread::yield_now();
+        loop {
+            while !self.ready.is_empty() {
+                self.run_round();
             }
-            let mut round = mem::replace(&mut self.ready, mem::take(&mut self.spare_ready));
-            if !is_alone {
-                round.retain(|&id| self.send_runs(id));
-                self.post();
+            if !self.cut() {
+                return;
             }
-            let half = SecondHalf::begin(self.own, self.serve_mail());
-            let mut rest = round.as_slice();
-            while !rest.is_empty() {
-                let group = rest.len().min(self.looks.len());
-                self.run_group(&rest[..group], half);
-                rest = &rest[group..];
-            }
-            self.post();
-            if !is_alone {
-                self.shared.cut.leave(self.own);
-            }
-            round.clear();
-            self.spare_ready = round;
+            // The own parts stand in the own mailbox.
+            self.serve_mail();
         }
+    }
+
+    fn run_round(&mut self) {
+        let mut round = mem::replace(&mut self.ready, mem::take(&mut self.spare_ready));
+        if self.map.shards() > 1 {
+            round.retain(|&id| self.send_runs(id));
+        }
+        let tail = self.take_places();
+        let half = SecondHalf::begin(self.own, self.serve_mail_before(tail));
+        let mut rest = round.as_slice();
+        while !rest.is_empty() {
+            let group = rest.len().min(self.looks.len());
+            self.run_group(&rest[..group], half);
+            rest = &rest[group..];
+        }
+        round.clear();
+        self.spare_ready = round;
+    }
+
+    /// Lets the parcels take their places, and then reads the own mailbox's tail.
+    fn take_places(&mut self) -> Position {
+        if self.map.shards() == 1 {
+            return self.mail.tail();
+        }
+        self.shared.cut.enter(self.own);
+        self.outboxes.post_all(self.now_us);
+        let tail = self.mail.tail();
+        self.shared.cut.leave(self.own);
+        self.outboxes.wake();
+        tail
     }
 
     /// The second half of a round for some connections: looks at the requests of all of them, and
@@ -153,8 +179,8 @@ impl Worker {
             self.in_place(id, may_run, |here, connection| here.look(connection, look));
             looked += look.len();
         }
-        for look in &looks {
-            look.fetch(&self.shard);
+        if may_run {
+            looks.iter().for_each(|look| look.fetch(&self.shard));
         }
         for (&id, look) in group.iter().zip(&mut looks) {
             let advance = self.run_own(id, half, look);
@@ -162,12 +188,6 @@ impl Worker {
             self.settle(id, advance);
         }
         self.looks = looks;
-    }
-
-    /// Lets the parcels take their places.
-    fn post(&mut self) {
-        self.outboxes.post_all(self.now_us);
-        self.outboxes.wake();
     }
 
     /// The first half of a round for one connection: packs its runs for other shards, in ascending
@@ -215,18 +235,17 @@ impl Worker {
                 Route::Shard(shard) if shard == self.own => return Advance::NextTurn,
                 Route::Shard(_) => return Advance::NextRound,
                 Route::Session => {
-                    if let Some(advance) = self.run_session(id, held, half) {
+                    if let Some(advance) = self.run_session(id, held) {
                         return advance;
                     }
                 }
-                Route::Parts => return self.send_parts(id, held, half),
-                Route::Across => return self.send_across(id, held),
+                Route::Parts | Route::Across => return Advance::Cut,
             }
         }
     }
 
     /// Lets `work` be done on the commands at the front of the input.
-    fn in_place<T>(
+    pub(crate) fn in_place<T>(
         &mut self,
         id: ConnectionId,
         may_run: bool,
@@ -282,11 +301,15 @@ impl Worker {
             input.consume(held.consumed);
         }
         session.note(held.command, self.now_us);
-        self.outboxes.post_if_full(shard, self.now_us);
+        if self.outboxes.is_full(shard) {
+            self.shared.cut.enter(self.own);
+            self.outboxes.post_up_to(shard, self.now_us);
+            self.shared.cut.leave(self.own);
+        }
     }
 
     /// Records where a connection stands after its part of a round.
-    fn settle(&mut self, id: ConnectionId, advance: Advance) {
+    pub(crate) fn settle(&mut self, id: ConnectionId, advance: Advance) {
         let Some(connection) = self.network.connection(id) else { return };
         let session = &mut connection.session;
         // Nothing more comes from a peer that has ended: what is executed is all there is.
@@ -295,9 +318,11 @@ impl Worker {
         session.standing = match advance {
             Advance::Idle => Standing::Idle,
             Advance::NextRound => Standing::Ready,
-            Advance::NextTurn | Advance::NoCredit | Advance::NoRight | Advance::Across => {
-                Standing::Stalled
-            }
+            Advance::NextTurn
+            | Advance::NoCredit
+            | Advance::Cut
+            | Advance::NoLoan
+            | Advance::Across => Standing::Stalled,
             Advance::Finished | Advance::Overrun => Standing::Finished,
         };
         let is_stalled = session.standing == Standing::Stalled;
@@ -317,7 +342,8 @@ impl Worker {
                 self.metrics.counters.credit_stalls.add(1);
                 self.without_credit.push(id);
             }
-            Advance::NoRight => self.without_right.push(id),
+            Advance::Cut => self.for_cut.push(id),
+            Advance::NoLoan => self.loans.wait(id),
             Advance::Overrun => return self.disconnect_overrun(id),
             Advance::Idle | Advance::Across | Advance::Finished => {}
         }

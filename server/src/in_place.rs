@@ -26,6 +26,7 @@ use crate::{
     dispatch::{Advance, Pause},
     metrics::WorkerMetrics,
     net::Connection,
+    own_shard::OwnShard,
     replies::BufferPool,
     route::{Route, ShardMap},
     server::Shared,
@@ -114,7 +115,7 @@ enum End {
 
 /// What executing in place needs besides the connection.
 pub(crate) struct InPlace<'a> {
-    pub(crate) shard: &'a mut Shard,
+    pub(crate) shard: &'a mut OwnShard,
     pub(crate) own: u32,
     /// Whether own commands may execute in this round, by rules (a) and (c).
     pub(crate) may_run: bool,

@@ -10,12 +10,13 @@
 //! dispatch            rounds: the one order of commands over all shards
 //! in_place            commands of the own shard: look ahead, prefetch, execute
 //! client_limits       clients that are idle or do not read
-//! parts, gather       commands in parts over several shards, and their joined reply
-//! across              commands that work on keys of several shards at one instant
-//! right, cut          who may borrow keys, and an instant in which no worker is within a round
+//! several, gather     commands that concern several shards, and their joined reply
+//! cut                 an instant in which no worker takes places
+//! loan, own_shard     shards that are lent whole to the worker that executes over several of them
+//! local               commands of the session, executed at their connection's worker
 //! mail                serving other workers' parcels, handing out own replies
 //! parcel, outbox      what travels between workers
-//! route, replies      key to shard; the order of a connection's replies
+//! replies             the order of a connection's replies
 //! session, session_commands   a connection's state and the commands about it
 //! metrics             figures for INFO
 //! mesh                mailboxes, credits, sleep and wake
@@ -25,13 +26,12 @@
 //!
 //! # Invariants
 //!
-//! - no lock is taken between reading a request and writing its reply, but for commands that borrow
-//!   keys of other shards (`right`);
-//! - a worker never waits for another one: what cannot go on now is set aside;
+//! - no lock is taken between reading a request and writing its reply, and a worker never waits for
+//!   another one: what cannot go on now is set aside. The one exception is a few stores long: while a
+//!   command over several shards takes its places, nobody else takes any (`cut`);
 //! - a panic anywhere ends the process.
 #![deny(unsafe_code)]
 
-pub mod across;
 pub mod client_limits;
 pub mod config;
 pub mod cut;
@@ -40,21 +40,22 @@ pub mod gather;
 pub mod in_place;
 pub mod info;
 mod latency;
+mod loan;
+mod local;
 pub mod log;
 pub mod mail;
 pub mod mesh;
 pub mod metrics;
 pub mod net;
 pub mod outbox;
+mod own_shard;
 pub mod parcel;
-pub mod parts;
 pub mod replies;
-pub mod right;
-pub mod route;
 pub mod runtime;
 pub mod server;
 pub mod session;
 pub mod session_commands;
+mod several;
 pub mod signal;
 pub mod slowlog;
 pub mod start;
@@ -63,6 +64,7 @@ mod supervision;
 pub mod worker;
 
 pub use start::main_with_args;
+pub use tessera_engine::transaction::map as route;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -3,11 +3,14 @@
 
 use std::{mem, ops::Range, thread};
 
-use tessera_engine::{command::Run, keyspace::KeyHash, shard::Call};
-use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter};
+use tessera_engine::{
+    command::{Command, CommandError, Run},
+    keyspace::KeyHash,
+};
+use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter, RequestBatch};
 
 use crate::{
-    mesh::mailbox::Next,
+    mesh::mailbox::{Next, Position},
     net::{CloseMode, Connection, ConnectionId},
     parcel::{CallHeader, Executor, Message, Parcel},
     session::Standing,
@@ -19,19 +22,21 @@ use crate::{
 const UNFILLED_WAITS_MAX: u32 = 3;
 
 impl Worker {
-    /// Serves everything that stands before the mailbox's tail as it is now. Answers whether all of
-    /// it could be served: if a place is taken and not yet filled, what stands behind it waits, and
-    /// while the shard's keys are lent, everything does.
-    pub(crate) fn serve_mail(&mut self) -> bool {
-        let tail = self.mail.tail();
+    /// Serves everything that stands before the mailbox's tail as it is now.
+    pub(crate) fn serve_mail(&mut self) {
+        self.serve_mail_before(self.mail.tail());
+    }
+
+    /// Serves everything that stands before `tail`. Answers whether all of it could be served: if a
+    /// place is taken and not yet filled, what stands behind it waits, and while the shard is lent,
+    /// everything for it does.
+    pub(crate) fn serve_mail_before(&mut self, tail: Position) -> bool {
         let mut complete = true;
         while self.mail.head() < tail {
-            let place = self.mail.head();
             match self.mail.next() {
                 Next::Message(message) => {
                     self.unfilled_waits = 0;
-                    let is_behind_cut = self.cut_at.is_some_and(|cut| place >= cut);
-                    self.receive(message, is_behind_cut || self.stands_still);
+                    self.receive(message);
                 }
                 Next::Unfilled | Next::Empty => {
                     self.metrics.counters.unfilled_stalls.add(1);
@@ -41,7 +46,7 @@ impl Worker {
                 }
             }
         }
-        complete && !self.stands_still && self.cut_at.is_none()
+        complete && self.shard.is_here()
     }
 
     /// A place is filled within nanoseconds, unless its sender has lost its processor just then:
@@ -53,81 +58,134 @@ impl Worker {
         }
     }
 
-    /// Does what a message asks for. While this shard stands still, or for what lies behind the cut
-    /// of its own borrowing, requests wait in their order.
-    fn receive(&mut self, message: Message, requests_wait: bool) {
+    /// Does what a message asks for. While this shard is lent, what is for it waits in its order.
+    fn receive(&mut self, message: Message) {
         match message {
-            Message::Request(_) | Message::Borrow(_) if requests_wait => {
+            Message::Request(_) | Message::Borrow { .. } if !self.shard.is_here() => {
                 self.waiting_mail.push_back(message);
             }
             Message::Request(parcel) => self.serve(parcel),
             Message::Reply(parcel) => self.hand_out(parcel),
-            Message::Borrow(loan) => self.lend(loan),
-            Message::Lent(loan) => self.borrow(loan),
-            Message::Return(loan) => {
-                self.take_back(loan);
-                self.serve_waiting();
+            Message::Borrow { host, now_us } => self.lend(host, now_us),
+            Message::Lent { owner, shard } => {
+                self.outboxes.answered(owner);
+                self.borrow(owner, shard);
             }
-            Message::Returned(loan) => self.outboxes.loan_is_settled(&loan),
-            Message::Right(from) => {
-                self.outboxes.right_is_taken(from);
-                self.get_right();
+            Message::Return { host, shard, now_us } => {
+                self.outboxes.shard_is_back(host);
+                self.shard.advance_clock_us(now_us);
+                self.take_back(shard);
             }
-            Message::RightTaken(by) => self.outboxes.right_is_settled(by),
+            Message::Returned { owner } => self.outboxes.loan_is_settled(owner),
         }
     }
 
-    /// Serves the requests that came while this shard stood still, until it does so again.
+    /// Serves what came while this shard was lent, until it is so again.
     pub(crate) fn serve_waiting(&mut self) {
-        while !self.stands_still
-            && self.cut_at.is_none()
+        while self.shard.is_here()
             && let Some(message) = self.waiting_mail.pop_front()
         {
-            self.receive(message, false);
+            self.receive(message);
         }
     }
 
-    /// Executes a parcel of another worker and sends it home.
+    /// Executes a parcel and sends it home.
     fn serve(&mut self, mut parcel: Box<Parcel>) {
-        self.outboxes.received(parcel.origin);
+        let is_own = parcel.origin == self.own;
+        if !is_own {
+            self.outboxes.received(parcel.origin);
+            self.metrics.counters.remote_commands.add(parcel.len() as u64);
+        }
         self.shard.advance_clock_us(parcel.now_us);
         self.stopwatch.start();
-        let calls = parcel.len() as u64;
-        parcel.execute(self);
-        self.metrics.counters.remote_commands.add(calls);
+        parcel.execute(&mut Serving { worker: self, is_own });
         parcel.now_us = parcel.now_us.max(self.now_us);
-        self.outboxes.reply(parcel);
+        if is_own {
+            self.hand_out(parcel);
+        } else {
+            self.outboxes.reply(parcel);
+        }
     }
 
-    /// Executes one call of a parcel, or one part of a command, on this shard.
-    pub(crate) fn execute_call(
+    /// Executes one call of a parcel, or one part of a command, on this shard. `client` is the
+    /// connection that asks, if it is one of this worker's.
+    fn execute_call(
         &mut self,
+        client: Option<ConnectionId>,
         header: &CallHeader,
         args: Args<'_>,
         out: &mut ReplyBuffer,
     ) {
         if let Run::Session = header.command.run {
-            if let Some(Code::Everywhere(everywhere)) = self.codes.get(header.command) {
-                (everywhere.part)(self, &args, &mut ReplyWriter::new(out, PART_PROTOCOL));
-            }
-            return;
+            return self.execute_part(client, header, &args, out);
         }
-        let call = Call {
-            command: header.command,
-            args,
-            database: header.database,
-            protocol: header.protocol,
-            no_touch: header.no_touch,
-            caller: header.caller,
-        };
-        let outcome = self.shard.execute(&call, out);
+        let outcome = self.shard.execute(&header.call(args), out);
+        self.note_call(client, header.command, &args, outcome.as_ref().err());
+    }
+
+    /// Answers a question to all workers (see [`session_commands::Everywhere`]).
+    ///
+    /// [`session_commands::Everywhere`]: crate::session_commands::Everywhere
+    pub(crate) fn execute_part(
+        &mut self,
+        client: Option<ConnectionId>,
+        header: &CallHeader,
+        args: &Args<'_>,
+        out: &mut ReplyBuffer,
+    ) {
+        if let Some(Code::Everywhere(everywhere)) = self.codes.get(header.command) {
+            (everywhere.part)(self, args, &mut ReplyWriter::new(out, PART_PROTOCOL));
+        }
         let nanos = self.stopwatch.lap_ns();
-        self.metrics.executed(header.command, nanos, outcome.as_ref().err());
-        if self.watch.is_slow(nanos) {
-            // The client is another worker's.
-            let at = (self.now_us, nanos);
-            self.watch.note(&self.shared, header.command, &args, at, ("", ""));
+        if client.is_some() && self.watch.is_slow(nanos) {
+            self.note_slow_part(client, header.command, args, nanos);
         }
+    }
+
+    /// Counts a call that has just been executed, and notes it if it was slow.
+    pub(crate) fn note_call(
+        &mut self,
+        client: Option<ConnectionId>,
+        command: &'static Command,
+        args: &Args<'_>,
+        error: Option<&CommandError>,
+    ) {
+        let nanos = self.stopwatch.lap_ns();
+        self.metrics.executed(command, nanos, error);
+        if self.watch.is_slow(nanos) {
+            self.note_slow(client, command, args, nanos);
+        }
+    }
+
+    /// Enters the own part of a question to all workers that took long (DEBUG SLEEP), with the name
+    /// that the table has for it and the arguments of the part.
+    #[cold]
+    fn note_slow_part(
+        &mut self,
+        client: Option<ConnectionId>,
+        command: &'static Command,
+        args: &Args<'_>,
+        nanos: u64,
+    ) {
+        let mut line = RequestBatch::new();
+        line.push_slices(command.full_name.split('|').map(str::as_bytes).chain(args.iter()));
+        if let Some(args) = line.get(0) {
+            self.note_slow(client, command, &args, nanos);
+        }
+    }
+
+    #[cold]
+    fn note_slow(
+        &mut self,
+        client: Option<ConnectionId>,
+        command: &'static Command,
+        args: &Args<'_>,
+        nanos: u64,
+    ) {
+        let connection = client.and_then(|id| self.network.connection(id));
+        let names = connection
+            .map_or(("", ""), |open| (open.session.peer.as_str(), open.session.name.as_str()));
+        self.watch.note(&self.shared, command, args, (self.now_us, nanos), names);
     }
 
     /// Hands the replies of an own parcel to the connections that wait for them.
@@ -178,20 +236,33 @@ impl Worker {
     }
 }
 
-impl Executor for Worker {
+/// A worker that executes a parcel.
+struct Serving<'a> {
+    worker: &'a mut Worker,
+    /// The parcel is its own: it concerns several shards, and this is one of them.
+    is_own: bool,
+}
+
+impl Executor for Serving<'_> {
     #[inline]
     fn look(&self, header: &CallHeader, args: &Args<'_>) -> Option<KeyHash> {
         let key = args.get(header.command.keys.single()?)?;
-        Some(self.shard.keyspace.prefetch(header.database as usize, key))
+        Some(self.worker.shard.keyspace.prefetch(header.database as usize, key))
     }
 
     #[inline]
     fn fetch(&self, header: &CallHeader, hash: KeyHash) {
-        self.shard.keyspace.prefetch_entry(header.database as usize, hash);
+        self.worker.shard.keyspace.prefetch_entry(header.database as usize, hash);
     }
 
     #[inline]
-    fn run(&mut self, header: &CallHeader, args: Args<'_>, out: &mut ReplyBuffer) {
-        self.execute_call(header, args, out);
+    fn run(
+        &mut self,
+        to: ConnectionId,
+        header: &CallHeader,
+        args: Args<'_>,
+        out: &mut ReplyBuffer,
+    ) {
+        self.worker.execute_call(self.is_own.then_some(to), header, args, out);
     }
 }

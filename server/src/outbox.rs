@@ -1,18 +1,24 @@
-//! Parcels being packed, one for each other shard.
+//! Parcels being packed, one for each shard, and what else goes to other workers.
 //!
-//! Invariant: a parcel is begun only while a credit for its destination is left, and spends it when
-//! it is sent; so a parcel that is open can always be sent.
+//! The own shard has a place here too: what concerns several shards takes a place in every mailbox,
+//! the own one included.
+//!
+//! Invariant: a parcel is begun, and a shard promised to be asked for, only while a credit for the
+//! destination is left that no other promise counts on; so all that is open can always be sent.
 #![forbid(unsafe_code)]
 
+use tessera_engine::{
+    shard::Shard,
+    transaction::{ShardId, ShardSet},
+};
 use tessera_proto::Args;
 
 use crate::{
-    across::Loan,
     mesh::{Peer, credit::Class},
     parcel::{Addressee, CallHeader, Message, Parcel},
 };
 
-/// A worker's way to all other shards.
+/// A worker's way to all shards.
 pub struct Outboxes {
     peers: Vec<Peer<Message>>,
     open: Vec<Option<Box<Parcel>>>,
@@ -20,23 +26,32 @@ pub struct Outboxes {
     #[allow(clippy::vec_box)]
     free: Vec<Box<Parcel>>,
     own: u32,
+    /// Shards that are going to be asked for.
+    to_borrow: ShardSet,
     /// Destinations that got mail since they were last woken.
     to_wake: Vec<bool>,
 }
 
 impl Outboxes {
-    /// Outboxes of worker `own` for the mailboxes of `peers`, itself included but never used.
+    /// Outboxes of worker `own` for the mailboxes of `peers`, itself included.
     pub fn new(own: u32, peers: Vec<Peer<Message>>) -> Self {
         let open = peers.iter().map(|_| None).collect();
         let to_wake = vec![false; peers.len()];
-        Self { peers, open, free: Vec::new(), own, to_wake }
+        Self { peers, open, free: Vec::new(), own, to_borrow: ShardSet::default(), to_wake }
     }
 
     /// Whether a call for `shard` can be packed now.
     #[inline]
     pub fn has_room(&self, shard: u32) -> bool {
-        let shard = shard as usize;
-        self.open[shard].is_some() || self.peers[shard].credits.left(Class::Request) > 0
+        self.open[shard as usize].is_some() || self.credits(shard) > 0
+    }
+
+    /// Requests that can be sent to `shard` and that nothing counts on yet.
+    #[inline]
+    fn credits(&self, shard: u32) -> u16 {
+        let promised = u16::from(self.open[shard as usize].is_some())
+            + u16::from(self.to_borrow.contains(shard));
+        self.peers[shard as usize].credits.left(Class::Request).saturating_sub(promised)
     }
 
     /// Who gets the reply of the call that was packed last for `shard` and has not been sent.
@@ -61,6 +76,22 @@ impl Outboxes {
         parcel.push(to, header, args);
     }
 
+    /// Whether anything is packed and not sent.
+    pub fn has_open(&self) -> bool {
+        self.open.iter().any(Option::is_some)
+    }
+
+    /// Whether the parcel for `shard` should leave before its round ends.
+    #[inline]
+    pub fn is_full(&self, shard: u32) -> bool {
+        self.open[shard as usize].as_ref().is_some_and(|parcel| parcel.is_full())
+    }
+
+    /// Whether any parcel should leave.
+    pub fn has_full(&self) -> bool {
+        self.open.iter().flatten().any(|parcel| parcel.is_full())
+    }
+
     /// Sends everything that is open, in ascending order of the shards.
     pub fn post_all(&mut self, now_us: i64) {
         for shard in 0..self.open.len() {
@@ -76,14 +107,11 @@ impl Outboxes {
         self.to_wake[shard] = true;
     }
 
-    /// Sends the parcel for `shard` if it is full, after those for lower shards: then they all take
-    /// their places earlier than those of their round, and in the same order.
-    pub fn post_if_full(&mut self, shard: u32, now_us: i64) {
-        let shard = shard as usize;
-        if self.open[shard].as_ref().is_some_and(|parcel| parcel.is_full()) {
-            for lower in 0..=shard {
-                self.post(lower, now_us);
-            }
+    /// Sends the parcels up to that for `shard`, in ascending order: then they all take their places
+    /// earlier than those of their round, and in the same order.
+    pub fn post_up_to(&mut self, shard: u32, now_us: i64) {
+        for lower in 0..=shard as usize {
+            self.post(lower, now_us);
         }
     }
 
@@ -99,30 +127,34 @@ impl Outboxes {
         self.to_wake[origin] = true;
     }
 
-    /// Whether a message of its own can be sent to `shard` besides the parcel that may be open.
-    pub fn has_credit(&self, shard: u32) -> bool {
-        let open = u16::from(self.open[shard as usize].is_some());
-        self.peers[shard as usize].credits.left(Class::Request) > open
+    /// Whether all of these shards can be asked for.
+    pub fn may_borrow(&self, shards: ShardSet) -> bool {
+        shards.iter().all(|shard| self.to_borrow.contains(shard) || self.credits(shard) > 0)
     }
 
-    /// Asks a shard for keys.
+    /// These shards are going to be asked for.
+    pub fn will_borrow(&mut self, shards: ShardSet) {
+        debug_assert!(self.may_borrow(shards));
+        self.to_borrow.extend(shards);
+    }
+
+    /// Asks for all shards that are to be borrowed; answers which these are.
+    pub fn send_borrows(&mut self, now_us: i64) -> ShardSet {
+        let shards = std::mem::take(&mut self.to_borrow);
+        for shard in shards.iter() {
+            self.send(shard, Class::Request, Message::Borrow { host: self.own, now_us });
+        }
+        shards
+    }
+
+    /// Sends a shard back to its owner. Its loan came with the right to do so: an owner lends its
+    /// shard once, so there is a credit.
     ///
     /// # Panics
     ///
     /// When there is no credit.
-    pub fn send_loan(&mut self, loan: Box<Loan>) {
-        let owner = loan.owner;
-        self.send(owner, Class::Request, Message::Borrow(loan));
-    }
-
-    /// Sends lent keys back. At most one command borrows at a time, so there is a credit.
-    ///
-    /// # Panics
-    ///
-    /// When there is no credit.
-    pub fn return_loan(&mut self, loan: Box<Loan>) {
-        let owner = loan.owner;
-        self.send(owner, Class::Hop, Message::Return(loan));
+    pub fn return_shard(&mut self, owner: ShardId, shard: Box<Shard>, now_us: i64) {
+        self.send(owner, Class::Hop, Message::Return { host: self.own, shard, now_us });
     }
 
     fn send(&mut self, shard: u32, class: Class, message: Message) {
@@ -142,37 +174,15 @@ impl Outboxes {
         self.peers[shard as usize].credits.give_back(Class::Request, 1);
     }
 
-    /// Tells the host that its loan has come back.
-    pub fn loan_is_back(&mut self, loan: Box<Loan>) {
-        let host = loan.host;
+    /// Tells the host that the shard which it had borrowed is back.
+    pub fn shard_is_back(&mut self, host: u32) {
         self.peers[host as usize].credits.received(Class::Hop);
-        self.reply_to(host, Message::Returned(loan));
+        self.reply_to(host, Message::Returned { owner: self.own });
     }
 
-    /// Notes that a loan's owner has it back.
-    pub fn loan_is_settled(&mut self, loan: &Loan) {
-        self.peers[loan.owner as usize].credits.give_back(Class::Hop, 1);
-    }
-
-    /// Hands the right to borrow keys to another worker. There is one right in the server, so there
-    /// is a credit.
-    ///
-    /// # Panics
-    ///
-    /// When there is no credit.
-    pub fn pass_right(&mut self, to: u32) {
-        self.send(to, Class::Notification, Message::Right(self.own));
-    }
-
-    /// Tells `from` that the right has come.
-    pub fn right_is_taken(&mut self, from: u32) {
-        self.peers[from as usize].credits.received(Class::Notification);
-        self.reply_to(from, Message::RightTaken(self.own));
-    }
-
-    /// Notes that the right has come to `by`.
-    pub fn right_is_settled(&mut self, by: u32) {
-        self.peers[by as usize].credits.give_back(Class::Notification, 1);
+    /// Notes that a shard's owner has it back.
+    pub fn loan_is_settled(&mut self, owner: ShardId) {
+        self.peers[owner as usize].credits.give_back(Class::Hop, 1);
     }
 
     /// Takes an own parcel back after its replies were handed out.

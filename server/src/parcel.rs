@@ -7,10 +7,15 @@
 //! Invariant: a parcel is owned by one worker at a time; it changes owner only through a mailbox.
 #![forbid(unsafe_code)]
 
-use tessera_engine::{command::Command, keyspace::KeyHash, shard::Caller};
+use tessera_engine::{
+    command::Command,
+    keyspace::KeyHash,
+    shard::{Call, Caller, Shard},
+    transaction::ShardId,
+};
 use tessera_proto::{Args, Mark, Protocol, ReplyBuffer, RequestBatch};
 
-use crate::{across::Loan, in_place::AHEAD_MAX, net::ConnectionId, session::Session};
+use crate::{in_place::AHEAD_MAX, net::ConnectionId, session::Session};
 
 /// A parcel is sent when it holds so many calls, even before its round ends: long enough to make
 /// the hop cheap, short enough that the receiver goes on with its own connections soon.
@@ -24,18 +29,34 @@ pub enum Message {
     Request(Box<Parcel>),
     /// An own parcel coming home with the replies.
     Reply(Box<Parcel>),
-    /// Keys that another worker borrows.
-    Borrow(Box<Loan>),
-    /// Keys that this worker has borrowed.
-    Lent(Box<Loan>),
-    /// Own keys coming back.
-    Return(Box<Loan>),
-    /// The owner has its keys back.
-    Returned(Box<Loan>),
-    /// The right to borrow keys, from this worker.
-    Right(u32),
-    /// This worker has got the right.
-    RightTaken(u32),
+    /// A worker asks for this shard, whole (see `loan`).
+    Borrow {
+        /// The worker that asks.
+        host: u32,
+        /// Its time in microseconds since the Unix epoch.
+        now_us: i64,
+    },
+    /// A shard that this worker has asked for.
+    Lent {
+        /// Its owner.
+        owner: ShardId,
+        /// The shard.
+        shard: Box<Shard>,
+    },
+    /// The own shard coming back.
+    Return {
+        /// The worker that had it.
+        host: u32,
+        /// The shard.
+        shard: Box<Shard>,
+        /// The host's time in microseconds since the Unix epoch.
+        now_us: i64,
+    },
+    /// The owner has its shard back.
+    Returned {
+        /// The owner.
+        owner: ShardId,
+    },
 }
 
 /// Who waits for a reply at home.
@@ -76,6 +97,19 @@ impl CallHeader {
             caller,
         }
     }
+
+    /// The call with these arguments.
+    #[inline]
+    pub fn call<'a>(&self, args: Args<'a>) -> Call<'a> {
+        Call {
+            command: self.command,
+            args,
+            database: self.database,
+            protocol: self.protocol,
+            no_touch: self.no_touch,
+            caller: self.caller,
+        }
+    }
 }
 
 /// Consecutive calls whose replies go to one addressee.
@@ -93,8 +127,8 @@ pub trait Executor {
     fn look(&self, header: &CallHeader, args: &Args<'_>) -> Option<KeyHash>;
     /// Asks for the memory of its entry.
     fn fetch(&self, header: &CallHeader, hash: KeyHash);
-    /// Executes it and appends its reply.
-    fn run(&mut self, header: &CallHeader, args: Args<'_>, out: &mut ReplyBuffer);
+    /// Executes it and appends its reply. `to` is a connection of the parcel's origin.
+    fn run(&mut self, to: ConnectionId, header: &CallHeader, args: Args<'_>, out: &mut ReplyBuffer);
 }
 
 /// A batch of runs from one worker to one shard.
@@ -156,7 +190,7 @@ impl Parcel {
     pub fn execute(&mut self, executor: &mut impl Executor) {
         let mut hashes = [None; AHEAD_MAX];
         let mut runs = self.runs.iter();
-        let mut run_end = runs.next().map_or(0, |run| run.end as usize);
+        let Some(mut run) = runs.next() else { return };
         for first in (0..self.calls.len()).step_by(AHEAD_MAX) {
             let batch = first..(first + AHEAD_MAX).min(self.calls.len());
             for (index, hash) in batch.clone().zip(&mut hashes) {
@@ -170,11 +204,12 @@ impl Parcel {
             }
             for index in batch {
                 if let Some(args) = self.requests.get(index) {
-                    executor.run(&self.calls[index], args, &mut self.replies);
+                    let to = run.to.connection;
+                    executor.run(to, &self.calls[index], args, &mut self.replies);
                 }
-                if index + 1 == run_end {
+                if index + 1 == run.end as usize {
                     self.reply_ends.push(self.replies.mark());
-                    run_end = runs.next().map_or(0, |run| run.end as usize);
+                    run = runs.next().unwrap_or(run);
                 }
             }
         }

@@ -84,6 +84,11 @@ impl ReplyQueue {
             && matches!(self.queue.back(), Some(Pending { state: State::Waiting, discard: false }))
     }
 
+    /// The ticket of the next place that is asked for.
+    pub fn next_ticket(&self) -> u64 {
+        self.first + self.queue.len() as u64
+    }
+
     /// A place for a reply whose parts several shards will send.
     pub fn gather(&mut self, gather: Gather, discard: bool) -> u64 {
         self.push(State::Gathering(Box::new(gather)), discard)
@@ -113,16 +118,9 @@ impl ReplyQueue {
     }
 
     fn push(&mut self, state: State, discard: bool) -> u64 {
+        let ticket = self.next_ticket();
         self.queue.push_back(Pending { state, discard });
-        self.first + self.queue.len() as u64 - 1
-    }
-
-    /// The place for part `part` of the command at `ticket`, when its own worker executes it.
-    pub fn part_mut(&mut self, ticket: u64, part: u32) -> Option<&mut ReplyBuffer> {
-        match &mut self.pending(ticket)?.state {
-            State::Gathering(gather) => Some(gather.part_mut(part)),
-            State::Waiting | State::Ready(_) => None,
-        }
+        ticket
     }
 
     fn pending(&mut self, ticket: u64) -> Option<&mut Pending> {
@@ -163,8 +161,8 @@ impl ReplyQueue {
         }
     }
 
-    /// A part of the command at `ticket` stands in its place (see [`ReplyQueue::part_mut`]).
-    pub fn part_arrived(&mut self, ticket: u64, out: &mut ReplyBuffer, pool: &mut BufferPool) {
+    /// A part of the command at `ticket` stands in its place.
+    fn part_arrived(&mut self, ticket: u64, out: &mut ReplyBuffer, pool: &mut BufferPool) {
         let Some(pending) = self.pending(ticket) else { return };
         let State::Gathering(gather) = &mut pending.state else { return };
         if !gather.arrived() {
@@ -201,6 +199,7 @@ impl ReplyQueue {
 
 #[cfg(test)]
 mod tests {
+    use tessera_engine::transaction::merge;
     use tessera_proto::{Protocol, ReplyWriter};
 
     use super::*;
@@ -237,7 +236,8 @@ mod tests {
     #[test]
     fn a_gathered_reply_leaves_when_its_last_part_is_there() {
         let (mut queue, mut out) = (ReplyQueue::default(), ReplyBuffer::default());
-        let ticket = queue.gather(Gather::new(Merge::Sum, Protocol::Resp2, 2), false);
+        let ticket =
+            queue.gather(Gather::new(Merge::Parts(merge::Merge::Sum), Protocol::Resp2, 2), false);
         arrive(&mut queue, ticket, 1, ":2\r\n", &mut out);
         assert!(out.is_empty());
         arrive(&mut queue, ticket, 0, ":1\r\n", &mut out);

@@ -17,7 +17,6 @@ use crate::{
     log::Log,
     metrics::{Metrics, ProcessInfo, random_id},
     net::{Board, listener::Relocation},
-    right::Right,
     signal::Shutdown,
     slowlog::SlowLog,
     worker::Next,
@@ -40,9 +39,7 @@ pub struct Shared {
     pub board: Arc<Board>,
     /// The log.
     pub log: Log,
-    /// The right to borrow keys of other shards (see `across`).
-    pub right: Right,
-    /// Rounds, and the cut between them that such a command needs.
+    /// Who takes places, and the cut that what concerns several shards needs.
     pub cut: Cut,
     /// CLIENT PAUSE.
     pub pause: PauseState,
@@ -76,7 +73,6 @@ impl Shared {
             metrics,
             board,
             log,
-            right: Right::default(),
             cut: Cut::new(workers),
             pause: PauseState::default(),
             stop: Stop::new(workers),

@@ -17,23 +17,21 @@ use tessera_engine::{
     notice::Client,
     shard::{Settings, Shard},
     sys::{clock::wall_clock_us, random::Random},
+    transaction::parts::Splitter,
     types::Thresholds,
 };
-use tessera_proto::{Limits, Protocol, ReplyWriter};
+use tessera_proto::{Limits, Protocol, ReplyWriter, RequestBatch};
 
 use crate::{
-    across::Across,
     config::{BufferLimit, Config, ConfigReader},
     dispatch::Pause,
     in_place::{AHEAD_MAX, Ahead},
-    mesh::{
-        Endpoint,
-        mailbox::{Position, Receiver},
-        wake::Sleeper,
-    },
+    loan::Loans,
+    mesh::{Endpoint, mailbox::Receiver, wake::Sleeper},
     metrics::{DatabaseKeys, WorkerMetrics},
     net::{CloseMode, ConnectionId, NetEvent, Network},
     outbox::Outboxes,
+    own_shard::OwnShard,
     parcel::Message,
     replies::BufferPool,
     route::ShardMap,
@@ -48,7 +46,7 @@ use crate::{
 /// Everything that one worker thread owns.
 pub struct Worker {
     /// This worker's part of the keyspace.
-    pub shard: Shard,
+    pub shard: OwnShard,
     /// Its connections.
     pub network: Network<Session>,
     /// What all workers share.
@@ -69,17 +67,11 @@ pub struct Worker {
     pub(crate) now_us: i64,
     /// What clients may send, before and after they have authenticated.
     pub(crate) limits: [Limits; 2],
-    /// The command over several shards that waits for its loans.
-    pub(crate) across: Option<Across>,
-    /// This worker has the right to borrow keys, and no command uses it yet.
-    pub(crate) has_right: bool,
-    /// Keys of this shard are lent: it executes nothing until they are back.
-    pub(crate) stands_still: bool,
-    /// The connection whose command waits for a cut through all mailboxes.
-    pub(crate) cutting: Option<ConnectionId>,
-    /// Where the cut lies in the own mailbox, from the sending of the loans until they are here.
-    pub(crate) cut_at: Option<Position>,
-    /// Requests that came while it stands still.
+    /// Shards that this worker borrows.
+    pub(crate) loans: Loans,
+    /// The configuration has changed while the own shard was lent.
+    pub(crate) configure_when_back: bool,
+    /// What came for the own shard while that was lent.
     pub(crate) waiting_mail: VecDeque<Message>,
     /// How often in a row a place in the mailbox was found taken and not filled.
     pub(crate) unfilled_waits: u32,
@@ -95,10 +87,15 @@ pub struct Worker {
     pub(crate) next_turn: Vec<ConnectionId>,
     /// Connections that wait for a credit.
     pub(crate) without_credit: Vec<ConnectionId>,
-    /// Connections that wait for the right to borrow keys.
-    pub(crate) without_right: Vec<ConnectionId>,
+    /// Connections whose next command waits for a cut.
+    pub(crate) for_cut: Vec<ConnectionId>,
+    pub(crate) spare_line: Vec<ConnectionId>,
     /// Scratch space for the positions of keys.
     pub(crate) positions: Vec<usize>,
+    /// Splits commands into parts.
+    pub(crate) splitter: Splitter,
+    /// Scratch space for questions to other workers.
+    pub(crate) made_up: RequestBatch,
     /// Requests of a group of connections, looked at and not executed yet; empty between rounds.
     pub(crate) looks: Vec<Ahead>,
     /// Scratch space of the first half of a round.
@@ -163,7 +160,7 @@ impl Worker {
         let map = ShardMap::new(shared.workers);
         let own = own as u32;
         let mut worker = Self {
-            shard: Shard::new(seed, settings(config.get())),
+            shard: OwnShard::new(Shard::new(seed, settings(config.get()))),
             network,
             own,
             map,
@@ -177,11 +174,8 @@ impl Worker {
             random: Random::from_seed(seed.rotate_left(32)),
             now_us: wall_clock_us(),
             limits: Default::default(),
-            across: None,
-            has_right: false,
-            stands_still: false,
-            cutting: None,
-            cut_at: None,
+            loans: Loans::new(map, seed.rotate_left(16)),
+            configure_when_back: false,
             waiting_mail: VecDeque::new(),
             unfilled_waits: 0,
             pause: Pause::Off,
@@ -191,8 +185,11 @@ impl Worker {
             spare_ready: Vec::new(),
             next_turn: Vec::new(),
             without_credit: Vec::new(),
-            without_right: Vec::new(),
+            for_cut: Vec::new(),
+            spare_line: Vec::new(),
             positions: Vec::new(),
+            splitter: Splitter::default(),
+            made_up: RequestBatch::new(),
             looks: (0..AHEAD_MAX).map(|_| Ahead::default()).collect(),
             spare_look: Ahead::default(),
             sleeper: endpoint.sleeper,
@@ -220,8 +217,17 @@ impl Worker {
         });
         self.output_limit = config.client_output_buffer_limit[0];
         self.watch = Watch::new(config);
+        if self.shard.is_here() {
+            self.configure_shard();
+        } else {
+            self.configure_when_back = true;
+        }
+    }
+
+    /// Tells the own shard of the configuration in force.
+    pub(crate) fn configure_shard(&mut self) {
         let active_expire = self.shard.settings().active_expire;
-        self.shard.configure(Settings { active_expire, ..settings(config) });
+        self.shard.configure(Settings { active_expire, ..settings(self.config.get()) });
     }
 
     /// Waits until there is something to do, or until `deadline`.
@@ -247,8 +253,6 @@ impl Worker {
         self.serve_mail();
         self.wake_stalled(|worker| mem::take(&mut worker.next_turn));
         self.run_rounds();
-        self.give_up_unused_right();
-        self.try_cut();
         self.outboxes.wake();
         self.network.finish_turn();
         self.tick();
@@ -260,11 +264,9 @@ impl Worker {
     }
 
     fn next(&self) -> Next {
-        // While the shard's keys are lent, mail ends the wait for the next turn.
-        let is_held = self.stands_still || self.cut_at.is_some();
-        let has_next_turn = !self.next_turn.is_empty() && !is_held;
-        let has_work = !self.ready.is_empty() || has_next_turn || self.is_behind;
-        let is_busy = has_work || self.cutting.is_some();
+        // While the shard is lent, mail ends the wait for the next turn.
+        let has_next_turn = !self.next_turn.is_empty() && self.shard.is_here();
+        let is_busy = !self.ready.is_empty() || has_next_turn || self.is_behind;
         if self.shared.stop.is_asked() {
             return self.shared.stop.next();
         }
@@ -366,7 +368,8 @@ impl Worker {
 
     /// Background work, a slice at a time.
     fn tick(&mut self) {
-        if self.is_behind || self.now_us >= self.next_tick_us.min(self.shard_due_us) {
+        let is_due = self.is_behind || self.now_us >= self.next_tick_us.min(self.shard_due_us);
+        if is_due && self.shard.is_here() {
             self.is_behind = self.shard.tick();
             self.shard_due_us = self.shard.tick_due_us().unwrap_or(i64::MAX);
         }
@@ -384,6 +387,9 @@ impl Worker {
 
     /// Whether nothing changes by itself: no deadlines, no clients that could time out.
     fn is_idle(&self) -> bool {
+        if !self.shard.is_here() {
+            return false;
+        }
         let keyspace = &self.shard.keyspace;
         (0..keyspace.database_count()).all(|database| keyspace.volatile_len(database) == 0)
     }
@@ -397,13 +403,21 @@ impl Worker {
         counters.connections_rejected.set(network.rejected);
         counters.net_input_bytes.set(network.received);
         counters.net_output_bytes.set(network.sent);
+        counters.mailbox_depth.set(self.mail.depth() as u64);
+        if self.shard.is_here() {
+            self.publish_shard();
+        }
+    }
+
+    /// Publishes the own shard's figures.
+    fn publish_shard(&mut self) {
+        let counters = &self.metrics.counters;
         let stats = self.shard.keyspace.stats;
         counters.keyspace_hits.set(stats.hits);
         counters.keyspace_misses.set(stats.misses);
         counters.expired_keys.set(stats.expired);
         counters.memory_bytes.set(self.shard.keyspace.used_bytes() as u64);
         counters.changes.set(self.shard.changes());
-        counters.mailbox_depth.set(self.mail.depth() as u64);
         let keyspace = &self.shard.keyspace;
         let databases = (0..keyspace.database_count()).filter(|&number| keyspace.len(number) > 0);
         self.metrics.publish_databases(databases.map(|number| DatabaseKeys {

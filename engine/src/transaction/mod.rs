@@ -1,5 +1,9 @@
 //! The protocol between shards as plain data: no sockets, no threads, no clock.
 //!
+//! - [`map`] says which shard owns what, and where a command goes;
+//! - [`parts`] splits a command over several shards into independent parts, [`merge`] joins their
+//!   replies;
+//! - [`gathered`] executes commands over shards that one worker holds for a moment;
 //! - [`round`] is the rule by which a worker runs and sends its connections' commands so that all
 //!   see one order;
 //! - [`coordinator`] takes a transaction over several shards through its course;
@@ -11,11 +15,23 @@
 #![forbid(unsafe_code)]
 
 pub mod coordinator;
+pub mod gathered;
 pub mod ids;
 pub mod locks;
+pub mod map;
+pub mod merge;
+pub mod parts;
 pub mod round;
+pub mod set;
 #[cfg(test)]
 mod simulation;
 
 /// The number of a shard, and of the worker that owns it.
 pub type ShardId = u32;
+
+/// The most shards that a server has.
+pub const SHARDS_MAX: usize = 256;
+
+pub use gathered::{Gathered, Missing};
+pub use map::{Route, ShardMap};
+pub use set::ShardSet;

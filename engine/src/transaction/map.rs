@@ -4,8 +4,10 @@
 //! range of slots, so that keys with one tag are always on one shard.
 #![forbid(unsafe_code)]
 
-use tessera_engine::command::{Command, CommandError, Way};
 use tessera_proto::{Args, key_slot};
+
+use super::{SHARDS_MAX, ShardId};
+use crate::command::{Command, CommandError, Way};
 
 /// Number of slots, fixed by Redis Cluster.
 pub const SLOTS: u32 = 16_384;
@@ -22,18 +24,17 @@ pub enum Route {
     /// Executed by the connection's worker.
     Session,
     /// Whole to one shard.
-    Shard(u32),
-    /// In parts to several shards, as the row's [`Way`] says.
+    Shard(ShardId),
+    /// In parts to several shards, as the row's [`Way`] says (see [`super::parts`]).
     Parts,
-    /// Whole, but with keys on several shards: a matter for the coordinator.
+    /// Whole, but with keys on several shards, which are gathered for it (see [`super::gathered`]).
     Across,
 }
 
 impl ShardMap {
-    /// A map over `shards` shards, 1 to [`SLOTS`].
+    /// A map over `shards` shards, 1 to [`SHARDS_MAX`].
     pub fn new(shards: usize) -> Self {
-        let shards = u32::try_from(shards).unwrap_or(SLOTS).clamp(1, SLOTS);
-        Self { shards }
+        Self { shards: shards.clamp(1, SHARDS_MAX) as u32 }
     }
 
     /// Number of shards.
@@ -43,17 +44,17 @@ impl ShardMap {
 
     /// The shard that owns `key`.
     #[inline]
-    pub fn owner(&self, key: &[u8]) -> u32 {
+    pub fn owner(&self, key: &[u8]) -> ShardId {
         if self.shards == 1 { 0 } else { self.owner_of_slot(u32::from(key_slot(key))) }
     }
 
     #[inline]
-    fn owner_of_slot(&self, slot: u32) -> u32 {
+    fn owner_of_slot(&self, slot: u32) -> ShardId {
         slot * self.shards / SLOTS
     }
 
     /// Where `args`, a call of `command` with an admitted number of arguments, goes. `positions` is
-    /// scratch space; after [`Route::Parts`] and [`Route::Across`] it holds the keys' positions.
+    /// scratch space.
     ///
     /// # Errors
     ///
@@ -143,7 +144,7 @@ mod tests {
             let mut batch = tessera_proto::RequestBatch::new();
             batch.push_slices(words);
             let args = batch.get(0).expect("one request");
-            let command = tessera_engine::command::table().resolve(&args).expect("a command");
+            let command = crate::command::table().resolve(&args).expect("a command");
             map.route(command, &args, &mut Vec::new()).map_err(|error| error.to_string())
         };
         assert_eq!(route("MSET a 1 b 2 c 3"), Ok(Route::Parts));

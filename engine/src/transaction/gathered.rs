@@ -1,0 +1,362 @@
+//! Shards that one thread holds for a moment, to execute commands over their keys as one step.
+//!
+//! Commands over keys of several shards (RENAME, SUNIONSTORE), transactions and scripts are executed
+//! by one worker, their *host*, to which the shards concerned are lent whole. What runs here needs no
+//! message to reach a key, and nobody else can see a shard meanwhile: so whatever is done between
+//! two moves of shards is atomic and isolated.
+//!
+//! A call goes the way that it would go over all workers ([`ShardMap::route`]): to the one shard that
+//! owns its keys; in parts ([`super::parts`]) to several; and if its keys must be worked on together,
+//! the keys of other shards are moved into the shard of its first key, the command executes there,
+//! and they are moved back.
+//!
+//! Invariants:
+//! - a call that needs a shard which is not here changes nothing and says which ([`Missing`]), so its
+//!   caller can start over with more shards;
+//! - between two calls every key is in the shard that owns it;
+//! - the shards' clocks agree ([`Gathered::align_clocks`]) while calls are executed, so that a key that
+//!   is moved cannot expire on the way.
+#![forbid(unsafe_code)]
+
+use tessera_proto::{Args, ReplyBuffer, ReplyWriter};
+
+use super::{Route, ShardId, ShardMap, ShardSet, parts::Splitter};
+use crate::{
+    command::{Command, CommandError, Effect},
+    shard::{Call, Shard},
+    sys::random::Random,
+};
+
+/// What a call needs and is not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// This shard.
+    Shard(ShardId),
+    /// Some shard, for a call that concerns all of them.
+    All,
+}
+
+/// What a call came to: the command's own outcome (its reply is written in either case), unless a
+/// shard is missing and nothing has happened.
+pub type Executed = Result<Result<Effect, CommandError>, Missing>;
+
+/// Some shards of a server, or all.
+pub struct Gathered {
+    map: ShardMap,
+    shards: Vec<Option<Box<Shard>>>,
+    positions: Vec<usize>,
+    splitter: Splitter,
+    /// Replies of parts, kept for their memory.
+    replies: Vec<ReplyBuffer>,
+    /// For RANDOMKEY.
+    random: Random,
+}
+
+impl Gathered {
+    /// No shards yet, of those that `map` knows.
+    pub fn new(map: ShardMap, seed: u64) -> Self {
+        Self {
+            map,
+            shards: (0..map.shards()).map(|_| None).collect(),
+            positions: Vec::new(),
+            splitter: Splitter::default(),
+            replies: Vec::new(),
+            random: Random::from_seed(seed),
+        }
+    }
+
+    /// Which shard owns what.
+    pub fn map(&self) -> ShardMap {
+        self.map
+    }
+
+    /// Adds a shard.
+    ///
+    /// # Panics
+    ///
+    /// When it is here already.
+    pub fn put(&mut self, id: ShardId, shard: Box<Shard>) {
+        let before = self.shards[id as usize].replace(shard);
+        assert!(before.is_none(), "shard {id} was lent twice");
+    }
+
+    /// Takes a shard out, if it is here.
+    pub fn take(&mut self, id: ShardId) -> Option<Box<Shard>> {
+        self.shards[id as usize].take()
+    }
+
+    /// A shard that is here.
+    pub fn get(&self, id: ShardId) -> Option<&Shard> {
+        self.shards.get(id as usize)?.as_deref()
+    }
+
+    /// A shard that is here, to be changed.
+    pub fn get_mut(&mut self, id: ShardId) -> Option<&mut Shard> {
+        self.shards.get_mut(id as usize)?.as_deref_mut()
+    }
+
+    /// The shards that are here, in ascending order of their numbers.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (ShardId, &mut Shard)> {
+        let numbered = (0..).zip(&mut self.shards);
+        numbered.filter_map(|(id, shard)| Some((id, shard.as_deref_mut()?)))
+    }
+
+    /// Whether no shard is here.
+    pub fn is_empty(&self) -> bool {
+        self.shards.iter().all(Option::is_none)
+    }
+
+    /// Whether all of these shards are here.
+    pub fn has(&self, shards: ShardSet) -> bool {
+        shards.iter().all(|shard| self.get(shard).is_some())
+    }
+
+    /// Moves the time of all shards here on to the latest that one of them, or the caller, knows.
+    /// It stands still until the next call of this.
+    pub fn align_clocks(&mut self, now_us: i64) {
+        let times = self.shards.iter().flatten().map(|shard| shard.keyspace.clock().now_us());
+        let latest = times.fold(now_us, i64::max);
+        self.iter_mut().for_each(|(_, shard)| shard.advance_clock_us(latest));
+    }
+
+    /// The shards that a call concerns. A call whose arguments name no keys concerns one shard, and
+    /// any will do: shard 0 is named.
+    ///
+    /// # Errors
+    ///
+    /// The arguments do not say where the keys are.
+    pub fn concerned(
+        &mut self,
+        command: &Command,
+        args: &Args<'_>,
+    ) -> Result<ShardSet, CommandError> {
+        match self.map.route(command, args, &mut self.positions)? {
+            Route::Shard(shard) => Ok([shard].into_iter().collect()),
+            Route::Session => Ok(ShardSet::default()),
+            Route::Parts | Route::Across => self.splitter.shards(self.map, command, args),
+        }
+    }
+
+    /// Executes one call and appends its reply to `out`.
+    ///
+    /// # Errors
+    ///
+    /// A shard that the call needs is not here; nothing has been done or written.
+    ///
+    /// # Panics
+    ///
+    /// When the command is not the engine's.
+    pub fn execute(&mut self, call: &Call<'_>, out: &mut ReplyBuffer) -> Executed {
+        match self.map.route(call.command, &call.args, &mut self.positions) {
+            Ok(Route::Shard(id)) => {
+                let shard = self.get_mut(id).ok_or(Missing::Shard(id))?;
+                Ok(shard.execute(call, out))
+            }
+            Ok(Route::Parts) => self.execute_parts(call, out),
+            Ok(Route::Across) => self.execute_together(call, out),
+            Ok(Route::Session) => panic!("'{}' does not run on a shard", call.command.full_name),
+            Err(error) => Ok(refuse(call, error, out)),
+        }
+    }
+
+    /// Executes a call in parts.
+    fn execute_parts(&mut self, call: &Call<'_>, out: &mut ReplyBuffer) -> Executed {
+        let concerned = match self.splitter.shards(self.map, call.command, &call.args) {
+            Ok(concerned) => concerned,
+            Err(error) => return Ok(refuse(call, error, out)),
+        };
+        self.require(concerned)?;
+        let Self { map, shards, splitter, replies, random, .. } = self;
+        let (mut count, mut changes) = (0, 0);
+        let draw = || random.next_u64();
+        let merge =
+            splitter.split(*map, call.command, &call.args, draw, &mut |id, command, args| {
+                if replies.len() == count {
+                    replies.push(ReplyBuffer::new());
+                }
+                let reply = &mut replies[count];
+                reply.clear();
+                count += 1;
+                let part = Call { command, args: *args, ..*call };
+                let shard = shards[id as usize].as_deref_mut();
+                // The part's error is its reply.
+                if let Some(Ok(Effect::Changed(number))) = shard.map(|it| it.execute(&part, reply))
+                {
+                    changes += number;
+                }
+            });
+        match merge {
+            Ok(merge) => merge.finish(&replies[..count], call.protocol, out),
+            Err(error) => return Ok(refuse(call, error, out)),
+        }
+        Ok(Ok(Effect::count(changes)))
+    }
+
+    /// Executes a call whose keys on several shards must be worked on together.
+    fn execute_together(&mut self, call: &Call<'_>, out: &mut ReplyBuffer) -> Executed {
+        self.positions.clear();
+        let found = call.command.keys.positions(&call.args, &mut self.positions);
+        debug_assert!(found.is_ok(), "a call that was routed has keys");
+        let keys: Vec<(ShardId, &[u8])> = self
+            .positions
+            .iter()
+            .map(|&at| (self.map.owner(&call.args[at]), &call.args[at]))
+            .collect();
+        self.require(keys.iter().map(|&(owner, _)| owner).collect())?;
+        let home = keys[0].0;
+        let guests = || keys.iter().filter(|&&(owner, _)| owner != home);
+        for &(owner, key) in guests() {
+            self.move_key(key, owner, home);
+        }
+        let outcome = self.shards[home as usize].as_deref_mut().map(|it| it.execute(call, out));
+        for &(owner, key) in guests() {
+            self.move_key(key, home, owner);
+        }
+        outcome.ok_or(Missing::Shard(home))
+    }
+
+    /// Moves `key` from one shard to another in all databases, with all that belongs to it. Nobody
+    /// hears of it: the key is only a guest there, or comes home.
+    fn move_key(&mut self, key: &[u8], from: ShardId, to: ShardId) {
+        let Ok([Some(from), Some(to)]) = self.shards.get_disjoint_mut([from as usize, to as usize])
+        else {
+            return;
+        };
+        for database in 0..from.keyspace.database_count() {
+            if from.keyspace.len(database) > 0
+                && let Some(held) = from.keyspace.take(database, key)
+            {
+                to.keyspace.put(database, key, held);
+            }
+        }
+    }
+
+    /// That all of these shards are here.
+    fn require(&self, shards: ShardSet) -> Result<(), Missing> {
+        if self.has(shards) {
+            return Ok(());
+        }
+        if shards == ShardSet::all(self.map.shards()) {
+            return Err(Missing::All);
+        }
+        let missing = shards.iter().find(|&shard| self.get(shard).is_none());
+        Err(missing.map_or(Missing::All, Missing::Shard))
+    }
+}
+
+/// Answers a call with an error before it reaches a shard.
+fn refuse(
+    call: &Call<'_>,
+    error: CommandError,
+    out: &mut ReplyBuffer,
+) -> Result<Effect, CommandError> {
+    ReplyWriter::new(out, call.protocol).error(&error.to_string());
+    Err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_proto::{Protocol, RequestBatch};
+
+    use super::*;
+    use crate::{
+        command::table,
+        shard::{Caller, Settings},
+    };
+
+    const NOW_US: i64 = 1_700_000_000_000_000;
+
+    fn gathered(shards: usize, here: impl IntoIterator<Item = ShardId>) -> Gathered {
+        let mut gathered = Gathered::new(ShardMap::new(shards), 1);
+        for id in here {
+            gathered.put(id, Box::new(Shard::new(id.into(), Settings::default())));
+        }
+        gathered.align_clocks(NOW_US);
+        gathered
+    }
+
+    /// Executes a line; answers its reply, or what is missing.
+    fn run(gathered: &mut Gathered, line: &str) -> Result<String, Missing> {
+        let mut batch = RequestBatch::new();
+        batch.push_slices(line.split(' ').map(str::as_bytes));
+        let args = batch.get(0).expect("one request");
+        let command = table().resolve(&args).expect("a command");
+        let protocol = Protocol::Resp2;
+        let caller = Caller::default();
+        let call = Call { command, args, database: 0, protocol, no_touch: false, caller };
+        let mut out = ReplyBuffer::new();
+        let _ = gathered.execute(&call, &mut out)?;
+        Ok(String::from_utf8(out.to_vec()).unwrap())
+    }
+
+    /// Every key is where it belongs, and every shard is sound.
+    fn check(gathered: &mut Gathered) {
+        let map = gathered.map();
+        for (id, shard) in gathered.iter_mut() {
+            shard.check();
+            shard.keyspace.select(0, false);
+            shard.keyspace.for_each(|entry| assert_eq!(map.owner(entry.key()), id));
+        }
+    }
+
+    #[test]
+    fn keys_of_several_shards_are_worked_on_together_and_go_home() {
+        let mut all = gathered(4, 0..4);
+        for (line, reply) in [
+            ("SADD a 1 2 3", ":3\r\n"),
+            ("SADD b 3 4", ":2\r\n"),
+            ("SUNIONSTORE c a b", ":4\r\n"),
+            ("SINTERSTORE a a b", ":1\r\n"),
+            ("SMEMBERS a", "*1\r\n$1\r\n3\r\n"),
+            ("RENAME a f", "+OK\r\n"),
+            ("EXISTS a b c f f", ":4\r\n"),
+            ("RENAME nothing x", "-ERR no such key\r\n"),
+            ("DBSIZE", ":3\r\n"),
+        ] {
+            assert_eq!(run(&mut all, line).as_deref(), Ok(reply), "{line}");
+            check(&mut all);
+        }
+    }
+
+    #[test]
+    fn commands_in_parts_answer_as_one() {
+        let mut all = gathered(4, 0..4);
+        for (line, reply) in [
+            ("MSET a 1 b 2 c 3 a 4", "+OK\r\n"),
+            ("MGET c a nothing b", "*4\r\n$1\r\n3\r\n$1\r\n4\r\n$-1\r\n$1\r\n2\r\n"),
+            ("DEL a nothing c", ":2\r\n"),
+            ("KEYS *", "*1\r\n$1\r\nb\r\n"),
+            ("RANDOMKEY", "$1\r\nb\r\n"),
+            ("SCAN x", "-ERR invalid cursor\r\n"),
+            ("FLUSHALL", "+OK\r\n"),
+            ("DBSIZE", ":0\r\n"),
+        ] {
+            assert_eq!(run(&mut all, line).as_deref(), Ok(reply), "{line}");
+            check(&mut all);
+        }
+    }
+
+    #[test]
+    fn a_shard_that_is_missing_is_named_and_nothing_happens() {
+        // Of 4 shards, b and f are on shard 0, c on 1, a on 3.
+        let mut some = gathered(4, [0, 1]);
+        assert_eq!(run(&mut some, "SET b 1").as_deref(), Ok("+OK\r\n"));
+        assert_eq!(run(&mut some, "SET a 1"), Err(Missing::Shard(3)));
+        assert_eq!(run(&mut some, "MSET b 2 a 2"), Err(Missing::Shard(3)));
+        assert_eq!(run(&mut some, "RENAME b a"), Err(Missing::Shard(3)));
+        assert_eq!(run(&mut some, "FLUSHALL"), Err(Missing::All));
+        assert_eq!(run(&mut some, "GET b").as_deref(), Ok("$1\r\n1\r\n"));
+        assert_eq!(run(&mut some, "RENAME b c").as_deref(), Ok("+OK\r\n"));
+        check(&mut some);
+    }
+
+    #[test]
+    fn deadlines_move_with_their_keys() {
+        let mut all = gathered(4, 0..4);
+        run(&mut all, "SET a 1 PX 1000").unwrap();
+        run(&mut all, "RENAME a b").unwrap();
+        assert_eq!(run(&mut all, "PTTL b").as_deref(), Ok(":1000\r\n"));
+        all.align_clocks(NOW_US + 1_000_000);
+        assert_eq!(run(&mut all, "RENAME b c").as_deref(), Ok("-ERR no such key\r\n"));
+    }
+}

@@ -1,0 +1,264 @@
+//! Shards lent whole, for what must be done over several of them as one step: RENAME, SUNIONSTORE and
+//! their like, transactions and scripts.
+//!
+//! The worker of the connection, the *host*, borrows the shards:
+//!
+//! 1. In a cut (see `several`) it takes a place in the mailbox of every shard concerned, its own one
+//!    too if that is. What has taken its place, or executed, is before the unit on all shards, and
+//!    all else is behind it. All units that wait at the host go together.
+//! 2. A worker that comes to that place hands its `Box<Shard>` over, which is one pointer, and
+//!    stands still: it executes no command for this shard and does no work in the background on it.
+//!    Sending, receiving, replies, and commands for other shards go on.
+//! 3. When all shards are here, the host executes the units one after the other
+//!    ([`Gathered`]): one step of one thread, in which every shard's own tables are at hand.
+//! 4. It sends the shards back, and their owners go on with what has waited.
+//!
+//! Invariants:
+//! - a host has one loan under way at a time; units that come meanwhile wait for its end, and then go
+//!   together in the next;
+//! - hosts cannot wait for each other in a circle: the places of a loan are taken at one instant, so
+//!   all mailboxes have the loans in the same order, and the first of them waits for nobody;
+//! - a connection with a unit under way executes nothing else until the unit is done, so that a unit
+//!   which turns out to need more shards can start over with a later place.
+#![forbid(unsafe_code)]
+
+use std::mem;
+
+use tessera_engine::{
+    shard::Shard,
+    transaction::{Gathered, Missing, ShardId, ShardMap, ShardSet},
+};
+use tessera_proto::{Mark, ReplyBuffer, RequestBatch};
+
+use crate::{
+    dispatch::Advance,
+    net::{Connection, ConnectionId},
+    parcel::{CallHeader, Message},
+    session::{Held, Standing},
+    worker::Worker,
+};
+
+/// Something that is executed as one step over several shards.
+pub(crate) struct Unit {
+    /// Who gets the reply.
+    connection: ConnectionId,
+    /// The place in the connection's queue of replies.
+    ticket: u64,
+    /// The shards that it is known to need.
+    shards: ShardSet,
+    work: Work,
+}
+
+/// What a unit does.
+enum Work {
+    /// One command.
+    Call { header: CallHeader, request: RequestBatch },
+}
+
+/// The loans of one host.
+pub(crate) struct Loans {
+    /// The shards that are here.
+    gathered: Gathered,
+    /// Units whose shards are asked for in the next cut.
+    promised: Vec<Unit>,
+    /// Units whose shards have been asked for.
+    running: Vec<Unit>,
+    /// The shards that they have been promised.
+    asked: ShardSet,
+    /// How many of these are not here yet.
+    missing: usize,
+    /// Units that need more shards than they had, and have not been promised these yet.
+    again: Vec<Unit>,
+    /// Connections with a unit that waits for the end of the loan under way.
+    waiting: Vec<ConnectionId>,
+}
+
+impl Loans {
+    pub(crate) fn new(map: ShardMap, seed: u64) -> Self {
+        Self {
+            gathered: Gathered::new(map, seed),
+            promised: Vec::new(),
+            running: Vec::new(),
+            asked: ShardSet::default(),
+            missing: 0,
+            again: Vec::new(),
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Whether a loan is under way.
+    fn is_under_way(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// Whether units wait for the next cut.
+    pub(crate) fn has_promised(&self) -> bool {
+        !self.promised.is_empty()
+    }
+
+    /// Whether units wait to be promised more shards, and can be.
+    pub(crate) fn wants_again(&self) -> bool {
+        !self.again.is_empty() && !self.is_under_way()
+    }
+
+    /// A connection waits for the end of the loan under way.
+    pub(crate) fn wait(&mut self, id: ConnectionId) {
+        self.waiting.push(id);
+    }
+
+    /// The shards have been asked for.
+    pub(crate) fn asked(&mut self, shards: ShardSet) {
+        if shards.is_empty() {
+            return;
+        }
+        debug_assert!(!self.is_under_way() && self.running.is_empty());
+        mem::swap(&mut self.running, &mut self.promised);
+        self.asked = shards;
+        self.missing = shards.len();
+    }
+}
+
+impl Worker {
+    /// Lets the command at the front of the input, whose keys live on several shards, go into the
+    /// next cut.
+    pub(crate) fn promise_command(&mut self, id: ConnectionId, held: Held) -> Advance {
+        if self.loans.is_under_way() {
+            return Advance::NoLoan;
+        }
+        let Some(connection) = self.network.connection(id) else { return Advance::Finished };
+        let Connection { input, session, .. } = connection;
+        let args = session.parser.args(input.bytes());
+        let shards = match self.splitter.shards(self.map, held.command, &args) {
+            Ok(shards) => shards,
+            Err(error) => return self.refuse(id, held, &error),
+        };
+        if !self.outboxes.may_borrow(shards) {
+            return Advance::NoCredit;
+        }
+        self.outboxes.will_borrow(shards);
+        let mut request = RequestBatch::new();
+        request.push(&args);
+        let discard = session.discards_reply();
+        let ticket = session.replies.wait(discard);
+        let header = CallHeader::new(held.command, session);
+        input.consume(held.consumed);
+        session.note(held.command, self.now_us);
+        let work = Work::Call { header, request };
+        self.loans.promised.push(Unit { connection: id, ticket, shards, work });
+        Advance::Across
+    }
+
+    /// Lets units that start over go into the next cut, as far as there are credits.
+    pub(crate) fn promise_again(&mut self) {
+        if !self.loans.wants_again() {
+            return;
+        }
+        for unit in mem::take(&mut self.loans.again) {
+            if self.outboxes.may_borrow(unit.shards) {
+                self.outboxes.will_borrow(unit.shards);
+                self.loans.promised.push(unit);
+            } else {
+                self.loans.again.push(unit);
+            }
+        }
+    }
+
+    /// Hands the own shard to `host`, which may be this worker, and stands still until it is back.
+    pub(crate) fn lend(&mut self, host: u32, now_us: i64) {
+        self.shard.advance_clock_us(now_us.max(self.now_us));
+        let Some(shard) = self.shard.lend() else { return };
+        if host == self.own {
+            self.outboxes.answered(host);
+            self.borrow(host, shard);
+        } else {
+            self.outboxes.received(host);
+            self.outboxes.reply_to(host, Message::Lent { owner: self.own, shard });
+        }
+    }
+
+    /// Takes a shard that has been lent; with the last one the units execute.
+    pub(crate) fn borrow(&mut self, owner: ShardId, shard: Box<Shard>) {
+        self.loans.gathered.put(owner, shard);
+        self.loans.missing -= 1;
+        if self.loans.missing == 0 {
+            self.execute_units();
+        }
+    }
+
+    /// Executes the units over the shards that are here, and sends these back.
+    fn execute_units(&mut self) {
+        self.loans.gathered.align_clocks(self.now_us);
+        let mut units = mem::take(&mut self.loans.running);
+        for unit in units.drain(..) {
+            self.execute_unit(unit);
+        }
+        self.loans.running = units;
+        let now_us = self.now_us;
+        for owner in mem::take(&mut self.loans.asked).iter() {
+            match self.loans.gathered.take(owner) {
+                Some(shard) if owner == self.own => self.put_back(shard),
+                Some(shard) => self.outboxes.return_shard(owner, shard, now_us),
+                None => {}
+            }
+        }
+        self.outboxes.wake();
+        self.wake_stalled(|worker| mem::take(&mut worker.loans.waiting));
+        self.serve_waiting();
+    }
+
+    /// Executes one unit, and lets its connection go on.
+    fn execute_unit(&mut self, mut unit: Unit) {
+        let mut answer = self.pool.take();
+        self.stopwatch.start();
+        match &unit.work {
+            Work::Call { header, request } => {
+                if let Err(missing) =
+                    self.execute_gathered(unit.connection, header, request, &mut answer)
+                {
+                    self.pool.put(answer);
+                    unit.shards = match missing {
+                        Missing::All => ShardSet::all(self.map.shards()),
+                        Missing::Shard(shard) => unit.shards.iter().chain([shard]).collect(),
+                    };
+                    return self.loans.again.push(unit);
+                }
+            }
+        }
+        let whole = Mark::default()..answer.mark();
+        self.arrive(unit.connection, unit.ticket, 0, (&answer, whole));
+        self.pool.put(answer);
+        if let Some(connection) = self.network.connection(unit.connection)
+            && connection.session.standing == Standing::Stalled
+        {
+            connection.session.standing = Standing::Ready;
+            self.ready.push(unit.connection);
+        }
+    }
+
+    /// Executes one command over the shards that are here.
+    fn execute_gathered(
+        &mut self,
+        client: ConnectionId,
+        header: &CallHeader,
+        request: &RequestBatch,
+        answer: &mut ReplyBuffer,
+    ) -> Result<(), Missing> {
+        let Some(args) = request.get(0) else { return Ok(()) };
+        let outcome = self.loans.gathered.execute(&header.call(args), answer)?;
+        self.note_call(Some(client), header.command, &args, outcome.as_ref().err());
+        Ok(())
+    }
+
+    /// Takes the own shard back and goes on with what has waited for it.
+    pub(crate) fn take_back(&mut self, shard: Box<Shard>) {
+        self.put_back(shard);
+        self.serve_waiting();
+    }
+
+    fn put_back(&mut self, shard: Box<Shard>) {
+        self.shard.put_back(shard);
+        if mem::take(&mut self.configure_when_back) {
+            self.configure_shard();
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Commands of the session: executed at their connection's worker, or decided there and asked of all
+//! workers.
+#![forbid(unsafe_code)]
+
+use std::{mem, sync::Arc};
+
+use tessera_engine::command::{Command, CommandError};
+use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter};
+
+use crate::{
+    dispatch::Advance,
+    gather::{Count, Gather, Merge},
+    net::{Connection, ConnectionId},
+    parcel::{Addressee, CallHeader},
+    session::Held,
+    session_commands::{After, Asked, Code, SessionContext, Sizes},
+    worker::Worker,
+};
+
+/// What has become of a session command.
+struct Called {
+    /// It failed, or was answered, or asks all workers.
+    asked: Asked,
+    after: After,
+    /// Its reply is thrown away.
+    discard: bool,
+    /// The reply, if it is answered.
+    reply: ReplyBuffer,
+    nanos: u64,
+}
+
+impl Worker {
+    /// Executes a session command. Answers how the connection goes on if that is not with its next
+    /// command.
+    pub(crate) fn run_session(&mut self, id: ConnectionId, held: Held) -> Option<Advance> {
+        let code = match self.session_code(id, held) {
+            Ok(code) => code,
+            Err(advance) => return Some(advance),
+        };
+        if matches!(code, Code::Everywhere(_)) && self.map.shards() == 1 {
+            return self.pack_questions(id, held);
+        }
+        if let Code::Everywhere(_) = code {
+            // All workers are asked in a cut.
+            if let Some(connection) = self.network.connection(id) {
+                connection.session.held = Some(held);
+            }
+            return Some(Advance::Cut);
+        }
+        let Called { after, discard, reply, .. } = self.call_session(id, held, code)?;
+        self.answer_session(id, discard, reply);
+        (after == After::Close).then_some(Advance::Finished)
+    }
+
+    /// Packs the questions of a command that asks all workers, for the next cut; a lone worker answers
+    /// at once. Answers how the connection goes on if that is not with its next command.
+    pub(crate) fn pack_questions(&mut self, id: ConnectionId, held: Held) -> Option<Advance> {
+        let code = match self.session_code(id, held) {
+            Ok(code @ Code::Everywhere(_)) => code,
+            Ok(Code::Local(_)) => return Some(Advance::NextRound),
+            Err(advance) => return Some(advance),
+        };
+        let shards = self.map.shards() as u32;
+        if !(0..shards).all(|shard| self.outboxes.has_room(shard)) {
+            return Some(Advance::NoCredit);
+        }
+        let Called { asked, after, discard, reply, nanos } = self.call_session(id, held, code)?;
+        match asked {
+            Asked::Answered => self.answer_session(id, discard, reply),
+            Asked::Workers { args, merge } => {
+                self.pool.put(reply);
+                self.ask_workers(id, (held.command, nanos), &args, merge, discard);
+            }
+        }
+        (after == After::Close).then_some(Advance::Finished)
+    }
+
+    /// The code of a session command; without any it is refused.
+    fn session_code(&mut self, id: ConnectionId, held: Held) -> Result<Code, Advance> {
+        self.codes.get(held.command).ok_or_else(|| {
+            let text = format!("ERR '{}' is not built yet", held.command.full_name);
+            self.refuse(id, held, &CommandError::text(text))
+        })
+    }
+
+    /// Calls the code of a session command on the request at the front of the input, and drops that.
+    fn call_session(&mut self, id: ConnectionId, held: Held, code: Code) -> Option<Called> {
+        let connection = self.network.connection(id)?;
+        let mut sizes = Sizes::of(id, connection);
+        sizes.input -= held.consumed;
+        let Connection { input, session, .. } = connection;
+        let discard = session.discards_reply();
+        let parser = mem::take(&mut session.parser);
+        let args = parser.args(input.bytes());
+        let mut reply = self.pool.take();
+        let mut context = SessionContext {
+            session,
+            out: &mut reply,
+            shared: &self.shared,
+            worker: self.own as usize,
+            now_us: self.now_us,
+            sizes,
+            after: After::GoOn,
+            answers_anyway: false,
+        };
+        self.stopwatch.start();
+        let outcome = match code {
+            Code::Local(function) => function(&mut context, &args).map(|()| Asked::Answered),
+            Code::Everywhere(everywhere) => (everywhere.ask)(&mut context, &args),
+        };
+        let after = context.after;
+        let discard = discard && !context.answers_anyway;
+        if let Err(error) = &outcome {
+            reply.clear();
+            ReplyWriter::new(&mut reply, session.protocol).error(&error.to_string());
+        }
+        let nanos = self.stopwatch.lap_ns();
+        // What asks all workers is counted when they have answered.
+        if !matches!(outcome, Ok(Asked::Workers { .. })) {
+            self.metrics.executed(held.command, nanos, outcome.as_ref().err());
+        }
+        if self.watch.is_slow(nanos) {
+            let client = (session.peer.as_str(), session.name.as_str());
+            self.watch.note(&self.shared, held.command, &args, (self.now_us, nanos), client);
+        }
+        session.parser = parser;
+        session.note(held.command, self.now_us);
+        input.consume(held.consumed);
+        Some(Called { asked: outcome.unwrap_or(Asked::Answered), after, discard, reply, nanos })
+    }
+
+    /// Puts the reply of a session command in its place.
+    fn answer_session(&mut self, id: ConnectionId, discard: bool, reply: ReplyBuffer) {
+        if let Some(Connection { output, session, .. }) = self.network.connection(id)
+            && !discard
+        {
+            session.replies.sink(output, &mut self.pool).append(&reply);
+        }
+        self.pool.put(reply);
+    }
+
+    /// Packs a question to every worker, this one included.
+    fn ask_workers(
+        &mut self,
+        id: ConnectionId,
+        (command, nanos): (&'static Command, u64),
+        question: &[Vec<u8>],
+        merge: Merge,
+        discard: bool,
+    ) {
+        let Some(Connection { session, .. }) = self.network.connection(id) else { return };
+        let shards = self.map.shards();
+        let count = Count { metrics: Arc::clone(&self.metrics), command, nanos };
+        let gather = Gather::new(merge, session.protocol, shards).counted(count);
+        let ticket = session.replies.gather(gather, discard);
+        let header = CallHeader::new(command, session);
+        let mut made_up = mem::take(&mut self.made_up);
+        made_up.clear();
+        made_up.push_slices(question.iter().map(Vec::as_slice));
+        if let Some(args) = made_up.get(0) {
+            if shards == 1 {
+                self.ask_itself(id, ticket, &header, &args);
+            } else {
+                for shard in 0..shards as u32 {
+                    let to = Addressee { connection: id, ticket, part: shard };
+                    self.outboxes.push(shard, to, header, &args);
+                }
+            }
+        }
+        self.made_up = made_up;
+    }
+
+    /// The only worker answers its own question in place.
+    fn ask_itself(&mut self, id: ConnectionId, ticket: u64, header: &CallHeader, args: &Args<'_>) {
+        let mut answer = self.pool.take();
+        self.execute_part(Some(id), header, args, &mut answer);
+        let whole = Mark::default()..answer.mark();
+        self.arrive(id, ticket, 0, (&answer, whole));
+        self.pool.put(answer);
+    }
+
+    /// Answers a request at the front of the input with an error and goes on.
+    pub(crate) fn refuse(&mut self, id: ConnectionId, held: Held, error: &CommandError) -> Advance {
+        let Some(connection) = self.network.connection(id) else { return Advance::Finished };
+        let Connection { input, output, session, .. } = connection;
+        let discard = session.discards_reply();
+        input.consume(held.consumed);
+        session.note(held.command, self.now_us);
+        self.metrics.refused(Some(held.command), error);
+        if !discard {
+            let protocol = session.protocol;
+            let out: &mut ReplyBuffer = session.replies.sink(output, &mut self.pool);
+            ReplyWriter::new(out, protocol).error(&error.to_string());
+        }
+        Advance::NextRound
+    }
+}

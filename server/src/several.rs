@@ -1,0 +1,121 @@
+//! Commands that concern several shards: all of a worker's connections that wait with one take their
+//! places together, in one cut through all mailboxes (see `cut`).
+//!
+//! - A command in independent parts (MGET, MSET, DEL, FLUSHALL) becomes a request for each part; the
+//!   [`Gather`] at the command's place in the reply queue joins the answers. The parts run on their
+//!   shards at their own time, but nothing stands between their places: so nobody sees half a MSET.
+//! - A command that asks all workers (CLIENT LIST, INFO) goes the same way.
+//! - A command that needs its keys together (RENAME) has the shards lent (see `loan`).
+//!
+//! Invariants:
+//! - what goes through a cut takes a place in every mailbox that it concerns, the own one included;
+//!   all parts of a cut for one shard stand in one parcel, in the order in which they were packed,
+//!   which for each connection is the order of its program, and what is borrowed stands behind them;
+//! - it is packed only when there are credits for all of it, so that nobody is kept out for long:
+//!   while the way is closed nothing happens but the taking of places.
+#![forbid(unsafe_code)]
+
+use std::mem;
+
+use tessera_engine::transaction::Route;
+use tessera_proto::Args;
+
+use crate::{
+    dispatch::Advance,
+    gather::{Gather, Merge},
+    in_place::Stop,
+    net::{Connection, ConnectionId},
+    parcel::{Addressee, CallHeader},
+    session::Held,
+    worker::Worker,
+};
+
+impl Worker {
+    /// Lets everything that waits for a cut take its places. Answers whether that has brought
+    /// anything on.
+    pub(crate) fn cut(&mut self) -> bool {
+        if self.for_cut.is_empty() && !self.loans.wants_again() {
+            return false;
+        }
+        let mut line = mem::replace(&mut self.for_cut, mem::take(&mut self.spare_line));
+        for id in line.drain(..) {
+            let advance = self.pack_for_cut(id);
+            self.settle(id, advance);
+        }
+        self.spare_line = line;
+        self.promise_again();
+        if !self.outboxes.has_open() && !self.loans.has_promised() {
+            return !self.ready.is_empty();
+        }
+        let Self { shared, outboxes, now_us, .. } = self;
+        let asked = shared.cut.through(|| {
+            outboxes.post_all(*now_us);
+            outboxes.send_borrows(*now_us)
+        });
+        self.loans.asked(asked);
+        self.outboxes.wake();
+        true
+    }
+
+    /// Packs the commands at the front of the input that go through the cut.
+    fn pack_for_cut(&mut self, id: ConnectionId) -> Advance {
+        let mut look = mem::take(&mut self.spare_look);
+        let advance = loop {
+            let stop = self.in_place(id, false, |here, connection| here.run(connection, &mut look));
+            let held = match stop {
+                None => break Advance::Finished,
+                Some(Stop::With(advance)) => break advance,
+                Some(Stop::At(held)) => held,
+            };
+            let advance = match held.route {
+                Route::Parts => self.pack_parts(id, held),
+                Route::Session => self.pack_questions(id, held),
+                Route::Across => Some(self.promise_command(id, held)),
+                Route::Shard(_) => Some(Advance::NextRound),
+            };
+            if let Some(advance) = advance {
+                break advance;
+            }
+            if self.outboxes.has_full() {
+                break Advance::NextRound;
+            }
+        };
+        self.spare_look = look;
+        advance
+    }
+
+    /// Packs the parts of a command. Answers how the connection goes on if that is not with its next
+    /// command.
+    fn pack_parts(&mut self, id: ConnectionId, held: Held) -> Option<Advance> {
+        let connection = self.network.connection(id)?;
+        let Connection { input, session, .. } = connection;
+        let args = session.parser.args(input.bytes());
+        let concerned = match self.splitter.shards(self.map, held.command, &args) {
+            Ok(concerned) => concerned,
+            Err(error) => return Some(self.refuse(id, held, &error)),
+        };
+        if !concerned.iter().all(|shard| self.outboxes.has_room(shard)) {
+            return Some(Advance::NoCredit);
+        }
+        let ticket = session.replies.next_ticket();
+        let header = CallHeader::new(held.command, session);
+        let (outboxes, random) = (&mut self.outboxes, &mut self.random);
+        let mut parts = 0;
+        let mut give = |shard, command, args: &Args<'_>| {
+            let to = Addressee { connection: id, ticket, part: parts };
+            outboxes.push(shard, to, CallHeader { command, ..header }, args);
+            parts += 1;
+        };
+        let draw = || random.next_u64();
+        let merge = match self.splitter.split(self.map, held.command, &args, draw, &mut give) {
+            Ok(merge) => merge,
+            Err(error) => return Some(self.refuse(id, held, &error)),
+        };
+        let gather = Gather::new(Merge::Parts(merge), session.protocol, parts as usize);
+        let discard = session.discards_reply();
+        session.replies.gather(gather, discard);
+        input.consume(held.consumed);
+        session.note(held.command, self.now_us);
+        None
+    }
+}
