@@ -7,6 +7,7 @@ mod bench;
 mod collections;
 mod connection;
 mod differential;
+mod dump;
 mod expire;
 mod keys;
 mod linearizability;

@@ -43,6 +43,8 @@ pub struct Settings {
     pub tracking_keys_max: usize,
     /// `hll-sparse-max-bytes`: the longest sparse HyperLogLog, in bytes.
     pub hll_sparse_bytes_max: usize,
+    /// `rdbcompression`: long strings in dumps are compressed.
+    pub rdb_compression: bool,
     /// When collections change their encoding. The seed in it is drawn by the shard.
     pub thresholds: Thresholds,
 }
@@ -73,6 +75,7 @@ impl Default for Settings {
             notify: Class::NONE,
             tracking_keys_max: 1_000_000,
             hll_sparse_bytes_max: 3_000,
+            rdb_compression: true,
             thresholds: Thresholds::default(),
         }
     }

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use crate::{
     keyspace::{Body, NewBody},
-    types::{Garbage, Hash, List, Set, Zset},
+    types::{Garbage, Hash, List, Set, Zset, encoding::element::canonical_i64, set::PackedSet},
 };
 
 /// The longest string that is kept in its entry, in bytes. From one byte more on, replies send a
@@ -207,6 +207,30 @@ impl Value {
         }
     }
 
+    /// The string `text`, as SET would keep it.
+    pub fn string(text: &[u8]) -> Self {
+        Self::short_string(text)
+            .unwrap_or_else(|| Self::Object(Box::new(Object::String(Bytes::copy_from_slice(text)))))
+    }
+
+    /// The string `text` as SET would keep it, taken over where it is long.
+    pub fn owned_string(text: Bytes) -> Self {
+        Self::short_string(&text).unwrap_or_else(|| Self::Object(Box::new(Object::String(text))))
+    }
+
+    fn short_string(text: &[u8]) -> Option<Self> {
+        match canonical_i64(text) {
+            Some(number) => Some(Self::Int(number)),
+            None => {
+                (text.len() <= INLINE_STRING_BYTES_MAX).then(|| Self::inline(inline::STRING, text))
+            }
+        }
+    }
+
+    fn inline(kind: u8, bytes: &[u8]) -> Self {
+        Self::Inline { kind, bytes: SmallVec::from_slice(bytes) }
+    }
+
     /// What it is, as an entry would hold it.
     pub fn body(&self) -> Body<'_, Object> {
         match self {
@@ -222,6 +246,43 @@ impl Value {
             Self::Int(number) => put(NewBody::Int(number)),
             Self::Inline { kind, bytes } => put(NewBody::Inline { kind, bytes: &bytes }),
             Self::Object(object) => put(NewBody::Object(object)),
+        }
+    }
+}
+
+impl From<List> for Value {
+    fn from(list: List) -> Self {
+        match list.packed() {
+            Some(bytes) => Self::inline(inline::LIST, bytes),
+            None => Self::Object(Box::new(Object::List(list))),
+        }
+    }
+}
+
+impl From<Hash> for Value {
+    fn from(hash: Hash) -> Self {
+        match hash.packed() {
+            Some(bytes) => Self::inline(inline::HASH, bytes),
+            None => Self::Object(Box::new(Object::Hash(hash))),
+        }
+    }
+}
+
+impl From<Zset> for Value {
+    fn from(zset: Zset) -> Self {
+        match zset.packed() {
+            Some(bytes) => Self::inline(inline::ZSET, bytes),
+            None => Self::Object(Box::new(Object::Zset(zset))),
+        }
+    }
+}
+
+impl From<Set> for Value {
+    fn from(set: Set) -> Self {
+        match set.packed() {
+            Some(PackedSet::Ints(bytes)) => Self::inline(inline::INTSET, bytes),
+            Some(PackedSet::Members(bytes)) => Self::inline(inline::SET, bytes),
+            None => Self::Object(Box::new(Object::Set(set))),
         }
     }
 }

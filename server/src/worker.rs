@@ -449,6 +449,7 @@ fn settings(config: &Config) -> Settings {
         databases: config.databases as usize,
         active_expire_effort: config.active_expire_effort,
         hll_sparse_bytes_max: usize::try_from(config.hll_sparse_max_bytes).unwrap_or(usize::MAX),
+        rdb_compression: config.rdbcompression,
         thresholds: thresholds(config),
         ..Settings::default()
     }

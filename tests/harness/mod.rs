@@ -18,7 +18,7 @@ mod transcript;
 
 pub(crate) use client::Client;
 pub(crate) use port::PortClaim;
-pub(crate) use programs::{Finished, find_program, redis_server, run_to_end, skip};
+pub(crate) use programs::{Finished, find_program, redis_server, rivals, run_to_end, skip};
 pub(crate) use reply::{Reply, read_reply};
 pub(crate) use server::{Server, ServerKind, program_under_test};
 

@@ -41,6 +41,16 @@ pub(crate) fn redis_server() -> Option<Server> {
     }
 }
 
+/// The servers of others that are installed: redis-server and valkey-server.
+pub(crate) fn rivals() -> Vec<Server> {
+    let programs = ["redis-server", "valkey-server"].into_iter().filter_map(find_program);
+    let servers: Vec<Server> = programs.map(|program| Server::redis(&program)).collect();
+    if servers.is_empty() {
+        skip("neither redis-server nor valkey-server is installed");
+    }
+    servers
+}
+
 /// Says, past the test runner's capture, why a test does nothing.
 pub(crate) fn skip(why: &str) {
     let name = thread::current().name().unwrap_or("a test").to_owned();

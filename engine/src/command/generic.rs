@@ -3,6 +3,7 @@
 
 mod copy;
 mod delete;
+mod dump;
 mod expire;
 mod object;
 mod scan;
@@ -13,6 +14,7 @@ use super::prelude::*;
 pub(super) use copy::{check_database, parse_database_number};
 use copy::{copy, move_, rename, renamenx};
 use delete::{del, exists, touch, type_};
+use dump::{dump, restore};
 use expire::{expire, expireat, expiretime, persist, pexpire, pexpireat, pexpiretime, pttl, ttl};
 use object::{object_encoding, object_freq, object_help, object_idletime, object_refcount};
 pub(super) use scan::parse_cursor;
@@ -25,6 +27,7 @@ const LOOK_AT_SECOND: KeySpec = KeySpec::SECOND.used(Access::RO);
 const REMOVE_ALL: KeySpec = KeySpec::ALL.used(Access::RM.with(Access::DELETE));
 /// Changes when the key expires.
 const DATE: KeySpec = KeySpec::FIRST.used(Access::RW.with(Access::UPDATE));
+const OVERWRITE: KeySpec = KeySpec::FIRST.used(Access::OW.with(Access::UPDATE));
 const TAKEN: Access = Access::RW.with(Access::ACCESS).with(Access::DELETE);
 
 commands! { Generic;
@@ -32,6 +35,8 @@ commands! { Generic;
     "copy" "6.2.0", AtLeast(3), WRITE | DENYOOM, KeySpec::FIRST_TWO.used(Access::RO.with(Access::ACCESS)).then(Access::OW.with(Access::UPDATE)), Owner, copy;
     /// Deletes keys.
     "del" "1.0.0", AtLeast(2), WRITE, REMOVE_ALL, SumOfKeys, del;
+    /// Answers a value in serialized form.
+    "dump" "2.6.0", Exactly(2), READONLY, READ, Owner, dump;
     /// Answers how many of the keys exist.
     "exists" "1.0.0", AtLeast(2), READONLY | FAST, LOOK_AT_ALL, SumOfKeys, exists;
     /// Lets a key expire after some seconds.
@@ -73,6 +78,10 @@ commands! { Generic;
     "rename" "1.0.0", Exactly(3), WRITE, KeySpec::FIRST_TWO.used(TAKEN).then(Access::OW.with(Access::UPDATE)), Owner, rename;
     /// Renames a key unless the name is taken.
     "renamenx" "1.0.0", Exactly(3), WRITE | FAST, KeySpec::FIRST_TWO.used(TAKEN).then(Access::OW.with(Access::INSERT)), Owner, renamenx;
+    /// Makes a key of a value in serialized form.
+    "restore" "2.6.0", AtLeast(4), WRITE | DENYOOM | DANGEROUS, OVERWRITE, Owner, restore;
+    /// The same, for keys that come from another node of a cluster.
+    "restore-asking" "3.0.0", AtLeast(4), WRITE | DENYOOM | DANGEROUS | ASKING, OVERWRITE, Owner, restore;
     /// Walks over the keys of the database, a few at a time.
     "scan" "2.8.0", AtLeast(2), READONLY | TOUCHES_ARBITRARY_KEYS, KeySpec::NONE, Cursor, scan;
     /// Answers how many of the keys exist, and notes their use.

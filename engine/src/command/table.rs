@@ -102,9 +102,11 @@ pub mod flag {
     pub const TOUCHES_ARBITRARY_KEYS: u32 = 1 << 19;
     /// Kept for old clients only.
     pub const DEPRECATED: u32 = 1 << 20;
+    /// Allowed on a slot that is being imported, as if ASKING came before.
+    pub const ASKING: u32 = 1 << 21;
 
     /// Names as COMMAND INFO lists them, in Redis's order.
-    pub const REDIS_NAMES: [(u32, &str); 16] = [
+    pub const REDIS_NAMES: [(u32, &str); 17] = [
         (WRITE, "write"),
         (READONLY, "readonly"),
         (DENYOOM, "denyoom"),
@@ -116,6 +118,7 @@ pub mod flag {
         (STALE, "stale"),
         (SKIP_MONITOR, "skip_monitor"),
         (SKIP_SLOWLOG, "skip_slowlog"),
+        (ASKING, "asking"),
         (FAST, "fast"),
         (NO_AUTH, "no_auth"),
         (NO_MULTI, "no_multi"),

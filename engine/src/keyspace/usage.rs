@@ -49,6 +49,20 @@ impl Policy {
         }
     }
 
+    /// The bits of a key that was last used `idle_s` seconds ago; nothing under an LFU policy, which
+    /// has no use for that.
+    pub fn idle_for(self, idle_s: u64, clock: Clock) -> Option<u32> {
+        // What was unused for longer than the stamp can tell counts as unused for that long.
+        let idle_s = idle_s.min(u64::from(STAMP_MASK)) as u32;
+        let bits = seconds(clock).wrapping_sub(idle_s) & STAMP_MASK;
+        (self == Self::Recency).then_some(bits)
+    }
+
+    /// The bits of a key whose counter is `frequency` now; nothing under an LRU policy.
+    pub fn with_frequency(self, frequency: u8, clock: Clock) -> Option<u32> {
+        (self != Self::Recency).then(|| minutes(clock) << 8 | u32::from(frequency))
+    }
+
     /// The counter of a key with `bits`, less what its disuse until now has cost.
     pub fn frequency(self, bits: u32, clock: Clock) -> u8 {
         let decay_minutes = match self {

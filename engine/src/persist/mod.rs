@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! replay        records of the journal, done again
+//! rdb           Redis's format of values and of whole databases
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod rdb;
 pub mod replay;

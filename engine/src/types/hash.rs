@@ -178,6 +178,16 @@ impl Hash {
         }
     }
 
+    /// The fields and values from `index` of [`Self::iter`]'s order on.
+    pub fn iter_from(&self, index: usize) -> impl Iterator<Item = (Element<'_>, Element<'_>)> {
+        match &self.repr {
+            Repr::Small(_) => Either::Left(self.iter().skip(index)),
+            Repr::Large(table) => {
+                Either::Right(table.tree.seek(index).forward().map(|record| parts(&record)))
+            }
+        }
+    }
+
     /// The field and value at `index` of [`Self::iter`]'s order, found in O(log n): a random index
     /// gives a random field.
     pub fn at(&self, index: usize) -> Option<(Element<'_>, Element<'_>)> {

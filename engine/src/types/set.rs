@@ -226,6 +226,16 @@ impl Set {
         }
     }
 
+    /// The members from `index` of [`Self::iter`]'s order on.
+    pub fn iter_from(&self, index: usize) -> impl Iterator<Item = Element<'_>> {
+        match &self.repr {
+            Repr::Ints(_) | Repr::Small(_) => Either::Left(self.iter().skip(index)),
+            Repr::Large(table) => {
+                Either::Right(table.tree.seek(index).forward().map(|record| record.body))
+            }
+        }
+    }
+
     /// The member at `index` of [`Self::iter`]'s order, found in O(log n): a random index gives a
     /// random member.
     pub fn at(&self, index: usize) -> Option<Element<'_>> {

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use super::choices::{LogLevel, MaxmemoryPolicy, ProtectedAction, Supervised};
 use super::cpus::available_cpus;
-use super::special::{BIND, DIR, NOTIFICATIONS, OUTPUT_LIMITS, PERCENTILES};
+use super::special::{BIND, DIR, NOTIFICATIONS, OUTPUT_LIMITS, PERCENTILES, SAVE};
 use super::table::{Flags, Row, Setting, Slot, options};
 use super::value::{BufferLimit, Kind, Unit, Value};
 
@@ -157,6 +157,21 @@ options! {
     /// Classes of keyspace notifications, as bits.
     notify_keyspace_events: u32 = 0;
         "notify-keyspace-events", NONE, Kind::Special(&NOTIFICATIONS);
+
+    // Snapshots.
+
+    /// Snapshot points: seconds and changes, each pair a reason to save.
+    save: Vec<(u64, u64)> = vec![(3_600, 1), (300, 100), (60, 10_000)];
+        "save", MULTI, Kind::Special(&SAVE);
+    /// Name of the RDB file in `dir`.
+    dbfilename: Vec<u8> = b"dump.rdb".to_vec();
+        "dbfilename", PROTECTED, Kind::text();
+    /// Long strings in RDB files and dumps are compressed.
+    rdbcompression: bool = true;
+        "rdbcompression", NONE, Kind::Bool;
+    /// RDB files end in a checksum, and it is compared when they are read.
+    rdbchecksum: bool = true;
+        "rdbchecksum", IMMUTABLE, Kind::Bool;
 
     // Encodings.
 

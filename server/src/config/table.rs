@@ -220,6 +220,7 @@ plain_settings! {
     Vec<u8> => Text,
     Vec<Vec<u8>> => Words,
     Vec<f64> => Floats,
+    Vec<(u64, u64)> => Pairs,
     [BufferLimit; 3] => Limits,
 }
 

@@ -4,7 +4,7 @@
 //! so that files, tools and dashboards made for Redis work; each that a file or command line
 //! mentions costs one warning line, since nothing acts on it.
 
-use super::special::{OOM_VALUES, REPLICAOF, SAVE};
+use super::special::{OOM_VALUES, REPLICAOF};
 use super::table::{Flags, Row, Slot};
 use super::value::{Kind, Unit};
 
@@ -13,7 +13,6 @@ const IMMUTABLE: Flags = Flags::IMMUTABLE;
 const MULTI: Flags = Flags::MULTI;
 const SENSITIVE: Flags = Flags::SENSITIVE;
 const HIDDEN: Flags = Flags::HIDDEN;
-const PROTECTED: Flags = Flags::PROTECTED;
 
 const INT_MIN: i128 = i32::MIN as i128;
 const INT_MAX: i128 = i32::MAX as i128;
@@ -51,10 +50,6 @@ pub(super) static UNBUILT: &[Row] = &[
     row("aof-timestamp-enabled", NONE, Kind::Bool, "no"),
     row("aof-rewrite-incremental-fsync", NONE, Kind::Bool, "yes"),
     row("aof-disable-auto-gc", HIDDEN, Kind::Bool, "no"),
-    row("save", MULTI, Kind::Special(&SAVE), "3600 1 300 100 60 10000"),
-    row("dbfilename", PROTECTED, Kind::text(), "dump.rdb"),
-    row("rdbcompression", NONE, Kind::Bool, "yes"),
-    row("rdbchecksum", IMMUTABLE, Kind::Bool, "yes"),
     row("rdb-del-sync-files", NONE, Kind::Bool, "no"),
     row("rdb-save-incremental-fsync", NONE, Kind::Bool, "yes"),
     row("rdb-key-save-delay", HIDDEN, Kind::number(INT_MIN, INT_MAX), "0"),

@@ -1,0 +1,157 @@
+//! Writing RDB files: pieces that make a file when they are put one behind the other.
+//!
+//! ```text
+//! header     "REDIS0010", auxiliary fields, libraries of functions      put_header, put_function
+//! chunks     entries, each chunk naming its databases                    Writer
+//! end        a mark and the checksum of all before                       Trailer
+//! ```
+//!
+//! Entries come one at a time from any source, in any order. A [`Writer`] names a database where
+//! another one begins; after [`Writer::begin_chunk`] it names it anew, so that chunks of several
+//! writers (shards) can follow each other in any order, cut between entries.
+#![forbid(unsafe_code)]
+
+use super::{
+    Crc64, Options, Progress, VERSION_WRITTEN,
+    encode::{Encoder, kind_of},
+    opcode,
+    output::{put_length, put_plain},
+};
+use crate::{keyspace::Body, value::Object};
+
+/// What is remembered of a key's use, in the form that files have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// Seconds since its last use, under an LRU policy.
+    IdleSeconds(u64),
+    /// The counter of its use, under an LFU policy.
+    Frequency(u8),
+}
+
+/// What stands before an entry's value.
+#[derive(Clone, Copy, Debug)]
+pub struct EntryHead<'a> {
+    /// Its database.
+    pub database: u32,
+    /// Its key.
+    pub key: &'a [u8],
+    /// Its deadline in Unix milliseconds.
+    pub deadline: Option<i64>,
+    /// Its use; nothing where no policy asks for it.
+    pub usage: Option<Usage>,
+}
+
+/// Writes entries.
+#[derive(Debug)]
+pub struct Writer {
+    encoder: Encoder,
+    /// The database of the entry before, in this chunk.
+    database: Option<u32>,
+}
+
+impl Writer {
+    /// A writer at the beginning of a chunk.
+    pub fn new(options: Options) -> Self {
+        Self { encoder: Encoder::new(options), database: None }
+    }
+
+    /// What comes next may follow upon anything.
+    pub fn begin_chunk(&mut self) {
+        self.database = None;
+    }
+
+    /// Appends how many keys a database has, and how many of them have a deadline: a hint for the
+    /// reader's tables.
+    pub fn put_sizes(&mut self, database: u32, keys: u64, volatile: u64, out: &mut Vec<u8>) {
+        self.select(database, out);
+        out.push(opcode::RESIZE_DB);
+        put_length(out, keys);
+        put_length(out, volatile);
+    }
+
+    /// Appends the beginning of an entry whose value is `body`. [`step`](Self::step) appends the
+    /// value itself.
+    pub fn begin(&mut self, head: &EntryHead<'_>, body: &Body<'_, Object>, out: &mut Vec<u8>) {
+        self.select(head.database, out);
+        if let Some(deadline) = head.deadline {
+            out.push(opcode::EXPIRE_TIME_MS);
+            out.extend_from_slice(&deadline.to_le_bytes());
+        }
+        match head.usage {
+            Some(Usage::IdleSeconds(seconds)) => {
+                out.push(opcode::IDLE);
+                put_length(out, seconds);
+            }
+            Some(Usage::Frequency(frequency)) => out.extend_from_slice(&[opcode::FREQ, frequency]),
+            None => {}
+        }
+        out.push(kind_of(body));
+        put_plain(out, head.key);
+        self.encoder.start();
+    }
+
+    /// Appends more of the value of the entry that was begun, for about `budget` bytes of work. The
+    /// value must be as it was.
+    pub fn step(&mut self, body: &Body<'_, Object>, out: &mut Vec<u8>, budget: usize) -> Progress {
+        self.encoder.step(body, out, budget)
+    }
+
+    /// Appends an entry whole.
+    pub fn entry(&mut self, head: &EntryHead<'_>, body: &Body<'_, Object>, out: &mut Vec<u8>) {
+        self.begin(head, body, out);
+        while self.step(body, out, usize::MAX) == Progress::More {}
+    }
+
+    fn select(&mut self, database: u32, out: &mut Vec<u8>) {
+        if self.database.replace(database) != Some(database) {
+            out.push(opcode::SELECT_DB);
+            put_length(out, u64::from(database));
+        }
+    }
+}
+
+/// Appends the beginning of a file with auxiliary fields, which readers look at only for
+/// information.
+pub fn put_header(out: &mut Vec<u8>, fields: &[(&str, &str)]) {
+    out.extend_from_slice(format!("REDIS{VERSION_WRITTEN:04}").as_bytes());
+    for (name, value) in fields {
+        out.push(opcode::AUX);
+        put_plain(out, name.as_bytes());
+        put_plain(out, value.as_bytes());
+    }
+}
+
+/// Appends the code of a library of functions.
+pub fn put_function(out: &mut Vec<u8>, code: &[u8]) {
+    out.push(opcode::FUNCTION_2);
+    super::output::put_raw(out, code);
+}
+
+/// The end of a file, which depends on all that stands before it.
+#[derive(Clone, Debug)]
+pub struct Trailer {
+    crc: Option<Crc64>,
+}
+
+impl Trailer {
+    /// Of a file of no bytes so far. Without a checksum (`rdbchecksum no`) zeros stand for it.
+    pub fn new(checksum: bool) -> Self {
+        Self { crc: checksum.then(Crc64::new) }
+    }
+
+    /// These bytes go into the file.
+    pub fn update(&mut self, bytes: &[u8]) {
+        if let Some(crc) = &mut self.crc {
+            crc.update(bytes);
+        }
+    }
+
+    /// The bytes that end the file.
+    pub fn finish(mut self) -> [u8; 9] {
+        self.update(&[opcode::EOF]);
+        let sum = self.crc.map_or(0, |crc| crc.value());
+        let mut end = [opcode::EOF; 9];
+        end[1..].copy_from_slice(&sum.to_le_bytes());
+        end
+    }
+}
