@@ -30,7 +30,8 @@ on_1_2_and_4_shards!(
     sets,
     sorted_sets,
     bitmaps,
-    hyperloglogs
+    hyperloglogs,
+    places
 );
 
 fn strings(shards: usize) {
@@ -75,6 +76,10 @@ fn bitmaps(shards: usize) {
 
 fn hyperloglogs(shards: usize) {
     run(Family::HyperLogLogs, shards);
+}
+
+fn places(shards: usize) {
+    run(Family::Places, shards);
 }
 
 /// Commands sent at once: pipelines of different lengths take different ways.

@@ -1,11 +1,12 @@
-//! Bitmaps and HyperLogLogs over TCP, with keys on one and on several shards.
+//! Bitmaps, HyperLogLogs and places over TCP, with keys on one and on several shards.
 
 use crate::harness::{Server, on_1_2_and_4_shards};
 
 on_1_2_and_4_shards!(
     bitmaps_are_combined_over_shards,
     bitmap_commands_tell_what_they_are,
-    hyperloglogs_are_merged_over_shards
+    hyperloglogs_are_merged_over_shards,
+    places_are_kept_over_shards
 );
 
 fn bitmaps_are_combined_over_shards(shards: usize) {
@@ -60,6 +61,26 @@ fn hyperloglogs_are_merged_over_shards(shards: usize) {
         PFDEBUG ENCODING d                      => +dense
         PFDEBUG ENCODING a                      => +sparse
         PFSELFTEST                              => +OK
+        "#,
+    );
+}
+
+fn places_are_kept_over_shards(shards: usize) {
+    let server = Server::start(shards);
+    server.connect().transcript(
+        r#"
+        GEOADD a 13.361389 38.115556 Palermo 15.087269 37.502669 Catania => :2
+        GEOSEARCHSTORE b a FROMLONLAT 15 37 BYRADIUS 100 km      => :1
+        ZRANGE b 0 -1                                            => ["Catania"]
+        GEORADIUS a 15 37 200 km STOREDIST c                     => :2
+        ZRANGE c 0 -1                                            => ["Catania" "Palermo"]
+        GEORADIUSBYMEMBER a Palermo 1 km STORE d                 => :1
+        ZRANGE d 0 -1                                            => ["Palermo"]
+        GEOPOS d Palermo                                         => [["13.36138933897018433" "38.11555639549629859"]]
+        COMMAND GETKEYS GEORADIUS a 1 1 1 km COUNT 1 STORE b     => ["a" "b"]
+        COMMAND GETKEYS GEORADIUSBYMEMBER a m 1 km               => ["a"]
+        GEOSEARCHSTORE b none FROMLONLAT 15 37 BYRADIUS 100 km   => :0
+        EXISTS b                                                 => :0
         "#,
     );
 }

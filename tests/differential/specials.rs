@@ -1,4 +1,4 @@
-//! Templates of the commands on bitmaps and HyperLogLogs, and the words in them.
+//! Templates of the commands on bitmaps, HyperLogLogs and places, and the words in them.
 //!
 //! Strings reach 300 bytes, so that words, blocks and the way a string is kept all change.
 
@@ -70,10 +70,82 @@ pub(super) const HYPERLOGLOGS: &[&str] = &[
     "<rarely>SADD <near> a",
 ];
 
+/// Places are drawn so that no two distances are equal: which of them comes first is not defined.
+/// Nor is which members COUNT ANY finds.
+pub(super) const GEO: &[&str] = &[
+    "GEOADD <near> <longitude> <latitude> <member>",
+    "GEOADD <near> <many-places>",
+    "GEOADD {t}all <many-places>",
+    "GEOADD <near> <geoadd-option> <longitude> <latitude> <member> <longitude> <latitude> <member>",
+    "GEOADD <near> <geoadd-option> <geoadd-option> <longitude> <latitude> <member>",
+    "GEOADD <near> <longitude> <latitude>",
+    "GEODIST <near> <member> <member>",
+    "GEODIST {t}all <member> <member> <unit>",
+    "GEOHASH <near> <member> <member> <member>",
+    "GEOPOS <near> <member> <member> <member>",
+    "ZSCORE {t}all <member>",
+    "ZRANK <near> <member>",
+    "GEOSEARCH <near> FROMLONLAT <longitude> <latitude> BYRADIUS <distance> <unit>",
+    "GEOSEARCH {t}all FROMLONLAT <longitude> <latitude> BYRADIUS <distance> <unit> ASC WITHDIST WITHCOORD",
+    "GEOSEARCH {t}all FROMLONLAT <longitude> <latitude> BYBOX <distance> <distance> <unit> ASC COUNT <positive>",
+    "GEOSEARCH {t}all FROMMEMBER <member> BYBOX <distance> <distance> km DESC WITHHASH WITHDIST",
+    "GEOSEARCH {t}all FROMMEMBER <member> BYRADIUS <distance> km DESC COUNT <positive>",
+    "GEOSEARCH <near> <geo-word> <geo-word> <geo-word> <geo-word> ASC",
+    "GEOSEARCHSTORE <near> {t}all FROMLONLAT <longitude> <latitude> BYRADIUS <distance> km",
+    "GEOSEARCHSTORE <near> {t}all FROMLONLAT <longitude> <latitude> BYBOX <distance> <distance> km STOREDIST",
+    "GEORADIUS {t}all <longitude> <latitude> <distance> <unit> ASC WITHDIST",
+    "GEORADIUS {t}all <longitude> <latitude> <distance> km STORE <near>",
+    "GEORADIUS {t}all <longitude> <latitude> <distance> km STOREDIST <near>",
+    "GEORADIUS_RO <near> <longitude> <latitude> <distance> <unit> DESC",
+    "GEORADIUSBYMEMBER {t}all <member> <distance> <unit> ASC",
+    "GEORADIUSBYMEMBER <near> <member> <distance> km COUNT <positive> DESC",
+    "GEORADIUSBYMEMBER_RO <near> <member> <distance> km",
+    "ZRANGE <near> 0 -1",
+    "ZADD <near> <score> <member>",
+    "ZREM <near> <member>",
+    "SET <near> x",
+    "DEL <near>",
+    "<rarely>DEL {t}all",
+];
+
 /// The words that stand for a word of these templates, if it is one of theirs.
 pub(super) fn fill(word: &str, random: &mut Rng) -> Option<Vec<Vec<u8>>> {
     let text = match word {
         "<bitmap>" => return Some(vec![bitmap(random)]),
+        "<longitude>" => coordinate(random, 181.0),
+        "<latitude>" => coordinate(random, 85.5),
+        "<many-places>" => {
+            let place = |_| {
+                let member = format!("m:{}", random.u16(0..300));
+                [coordinate(random, 179.0), coordinate(random, 84.0), member]
+            };
+            let words: Vec<_> = (0..20).flat_map(place).map(String::into_bytes).collect();
+            return Some(words);
+        }
+        "<distance>" => match random.u8(0..12) {
+            0 => pick(random, &["0", "-1", "x", "1e3", "30000000"]),
+            1..6 => random.u32(0..3_000).to_string(),
+            _ => format!("{}", random.f64() * 12_000.0),
+        },
+        "<unit>" => pick(random, &["km", "km", "km", "mi", "KM", "m", "ft", "miles"]),
+        "<geoadd-option>" => pick(random, &["NX", "XX", "CH", "ch"]),
+        "<geo-word>" => pick(
+            random,
+            &[
+                "FROMLONLAT",
+                "1",
+                "2",
+                "BYRADIUS",
+                "BYBOX",
+                "km",
+                "ASC",
+                "COUNT",
+                "FROMMEMBER",
+                "a",
+                "STORE",
+            ],
+        ),
+        "<positive>" => random.u8(1..9).to_string(),
         "<element>" => format!("element:{}", random.u32(0..100_000)),
         "<many-elements>" => {
             let first = random.u32(0..100_000);
@@ -128,4 +200,11 @@ fn bitmap(random: &mut Rng) -> Vec<u8> {
             std::iter::repeat_n(byte, random.usize(0..60))
         })
         .collect()
+}
+
+fn coordinate(random: &mut Rng, max: f64) -> String {
+    match random.u8(0..60) {
+        0 => pick(random, &["x", "inf", "200", "-90"]),
+        _ => format!("{:.6}", (random.f64() * 2.0 - 1.0) * max),
+    }
 }

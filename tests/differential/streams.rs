@@ -24,6 +24,7 @@ pub(super) enum Family {
     SortedSets,
     Bitmaps,
     HyperLogLogs,
+    Places,
 }
 
 /// How two replies to a command are compared.
@@ -259,6 +260,7 @@ impl Family {
             Family::SortedSets => collections::SORTED_SETS,
             Family::Bitmaps => specials::BITMAPS,
             Family::HyperLogLogs => specials::HYPERLOGLOGS,
+            Family::Places => specials::GEO,
         }
     }
 }
@@ -431,7 +433,9 @@ impl Stream {
 /// Whether the reply to the template's command has no order.
 fn is_unordered(template: &str) -> bool {
     let name = template.split(' ').next().unwrap_or_default();
-    collections::UNORDERED.contains(&name)
+    let is_search = name.starts_with("GEOSEARCH") || name.starts_with("GEORADIUS");
+    let is_sorted = template.contains(" ASC") || template.contains(" DESC");
+    collections::UNORDERED.contains(&name) || (is_search && !is_sorted)
 }
 
 impl Iterator for Stream {

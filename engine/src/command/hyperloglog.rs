@@ -116,6 +116,8 @@ fn pfcount(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError
     let estimate = sketches::estimate(sketch)?;
     edit_bytes(slot, 0, |sketch| sketches::set_cached(sketch, estimate));
     cx.reply.integer(estimate as i64);
+    // The bytes are others, which watchers see, but nothing happened that has a name.
+    cx.notify(Class::NONE, "pfcount", &args[1]);
     Ok(Effect::Changed(1))
 }
 

@@ -98,6 +98,9 @@ pub enum Place {
         /// Position of a destination key.
         destination: Option<usize>,
     },
+    /// The first argument, and further ones found by a function, which appends their positions
+    /// (SORT's and GEORADIUS's STORE).
+    FirstAnd(fn(&Args<'_>, &mut Vec<usize>)),
     /// Found by a function, which appends the positions.
     Custom(fn(&Args<'_>, &mut Vec<usize>) -> Result<(), CommandError>),
 }
@@ -188,6 +191,10 @@ impl KeySpec {
                 let keys = counted_keys(args, count)?;
                 positions.extend(count + 1..=count + keys);
             }
+            Place::FirstAnd(find) => {
+                positions.push(1);
+                find(args, positions);
+            }
             Place::Custom(find) => find(args, positions)?,
         }
         Ok(())
@@ -206,6 +213,7 @@ impl KeySpec {
     pub fn as_redis(&self) -> (i64, i64, i64) {
         match self.place {
             Place::Range { first, last, step } => (first as i64, last as i64, step as i64),
+            Place::FirstAnd(_) => (1, 1, 1),
             Place::Counted { destination: Some(at), .. } => (at as i64, at as i64, 1),
             Place::None | Place::Counted { .. } | Place::Custom(_) => (0, 0, 0),
         }
@@ -215,6 +223,7 @@ impl KeySpec {
     pub fn fewest_arguments(&self) -> usize {
         match self.place {
             Place::None | Place::Custom(_) => 1,
+            Place::FirstAnd(_) => 2,
             Place::Range { first, last, .. } => first.max(usize::try_from(last).unwrap_or(0)) + 1,
             Place::Counted { count, destination } => count.max(destination.unwrap_or(0)) + 1,
         }

@@ -13,6 +13,7 @@ pub mod context;
 pub mod effect;
 pub mod error;
 pub mod generic;
+pub mod geo;
 pub mod hash;
 mod help;
 pub mod hyperloglog;

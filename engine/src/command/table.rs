@@ -358,6 +358,7 @@ static FAMILIES: &[&[Command]] = &[
     super::zset::ROWS,
     super::bitmap::ROWS,
     super::hyperloglog::ROWS,
+    super::geo::ROWS,
     super::generic::ROWS,
     super::connection::ROWS,
     super::scripting::ROWS,

@@ -4,11 +4,11 @@
 //! goes by rank.
 #![forbid(unsafe_code)]
 
-mod add;
+pub(super) mod add;
 mod algebra;
 mod bounds;
 mod options;
-mod range;
+pub(super) mod range;
 mod read;
 mod remove;
 #[cfg(test)]

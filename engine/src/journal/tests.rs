@@ -295,6 +295,15 @@ const HYPERLOGLOGS: Family = &[
     "DEL K",
     "PEXPIRE K T",
 ];
+const PLACES: Family = &[
+    "GEOADD K F N M",
+    "GEOADD K NX F N M N F M",
+    "GEOSEARCHSTORE K K FROMLONLAT N N BYRADIUS 400 km",
+    "GEORADIUS K N N 300 km STOREDIST K",
+    "GEORADIUSBYMEMBER K M 300 km STORE K",
+    "ZREM K M",
+    "PEXPIRE K T",
+];
 
 fn line(template: &str, random: &mut Random, now_ms: i64) -> String {
     let word = |word: &str, random: &mut Random| match word {
@@ -350,6 +359,7 @@ fn every_family_is_repeated_from_its_records() {
         (ZSETS, "sorted sets"),
         (BITMAPS, "bitmaps"),
         (HYPERLOGLOGS, "HyperLogLogs"),
+        (PLACES, "places"),
     ] {
         let compared: usize = (0..60).map(|seed| run_family(family, seed)).sum();
         assert!(compared > 60, "{name}: only {compared} keys were compared");

@@ -10,6 +10,7 @@
 pub mod bits;
 pub mod encoding;
 pub mod garbage;
+pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod list;

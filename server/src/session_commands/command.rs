@@ -250,6 +250,13 @@ fn write_key_specs(reply: &mut ReplyWriter<'_>, row: &Command) {
             let numbered = [("keynumidx", 0), ("firstkey", 1), ("keystep", 1)];
             write_found_by(reply, "keynum", &numbered);
         }
+        Place::FirstAnd(_) => {
+            reply.set(2);
+            write_spec_head(reply, row, row.keys.first, Some(1));
+            write_range(reply, 0, 1);
+            write_spec_head(reply, row, row.keys.rest, None);
+            write_found_by(reply, "unknown", &[]);
+        }
         Place::Custom(_) => {
             reply.set(1);
             write_spec_head(reply, row, row.keys.first | row.keys.rest, None);

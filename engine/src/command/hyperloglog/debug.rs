@@ -53,6 +53,7 @@ pub(super) fn pfdebug(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, C
     }
     if is_sparse {
         put_bytes(slot, dense, Deadline::Keep);
+        cx.notify(Class::NONE, "pfdebug", key);
     }
     Ok(Effect::changed_if(is_sparse))
 }

@@ -10,21 +10,21 @@ use crate::{
 };
 
 /// The scores of one command.
-type Scores = SmallVec<[f64; 8]>;
+pub(in crate::command) type Scores = SmallVec<[f64; 8]>;
 
 /// The options of ZADD.
 #[derive(Clone, Copy, Default)]
-struct Options {
+pub(in crate::command) struct Options {
     /// NX: only new members.
-    new_only: bool,
+    pub(in crate::command) new_only: bool,
     /// XX: only members that are there.
-    existing_only: bool,
+    pub(in crate::command) existing_only: bool,
     /// GT: scores only rise.
     rising: bool,
     /// LT: scores only fall.
     falling: bool,
     /// CH: answer how many members have another score, not only new ones.
-    count_changed: bool,
+    pub(in crate::command) count_changed: bool,
     /// INCR: add to the score.
     increment: bool,
 }
@@ -150,20 +150,28 @@ fn add(
     pairs: &Args<'_>,
 ) -> Result<Effect, CommandError> {
     // All scores are looked at before the first member is added.
-    let mut scores = Scores::new();
-    let mut longest = 0;
-    for at in (0..pairs.len()).step_by(2) {
-        scores.push(parse_f64(&pairs[at]).ok_or(CommandError::NotAFloat)?);
-        longest = longest.max(pairs[at + 1].len());
-    }
+    let scores =
+        pairs.iter().step_by(2).map(|score| parse_f64(score).ok_or(CommandError::NotAFloat));
+    let scores = scores.collect::<Result<Scores, _>>()?;
+    add_scored(cx, key, options, scores, pairs.iter().skip(1).step_by(2))
+}
+
+/// Gives `members` their `scores`, answers and reports what that changed.
+pub(in crate::command) fn add_scored<'a>(
+    cx: &mut Context<'_>,
+    key: &[u8],
+    options: Options,
+    scores: Scores,
+    members: impl Iterator<Item = &'a [u8]> + Clone,
+) -> Result<Effect, CommandError> {
     let slot = cx.keyspace.slot(key);
     let tally = if options.existing_only && slot.is_vacant() {
         Tally::default()
     } else {
         let thresholds = &cx.settings.thresholds;
         update_or_create(slot, Zset::new, |zset| {
+            let longest = members.clone().map(<[u8]>::len).max().unwrap_or(0);
             zset.expect(scores.len(), longest, thresholds);
-            let members = pairs.iter().skip(1).step_by(2);
             add_all(zset, options, scores.into_iter().zip(members), thresholds)
         })?
     };

@@ -72,7 +72,7 @@ pub(super) fn zrangestore(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effec
 }
 
 /// Puts `result` at `key` and answers its number of members.
-pub(super) fn store_result(
+pub(in crate::command) fn store_result(
     cx: &mut Context<'_>,
     key: &[u8],
     result: Zset,
