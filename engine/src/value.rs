@@ -13,7 +13,9 @@ use smallvec::SmallVec;
 
 use crate::{
     keyspace::{Body, NewBody},
-    types::{Garbage, Hash, List, Set, Zset, encoding::element::canonical_i64, set::PackedSet},
+    types::{
+        Garbage, Hash, List, Set, Stream, Zset, encoding::element::canonical_i64, set::PackedSet,
+    },
 };
 
 /// The longest string that is kept in its entry, in bytes. From one byte more on, replies send a
@@ -55,11 +57,14 @@ pub enum ValueType {
     Zset,
     /// Fields with values.
     Hash,
+    /// Entries with ascending ids.
+    Stream,
 }
 
 impl ValueType {
     /// Every type.
-    pub const ALL: [Self; 5] = [Self::String, Self::List, Self::Set, Self::Zset, Self::Hash];
+    pub const ALL: [Self; 6] =
+        [Self::String, Self::List, Self::Set, Self::Zset, Self::Hash, Self::Stream];
 
     /// The answer of TYPE.
     pub fn name(self) -> &'static str {
@@ -69,6 +74,7 @@ impl ValueType {
             Self::Set => "set",
             Self::Zset => "zset",
             Self::Hash => "hash",
+            Self::Stream => "stream",
         }
     }
 
@@ -92,6 +98,8 @@ pub enum Object {
     Zset(Zset),
     /// A hash that is large or that Redis would call so.
     Hash(Hash),
+    /// A stream.
+    Stream(Box<Stream>),
 }
 
 impl Object {
@@ -103,6 +111,7 @@ impl Object {
             Self::Set(_) => ValueType::Set,
             Self::Zset(_) => ValueType::Zset,
             Self::Hash(_) => ValueType::Hash,
+            Self::Stream(_) => ValueType::Stream,
         }
     }
 
@@ -114,6 +123,7 @@ impl Object {
             Self::Set(set) => set.encoding_name(),
             Self::Zset(zset) => zset.encoding_name(),
             Self::Hash(hash) => hash.encoding_name(),
+            Self::Stream(_) => "stream",
         }
     }
 
@@ -126,6 +136,7 @@ impl Object {
                 Self::Set(set) => set.memory_bytes(),
                 Self::Zset(zset) => zset.memory_bytes(),
                 Self::Hash(hash) => hash.memory_bytes(),
+                Self::Stream(stream) => stream.memory_bytes(),
             }
     }
 }
@@ -139,6 +150,7 @@ impl Object {
             Self::Set(set) => set.into_garbage(),
             Self::Zset(zset) => zset.into_garbage(),
             Self::Hash(hash) => hash.into_garbage(),
+            Self::Stream(stream) => stream.into_garbage(),
         }
     }
 }

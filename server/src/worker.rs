@@ -467,6 +467,8 @@ fn thresholds(config: &Config) -> Thresholds {
         set_max_listpack_value: limit(config.set_max_listpack_value),
         zset_max_listpack_entries: limit(config.zset_max_listpack_entries),
         zset_max_listpack_value: limit(config.zset_max_listpack_value),
+        stream_node_max_bytes: limit(config.stream_node_max_bytes),
+        stream_node_max_entries: limit(config.stream_node_max_entries),
         ..Thresholds::default()
     }
 }

@@ -148,6 +148,8 @@ pub enum Group {
     HyperLogLog,
     /// Sorted sets of places on Earth.
     Geo,
+    /// Streams.
+    Stream,
     /// Connections.
     Connection,
     /// Publish/subscribe.
@@ -171,6 +173,7 @@ impl Group {
             Self::Bitmap => "bitmap",
             Self::HyperLogLog => "hyperloglog",
             Self::Geo => "geo",
+            Self::Stream => "stream",
             Self::Connection => "connection",
             Self::Pubsub => "pubsub",
             Self::Scripting => "scripting",
@@ -266,6 +269,7 @@ impl Command {
             (self.group == Group::Bitmap, "bitmap"),
             (self.group == Group::HyperLogLog, "hyperloglog"),
             (self.group == Group::Geo, "geo"),
+            (self.group == Group::Stream, "stream"),
             (flags.has(flag::PUBSUB), "pubsub"),
             (flags.has(flag::ADMIN), "admin"),
             (flags.has(flag::FAST), "fast"),
@@ -359,6 +363,7 @@ static FAMILIES: &[&[Command]] = &[
     super::bitmap::ROWS,
     super::hyperloglog::ROWS,
     super::geo::ROWS,
+    super::stream::ROWS,
     super::generic::ROWS,
     super::connection::ROWS,
     super::scripting::ROWS,

@@ -86,6 +86,39 @@ fn a_command_is_recorded_as_it_was_sent_unless_it_says_otherwise() {
         ("SPOP s", &[]),
         ("FLUSHALL", &["FLUSHALL"]),
         ("SWAPDB 0 1", &["SWAPDB 0 1"]),
+        ("XADD x * f v", &["XADD x 1700000000000-0 f v"]),
+        ("XADD x 1700000000001 f v", &["XADD x 1700000000001 f v"]),
+        ("XADD x MAXLEN ~ 1 1700000000001-* f v", &["XADD x MAXLEN = 3 1700000000001-1 f v"]),
+        ("XADD x MINID 5 * f v", &["XADD x MINID 5 1700000000001-2 f v"]),
+        ("XTRIM x MAXLEN ~ 0", &["XTRIM x MAXLEN = 0"]),
+        ("XTRIM x MAXLEN ~ 0", &[]),
+        ("XADD x 1800000000000-1 f v", &["XADD x 1800000000000-1 f v"]),
+        ("XGROUP CREATE x g 0", &["XGROUP CREATE x g 0"]),
+        (
+            "XREADGROUP GROUP g c STREAMS x >",
+            &[
+                "XGROUP CREATECONSUMER x g c",
+                "XCLAIM x g c 0 1800000000000-1 TIME 1700000000000 RETRYCOUNT 1 FORCE JUSTID \
+                 LASTID 1800000000000-1",
+                "XGROUP SETID x g 1800000000000-1 ENTRIESREAD 5",
+            ],
+        ),
+        ("XREADGROUP GROUP g c STREAMS x >", &[]),
+        (
+            "XREADGROUP GROUP g c STREAMS x 0",
+            &["XCLAIM x g c 0 1800000000000-1 TIME 1700000000000 RETRYCOUNT 2 FORCE JUSTID \
+               LASTID 1800000000000-1"],
+        ),
+        ("XCLAIM x g c 9 1800000000000-1", &[]),
+        (
+            "XCLAIM x g d 0 1800000000000-1 TIME 7 JUSTID",
+            &[
+                "XGROUP CREATECONSUMER x g d",
+                "XCLAIM x g d 0 1800000000000-1 TIME 7 RETRYCOUNT 2 FORCE JUSTID LASTID \
+                 1800000000000-1",
+            ],
+        ),
+        ("XACK x g 1800000000000-1", &["XACK x g 1800000000000-1"]),
     ] {
         bench.run(line);
         assert_eq!(recorded(&mut bench), *records, "after {line}");
@@ -305,12 +338,45 @@ const PLACES: Family = &[
     "PEXPIRE K T",
 ];
 
+const STREAMS: Family = &[
+    "XADD K * f M",
+    "XADD K * f M g N",
+    "XADD K U-* f M",
+    "XADD K NOMKSTREAM MAXLEN 5 * f M",
+    "XADD K MAXLEN ~ 3 LIMIT 0 * f M",
+    "XADD K MINID ~ U LIMIT N * f M",
+    "XTRIM K MAXLEN N",
+    "XTRIM K MAXLEN ~ N",
+    "XTRIM K MINID U",
+    "XDEL K U",
+    "XSETID K 1900000000000-0 ENTRIESADDED 1000 MAXDELETEDID U",
+    "XGROUP CREATE K g$ $ MKSTREAM",
+    "XGROUP CREATE K g$ 0 MKSTREAM ENTRIESREAD N",
+    "XGROUP SETID K g$ 0",
+    "XGROUP DESTROY K g$",
+    "XGROUP CREATECONSUMER K g$ M",
+    "XGROUP DELCONSUMER K g$ M",
+    "XREADGROUP GROUP g$ M COUNT N STREAMS K >",
+    "XREADGROUP GROUP g$ M NOACK STREAMS K >",
+    "XREADGROUP GROUP g$ M STREAMS K 0",
+    "XACK K g$ U",
+    "XCLAIM K g$ M 0 U IDLE T FORCE",
+    "XCLAIM K g$ M N U JUSTID LASTID U",
+    "XAUTOCLAIM K g$ M 0 0 COUNT 2",
+    "XAUTOCLAIM K g$ M T 0 JUSTID",
+    "COPY K K REPLACE",
+    "DEL K",
+    "PEXPIRE K T",
+];
+
 fn line(template: &str, random: &mut Random, now_ms: i64) -> String {
     let word = |word: &str, random: &mut Random| match word {
         "K" => format!("key{}", random.below(4)),
         "M" => format!("m{}", random.below(6)),
         "[M" => format!("[m{}", random.below(6)),
         "N" => random.below(4).to_string(),
+        "g$" => format!("g{}", random.below(2)),
+        "U-*" => format!("{}-*", now_ms - 10 + random.below(40) as i64),
         "#N" => format!("#{}", random.below(4)),
         "F" => format!("{}.{}", random.below(9), random.below(100)),
         "T" => (1 + random.below(40)).to_string(),
@@ -360,6 +426,7 @@ fn every_family_is_repeated_from_its_records() {
         (BITMAPS, "bitmaps"),
         (HYPERLOGLOGS, "HyperLogLogs"),
         (PLACES, "places"),
+        (STREAMS, "streams"),
     ] {
         let compared: usize = (0..60).map(|seed| run_family(family, seed)).sum();
         assert!(compared > 60, "{name}: only {compared} keys were compared");

@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 use super::encoding::{
-    order::{ByHash, ByIndex, ByScore},
+    order::{ByHash, ById, ByIndex, ByScore},
     tree,
 };
 
@@ -22,7 +22,12 @@ enum Part {
     Members(tree::Garbage<ByHash<0>>),
     Scored(tree::Garbage<ByHash<8>>),
     Scores(tree::Garbage<ByScore>),
+    Pending(tree::Garbage<ById>),
+    Blocks(tree::Garbage<ById>),
 }
+
+/// What a leaf whose records are blocks of a stream counts for: each block is an allocation.
+const BLOCKS_OF_LEAF: usize = 64;
 
 impl Garbage {
     /// Whether nothing is left to free.
@@ -39,11 +44,23 @@ impl Garbage {
             Part::Members(nodes) => nodes.free_slice(budget),
             Part::Scored(nodes) => nodes.free_slice(budget),
             Part::Scores(nodes) => nodes.free_slice(budget),
+            Part::Pending(nodes) => nodes.free_slice(budget),
+            Part::Blocks(nodes) => nodes.free_slice(budget.div_ceil(BLOCKS_OF_LEAF)),
         };
         if done {
             self.parts.pop();
         }
         self.parts.is_empty()
+    }
+
+    /// The nodes of a tree whose records have no allocations of their own.
+    pub(super) fn of_pending(nodes: tree::Garbage<ById>) -> Self {
+        Self::of(Part::Pending(nodes))
+    }
+
+    /// The nodes of a tree of a stream's blocks.
+    pub(super) fn of_blocks(nodes: tree::Garbage<ById>) -> Self {
+        Self::of(Part::Blocks(nodes))
     }
 
     fn of(part: Part) -> Self {

@@ -1,5 +1,5 @@
-//! The types of collections: what a list, a hash, a set and a sorted set can do, over the encodings
-//! that hold them.
+//! The types of collections: what a list, a hash, a set, a sorted set and a stream can do, over the
+//! encodings that hold them.
 //!
 //! Types know no keys, deadlines, commands or replies. A small collection is one packed allocation
 //! of at most [`SMALL_BYTES_MAX`], a larger one a tree; the two look the same from outside. Under
@@ -15,6 +15,7 @@ pub mod hash;
 pub mod hyperloglog;
 pub mod list;
 pub mod set;
+pub mod stream;
 pub mod zset;
 
 pub use encoding::Element;
@@ -22,6 +23,7 @@ pub use garbage::Garbage;
 pub use hash::Hash;
 pub use list::List;
 pub use set::Set;
+pub use stream::{Stream, StreamId};
 pub use zset::Zset;
 
 /// Largest packed collection in bytes. Beyond it a tree of one leaf finds members faster and hardly
@@ -49,6 +51,10 @@ pub struct Thresholds {
     pub zset_max_listpack_entries: usize,
     /// `zset-max-listpack-value`, bytes.
     pub zset_max_listpack_value: usize,
+    /// `stream-node-max-bytes`; 0 is no limit.
+    pub stream_node_max_bytes: usize,
+    /// `stream-node-max-entries`; 0 is no limit.
+    pub stream_node_max_entries: usize,
     /// Seed of the hashes by which large collections are sorted. Not a directive: drawn at start,
     /// so that nobody can choose members that collide.
     pub hash_seed: u64,
@@ -66,6 +72,8 @@ impl Default for Thresholds {
             set_max_listpack_value: 64,
             zset_max_listpack_entries: 128,
             zset_max_listpack_value: 64,
+            stream_node_max_bytes: 4096,
+            stream_node_max_entries: 100,
             hash_seed: 0,
         }
     }

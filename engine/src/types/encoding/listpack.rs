@@ -318,6 +318,21 @@ impl<'a> Iterator for Iter<'a> {
     }
 }
 
+/// Appends `element`, as listpacks hold it, to `out`.
+#[inline]
+pub(crate) fn append(out: &mut Vec<u8>, element: &Element<'_>) {
+    let start = out.len();
+    out.resize(start + encoded_len(element), 0);
+    encode(element, &mut out[start..]);
+}
+
+/// The element that `bytes`, which [`append`] wrote, begin with, and its length.
+#[inline]
+pub(crate) fn read(bytes: &[u8]) -> (Element<'_>, usize) {
+    let packed = Packed { bytes };
+    (packed.get(0), packed.next_offset(0))
+}
+
 /// Bytes that `element` takes in a listpack.
 pub fn encoded_len(element: &Element<'_>) -> usize {
     match element {

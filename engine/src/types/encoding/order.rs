@@ -5,6 +5,7 @@
 //!   the order of hashes outlives growth and shrinking, so it serves as cursor of SSCAN, HSCAN and
 //!   ZSCAN, and counts in the inner nodes make every member equally likely at random access.
 //! - [`ByScore`]: score, then member; sorted sets.
+//! - [`ById`]: a number of 128 bits; what belongs to ids of streams.
 #![forbid(unsafe_code)]
 
 use std::{cmp::Ordering, fmt::Debug};
@@ -112,6 +113,28 @@ impl ScoreBound {
     pub fn member(&self) -> &[u8] {
         self.member.as_deref().unwrap_or_default()
     }
+}
+
+/// Ordered by a number of 128 bits that no two records share: the ids of streams. The number, as 16
+/// bytes, is the head of a record.
+#[derive(Clone, Copy, Debug)]
+pub enum ById {}
+
+impl Order for ById {
+    type Bound = u128;
+    const FORMAT: PageFormat = PageFormat { tagged: false, head_bytes: 16, bytes_max: 2048 };
+
+    fn bound(_: &Page, right: &Page) -> u128 {
+        id_of(&right.record(0, Self::FORMAT))
+    }
+}
+
+/// The number in a record's head.
+#[inline]
+pub fn id_of(record: &Record<'_>) -> u128 {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&record.head[..16]);
+    u128::from_le_bytes(bytes)
 }
 
 /// The score in a record's head.

@@ -73,6 +73,13 @@ impl<O: Order> Tree<O> {
         self.seek(index).record()
     }
 
+    /// The record at `path`.
+    pub fn at(&self, path: &Path) -> Option<Record<'_>> {
+        let mut steps = path.steps.iter();
+        let choose = |_: &[Child<O>]| steps.next().map_or(0, |&step| usize::from(step));
+        self.descend(choose, |_| path.slot).record()
+    }
+
     /// All records in order.
     pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
         self.seek_start().forward()

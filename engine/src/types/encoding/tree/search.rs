@@ -1,11 +1,11 @@
-//! Searches in trees sorted by hash or by score.
+//! Searches in trees sorted by hash, by score or by id.
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
 
 use super::{
     super::{
-        order::{ByHash, ByScore, Order, score_of, score_tag},
+        order::{ByHash, ById, ByScore, Order, id_of, score_of, score_tag},
         page::{Page, Record, halving, interpolate, lower_bound_near},
     },
     Cursor, Tree,
@@ -94,6 +94,38 @@ impl Tree<ByScore> {
                     .partition_point(|child| below(child.bound.score(), child.bound.member()))
             },
             slot,
+        )
+    }
+}
+
+impl Tree<ById> {
+    /// The place of the first record whose id is not below `id`, or the end.
+    pub fn seek_id(&self, id: u128) -> Cursor<'_, ById> {
+        let mut cursor = self.id_place(id);
+        cursor.settle();
+        cursor
+    }
+
+    /// The place of the last record whose id is not above `id`, unless all are.
+    pub fn seek_id_back(&self, id: u128) -> Option<Cursor<'_, ById>> {
+        let (mut cursor, found) = self.find_id(id);
+        (found || cursor.step_back()).then_some(cursor)
+    }
+
+    /// The place of the record with `id`, and true; or the place to insert one, and false.
+    #[inline]
+    pub fn find_id(&self, id: u128) -> (Cursor<'_, ById>, bool) {
+        let cursor = self.id_place(id);
+        let found = cursor.record().is_some_and(|record| id_of(&record) == id);
+        (cursor, found)
+    }
+
+    /// No two records share an id, so one that equals a bound stands on the bound's right.
+    #[inline]
+    fn id_place(&self, id: u128) -> Cursor<'_, ById> {
+        self.descend(
+            |children| children[1..].partition_point(|child| child.bound <= id),
+            |page| halving(0, page.len(), |slot| id_of(&page.record(slot, ById::FORMAT)) < id),
         )
     }
 }
