@@ -291,7 +291,8 @@ mod tests {
 
     #[test]
     fn unbuilt_options_warn_once_each() {
-        let loaded = load_lines(&["appendonly yes", "appendonly no", "replica-priority 1"]).unwrap();
+        let loaded =
+            load_lines(&["appendonly yes", "appendonly no", "replica-priority 1"]).unwrap();
         assert_eq!(loaded.warnings.len(), 2);
         assert_eq!(
             loaded.warnings[0],

@@ -15,10 +15,12 @@
 //! | other set                 | member by member: version 10 has no listpack of sets         |
 //! | hash, sorted set          | one listpack; large ones element by element, sorted sets     |
 //! |                           | from the highest score down, which Redis loads fastest       |
+//! | stream                    | its blocks as listpacks, then its groups (see `stream`)      |
 #![forbid(unsafe_code)]
 
 mod long;
 mod nodes;
+mod stream;
 
 use std::ops::Deref;
 
@@ -38,6 +40,7 @@ use crate::{
 };
 use long::Long;
 use nodes::NodeSize;
+use stream::StreamPart;
 
 /// From this length on a string is written in steps.
 const LONG_BYTES_MIN: usize = 64 << 10;
@@ -96,6 +99,8 @@ enum State {
     Count { index: usize, nodes: u64, size: NodeSize },
     /// The node that begins at that index.
     Nodes(usize),
+    /// That part of a stream.
+    Stream(StreamPart),
     /// Nothing.
     Done,
 }
@@ -133,6 +138,7 @@ fn kind_of_object(object: &Object) -> u8 {
         Object::Zset(_) => kind::ZSET_2,
         Object::Hash(hash) if is_blob && hash.encoding_name() == "listpack" => kind::HASH_LISTPACK,
         Object::Hash(_) => kind::HASH,
+        Object::Stream(_) => kind::STREAM_LISTPACKS_2,
     }
 }
 
@@ -241,6 +247,9 @@ impl Encoder {
                 (State::Nodes(next), Some(Object::List(list))) => {
                     self.node(list, next, out, &mut work)
                 }
+                (State::Stream(part), Some(Object::Stream(stream))) => {
+                    self.stream(stream, part, out, &mut work)
+                }
                 // The caller has shown another value than the one begun.
                 _ => State::Done,
             };
@@ -286,6 +295,7 @@ impl Encoder {
             Object::Set(_) => State::Members(0),
             Object::Zset(_) => State::Scores(0),
             Object::Hash(_) => State::Fields(0, Half::Field),
+            Object::Stream(_) => State::Stream(StreamPart::Block(0)),
         };
         put_length(out, len_of(object) as u64);
         next
@@ -378,6 +388,7 @@ fn len_of(object: &Object) -> usize {
         Object::Set(set) => set.len(),
         Object::Zset(zset) => zset.len(),
         Object::Hash(hash) => hash.len(),
+        Object::Stream(stream) => stream.entries.block_count(),
     }
 }
 

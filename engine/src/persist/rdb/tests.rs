@@ -10,7 +10,7 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::{
     sys::random::Random,
-    types::{Hash, List, Set, Thresholds, Zset, list::End},
+    types::{Hash, List, Set, StreamId, Thresholds, Zset, list::End, stream::Entry},
     value::{Object, Value, encoding_name, inline, value_type},
 };
 
@@ -22,6 +22,7 @@ enum Content {
     Set(BTreeSet<Vec<u8>>),
     Hash(BTreeMap<Vec<u8>, Vec<u8>>),
     Zset(Vec<(Vec<u8>, u64)>),
+    Stream(Vec<(StreamId, Vec<Vec<u8>>)>),
 }
 
 fn content(value: &Value) -> Content {
@@ -53,6 +54,13 @@ fn of_object(object: &Object) -> Content {
         }
         Object::Zset(zset) => {
             Content::Zset(zset.iter_from(0).map(|(m, s)| (m.to_vec(), s.to_bits())).collect())
+        }
+        Object::Stream(stream) => {
+            let entries = stream.entries.range(StreamId::MIN, StreamId::MAX);
+            let words = |entry: Entry<'_>| {
+                entry.pairs().flat_map(|(f, v)| [f.to_vec(), v.to_vec()]).collect()
+            };
+            Content::Stream(entries.map(|entry| (entry.id, words(entry))).collect())
         }
     }
 }

@@ -178,7 +178,13 @@ impl Entries {
 
     /// The blocks in order, for a dump. All others read entries.
     pub fn blocks(&self) -> impl Iterator<Item = Block<'_>> {
-        self.blocks.iter().map(|record| block_of(&record)).chain(self.tail_block())
+        self.blocks_from(0)
+    }
+
+    /// The blocks from number `index` on, counted from 0.
+    pub fn blocks_from(&self, index: usize) -> impl Iterator<Item = Block<'_>> {
+        let tail = self.tail_block().filter(|_| index <= self.blocks.len());
+        self.blocks.seek(index).forward().map(|record| block_of(&record)).chain(tail)
     }
 
     /// The entries from `start` to `end`, both counting.
