@@ -6,7 +6,8 @@
 //!
 //! Invariants:
 //! - a command that fails leaves no trace of a reply but its error;
-//! - time moves only through [`Shard::advance_clock_us`], never while a command runs.
+//! - time moves only through [`Shard::advance_clock_us`] and, when the machine's clock was set back,
+//!   [`Shard::set_clock_back_us`]; never while a command runs.
 #![forbid(unsafe_code)]
 
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter};
@@ -164,6 +165,14 @@ impl Shard {
     #[inline]
     pub fn advance_clock_us(&mut self, now_us: i64) {
         self.keyspace.advance_clock_us(now_us);
+    }
+
+    /// Puts the shard's time back to `now_us`: the machine's clock was set back, by more than
+    /// [`SET_BACK_MIN_US`](crate::sys::clock::SET_BACK_MIN_US). Background work goes by the new time at once.
+    #[cold]
+    pub fn set_clock_back_us(&mut self, now_us: i64) {
+        self.keyspace.set_clock_back_us(now_us);
+        self.expire = ExpireCycle::default();
     }
 
     /// Executes one command and appends its reply to `out`.

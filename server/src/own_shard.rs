@@ -52,6 +52,21 @@ impl OwnShard {
             None => self.now_us = self.now_us.max(now_us),
         }
     }
+
+    /// Puts its time back, now or when it is back itself.
+    #[cold]
+    pub fn set_clock_back_us(&mut self, now_us: i64) {
+        self.now_us = self.now_us.min(now_us);
+        if let Some(shard) = &mut self.shard {
+            shard.set_clock_back_us(now_us);
+        }
+    }
+
+    /// Its time in microseconds since the Unix epoch, if it is here.
+    #[inline]
+    pub fn clock_us(&self) -> Option<i64> {
+        self.shard.as_ref().map(|shard| shard.keyspace.clock().now_us())
+    }
 }
 
 impl Deref for OwnShard {

@@ -16,7 +16,10 @@ use tessera_engine::{
     command::{CommandTable, table},
     notice::Client,
     shard::{Settings, Shard},
-    sys::{clock::wall_clock_us, random::Random},
+    sys::{
+        clock::{SET_BACK_MIN_US, wall_clock_us},
+        random::Random,
+    },
     transaction::parts::Splitter,
     types::Thresholds,
 };
@@ -242,8 +245,7 @@ impl Worker {
 
     /// One turn: serves everything that has come.
     pub fn serve_turn(&mut self) -> Next {
-        self.now_us = wall_clock_us();
-        self.shard.advance_clock_us(self.now_us);
+        self.take_time(wall_clock_us());
         self.stopwatch.start();
         if self.config.refresh() {
             self.configure();
@@ -261,6 +263,36 @@ impl Worker {
         }
         self.metrics.counters.loop_turns.add(1);
         self.next()
+    }
+
+    /// Takes over the time of this turn.
+    #[inline]
+    fn take_time(&mut self, now_us: i64) {
+        let latest_us = self.shard.clock_us().unwrap_or(0).max(self.now_us);
+        if now_us + SET_BACK_MIN_US < latest_us {
+            self.clock_was_set_back(now_us);
+        }
+        self.now_us = now_us;
+        self.shard.advance_clock_us(now_us);
+    }
+
+    /// The machine's clock was set back: nothing may wait for the times that were foreseen by the old
+    /// one. Messages of workers that have not seen it yet carry the old time; whoever takes that over
+    /// comes here again in its next turn.
+    #[cold]
+    fn clock_was_set_back(&mut self, now_us: i64) {
+        self.shard.set_clock_back_us(now_us);
+        (self.next_tick_us, self.shard_due_us) = (now_us, now_us);
+        for connection in self.network.connections_mut() {
+            let session = &mut connection.session;
+            session.active_us = session.active_us.min(now_us);
+            session.over_soft_limit_us = session.over_soft_limit_us.map(|since| since.min(now_us));
+        }
+        if self.own == 0 {
+            tracing::warn!(
+                "The machine's clock was set back: deadlines go by the new time from now on"
+            );
+        }
     }
 
     fn next(&self) -> Next {

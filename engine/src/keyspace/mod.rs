@@ -195,6 +195,13 @@ impl Keyspace {
         }
     }
 
+    /// Puts the time back to `now_us`: the machine's clock was set back.
+    #[cold]
+    pub fn set_clock_back_us(&mut self, now_us: i64) {
+        let Moment { policy, is_capturing, .. } = self.moment;
+        self.moment = Moment::new(Clock::at_us(now_us), policy, is_capturing);
+    }
+
     /// The shard's time.
     #[inline]
     pub fn clock(&self) -> Clock {

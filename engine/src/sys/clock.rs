@@ -4,10 +4,16 @@
 //! between shards carry the sender's time, and a receiver takes the greater: a deadline that one
 //! client has seen pass is passed for everyone who could know of it.
 //!
-//! Invariant: [`Clock::now_ms`] never goes back, also when the machine's clock is set back.
+//! Invariant: [`Clock::advance_us`] never takes it back. When the machine's clock is set back by more
+//! than [`SET_BACK_MIN_US`], the worker makes a new clock: what has expired stays so, and deadlines
+//! that are set from then on mean what they say. A smaller step back is waited out.
 #![forbid(unsafe_code)]
 
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Going back by less is the difference between two workers, or a small correction; by more, somebody
+/// has set the machine's clock. In microseconds.
+pub const SET_BACK_MIN_US: i64 = 1_000_000;
 
 /// The latest time a shard has heard of.
 #[derive(Clone, Copy, Debug, Default)]

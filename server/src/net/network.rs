@@ -204,6 +204,11 @@ impl<S: Default> Network<S> {
         })
     }
 
+    /// The open connections, to be changed.
+    pub fn connections_mut(&mut self) -> impl Iterator<Item = &mut Connection<S>> {
+        self.places.iter_mut().filter_map(|place| place.connection.as_mut())
+    }
+
     /// How many connections this worker has.
     pub fn len(&self) -> usize {
         self.places.len() - self.free.len()

@@ -32,6 +32,23 @@ fn keys_are_counted_and_deleted() {
 }
 
 #[test]
+fn deadlines_set_after_the_clock_was_set_back_go_by_the_new_time() {
+    let mut bench = Bench::new();
+    let (hour_us, start_us) = (3_600_000_000, START_MS * 1_000);
+    bench.expect(&[("SET old v PX 7200000", "OK"), ("SET gone v EX 10", "OK")]);
+    bench.shard.advance_clock_us(start_us + hour_us);
+    bench.expect(&[("EXISTS old gone", ":1")]);
+    // Sets the cycle of background expiry to a time in the hour that is taken back.
+    bench.shard.tick();
+
+    bench.shard.set_clock_back_us(start_us);
+    bench.expect(&[("PTTL old", ":7200000"), ("EXISTS gone", ":0"), ("SET k v PX 100", "OK")]);
+    bench.shard.advance_clock_us(start_us + 100_000);
+    bench.shard.tick();
+    bench.expect(&[("DBSIZE", ":1"), ("EXISTS k", ":0")]);
+}
+
+#[test]
 fn deadlines_are_set_shown_and_removed() {
     let mut bench = Bench::new();
     let second = START_MS / 1_000;
