@@ -55,7 +55,7 @@ fn samples() -> Vec<(&'static str, Vec<Vec<String>>)> {
 }
 
 /// Makes all samples and answers their keys.
-fn fill(client: &mut Client) -> Vec<&'static str> {
+pub(crate) fn fill(client: &mut Client) -> Vec<&'static str> {
     let samples = samples();
     for (key, commands) in &samples {
         client.call(["DEL", key]);
@@ -68,7 +68,7 @@ fn fill(client: &mut Client) -> Vec<&'static str> {
 }
 
 /// All that a key holds, sorted where its type has no order.
-fn content(client: &mut Client, key: &str) -> (String, Vec<Reply>) {
+pub(crate) fn content(client: &mut Client, key: &str) -> (String, Vec<Reply>) {
     let Reply::Simple(kind) = client.call(["TYPE", key]) else { panic!("TYPE {key}") };
     let items = match kind.as_str() {
         "string" => vec![client.call(["GET", key])],

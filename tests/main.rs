@@ -14,6 +14,7 @@ mod linearizability;
 mod observation;
 mod order;
 mod protocol;
+mod rdb;
 mod scan;
 mod specials;
 mod startup;

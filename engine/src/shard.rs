@@ -156,6 +156,11 @@ impl Shard {
         self.keyspace.events.tracking.shrink(self.settings.tracking_keys_max);
     }
 
+    /// When collections change their encoding here, and the seed of their hashes.
+    pub fn thresholds(&self) -> &Thresholds {
+        &self.settings.thresholds
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> &Settings {
         &self.settings

@@ -265,6 +265,7 @@ impl Worker {
             metrics: &self.metrics,
             stopwatch: &mut self.stopwatch,
             pause: self.pause,
+            is_loading: self.is_loading,
             output_bytes_max: self.output_limit.hard_bytes,
             watch: &self.watch,
             shared: &self.shared,

@@ -127,6 +127,8 @@ pub(crate) struct InPlace<'a> {
     pub(crate) metrics: &'a WorkerMetrics,
     pub(crate) stopwatch: &'a mut Stopwatch,
     pub(crate) pause: Pause,
+    /// Some shard is not loaded yet: no key may be looked at.
+    pub(crate) is_loading: bool,
     /// `client-output-buffer-limit`, hard, in bytes; 0 is none.
     pub(crate) output_bytes_max: u64,
     pub(crate) watch: &'a Watch,
@@ -255,6 +257,10 @@ impl InPlace<'_> {
         if command.flags.has(flag::ADMIN)
             && let Err(error) = session_commands::permit(command, self.shared, session.is_local)
         {
+            return Err((Some(command), error));
+        }
+        if self.is_loading && !command.flags.has(flag::LOADING) {
+            let error = CommandError::text("LOADING Redis is loading the dataset in memory");
             return Err((Some(command), error));
         }
         match self.map.route(command, args, self.positions) {

@@ -13,6 +13,7 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 
 use crate::config::Config;
+use crate::loading::LoadingStatus;
 use crate::metrics::{Metrics, ProcessInfo, Snapshot, unix_time};
 
 /// The version of Redis that clients may take this server for.
@@ -66,6 +67,8 @@ pub struct Source<'a> {
     pub process: &'a ProcessInfo,
     /// The replication's identity: 40 hexadecimal digits.
     pub replication_id: &'a str,
+    /// How far the start has come.
+    pub loading: LoadingStatus,
     /// The counters.
     pub metrics: &'a Metrics,
     /// The full name (`get`, `config|set`) of a row of the command table.
@@ -167,6 +170,7 @@ mod tests {
             config_file: Some(Path::new("/etc/redis.conf")),
             process: &ProcessInfo::gather(),
             replication_id: "0123456789012345678901234567890123456789",
+            loading: LoadingStatus::default(),
             metrics: &metrics,
             command_name: &|row| ["get", "config|set"][row].to_owned(),
         };

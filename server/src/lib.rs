@@ -6,6 +6,7 @@
 //! start, signal       command line to running workers to exit status
 //! config, log         redis.conf's options; lines in the form of Redis's log
 //! server              what all workers share: configuration, figures, the end
+//! loading             the RDB file of the start becomes the keyspace
 //! worker              one thread: a shard, its connections, its end of the mesh; one turn
 //! dispatch            rounds: the one order of commands over all shards
 //! in_place            commands of the own shard: look ahead, prefetch, execute
@@ -40,6 +41,7 @@ pub mod gather;
 pub mod in_place;
 pub mod info;
 mod latency;
+pub mod loading;
 mod loan;
 mod local;
 pub mod log;

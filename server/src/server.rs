@@ -14,6 +14,7 @@ use crate::{
     cut::Cut,
     dispatch::Pause,
     latency::LatencyMonitor,
+    loading::Loading,
     log::Log,
     metrics::{Metrics, ProcessInfo, random_id},
     net::{Board, listener::Relocation},
@@ -43,6 +44,8 @@ pub struct Shared {
     pub cut: Cut,
     /// CLIENT PAUSE.
     pub pause: PauseState,
+    /// The file that is loaded at the start.
+    pub loading: Loading,
     /// The server's end.
     pub stop: Stop,
     /// Facts about this process.
@@ -66,6 +69,7 @@ impl Shared {
         board: Arc<Board>,
         log: Log,
         new_listeners: Arc<NewListeners>,
+        loading: Loading,
     ) -> Self {
         Self {
             workers,
@@ -75,6 +79,7 @@ impl Shared {
             log,
             cut: Cut::new(workers),
             pause: PauseState::default(),
+            loading,
             stop: Stop::new(workers),
             process: ProcessInfo::gather(),
             slowlog: SlowLog::default(),

@@ -21,6 +21,7 @@ use tessera_engine::command::table;
 
 use crate::{
     config::{Config, ConfigStore, Invocation, Sources, USAGE, load, parse_arguments},
+    loading::Loading,
     log::{Log, announce_start},
     mesh::{Endpoint, credit::Limits, mesh},
     metrics::Metrics,
@@ -95,6 +96,7 @@ fn run(sources: &Sources) -> Result<(), StartError> {
 
 fn serve(config: Config, file: Option<PathBuf>, log: Log) -> Result<(), StartError> {
     let workers = usize::from(config.shards);
+    let loading = Loading::plan(&config, workers)?;
     let lists = listener::open(&listen_config(&config), workers)?;
     let board = Board::with_workers(workers, config.maxclients)?;
     let bells: Vec<Doorbell> = (0..workers).map(|worker| board.bell(worker)).collect();
@@ -106,7 +108,7 @@ fn serve(config: Config, file: Option<PathBuf>, log: Log) -> Result<(), StartErr
     let apply = apply_change(log.clone(), Arc::clone(&board), Arc::clone(&new_listeners));
     let store = Arc::new(ConfigStore::new(config, file, apply));
     let metrics = Metrics::new(workers, table().count());
-    let shared = Arc::new(Shared::new(workers, store, metrics, board, log, new_listeners));
+    let shared = Arc::new(Shared::new(workers, store, metrics, board, log, new_listeners, loading));
     let seats = Seats::new(lists, endpoints);
     let bells_to_stop = bells;
     signal::watch(shared.stop.shutdown().clone(), move || {
@@ -119,15 +121,18 @@ fn serve(config: Config, file: Option<PathBuf>, log: Log) -> Result<(), StartErr
         let (listeners, endpoint) = seats.take(context.index);
         work(context, shared, listeners, endpoint, seed)
     })?;
-    tracing::info!("Ready to accept connections tcp, port {port}");
-    supervision::announce_ready(supervised);
+    shared.loading.wait(|| shared.stop.is_asked());
+    if !shared.stop.is_asked() {
+        tracing::info!("Ready to accept connections tcp, port {port}");
+        supervision::announce_ready(supervised);
+    }
     let failures = running.join().into_iter().find_map(Result::err);
     if let Some((path, _)) = unix_socket {
         // Whoever removed it before us has done what we wanted.
         let _ = std::fs::remove_file(path);
     }
     supervision::announce_stop(supervised);
-    match failures {
+    match failures.or_else(|| shared.loading.failure().map(str::to_owned)) {
         Some(error) => Err(error.into()),
         None => {
             tracing::info!("Tessera is now ready to exit, bye bye...");

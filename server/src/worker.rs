@@ -29,6 +29,7 @@ use crate::{
     config::{BufferLimit, Config, ConfigReader},
     dispatch::Pause,
     in_place::{AHEAD_MAX, Ahead},
+    loading::Loader,
     loan::Loans,
     mesh::{Endpoint, mailbox::Receiver, wake::Sleeper},
     metrics::{DatabaseKeys, WorkerMetrics},
@@ -79,6 +80,10 @@ pub struct Worker {
     /// How often in a row a place in the mailbox was found taken and not filled.
     pub(crate) unfilled_waits: u32,
     pub(crate) pause: Pause,
+    /// What this worker still has to load.
+    pub(crate) loader: Option<Loader>,
+    /// Some shard is not loaded yet.
+    pub(crate) is_loading: bool,
     /// How much output may wait for a client to read it.
     pub(crate) output_limit: BufferLimit,
     /// From when on a command is slow.
@@ -182,6 +187,8 @@ impl Worker {
             waiting_mail: VecDeque::new(),
             unfilled_waits: 0,
             pause: Pause::Off,
+            loader: Loader::new(&shared, own as usize),
+            is_loading: true,
             output_limit: config.get().client_output_buffer_limit[0],
             watch: Watch::default(),
             ready: Vec::new(),
@@ -251,6 +258,10 @@ impl Worker {
             self.configure();
         }
         self.pause = self.shared.pause.at(self.now_us);
+        if self.is_loading {
+            self.load_slice();
+            self.is_loading = self.shared.loading.is_active();
+        }
         self.take_events();
         self.serve_mail();
         self.wake_stalled(|worker| mem::take(&mut worker.next_turn));
@@ -298,7 +309,8 @@ impl Worker {
     fn next(&self) -> Next {
         // While the shard is lent, mail ends the wait for the next turn.
         let has_next_turn = !self.next_turn.is_empty() && self.shard.is_here();
-        let is_busy = !self.ready.is_empty() || has_next_turn || self.is_behind;
+        let is_loading = self.loader.is_some();
+        let is_busy = !self.ready.is_empty() || has_next_turn || self.is_behind || is_loading;
         if self.shared.stop.is_asked() {
             return self.shared.stop.next();
         }

@@ -88,6 +88,21 @@ impl Builder {
         self
     }
 
+    /// Starts the server and waits until it takes connections, whatever it answers.
+    #[track_caller]
+    pub(crate) fn start_unready(self) -> Server {
+        let mut server = self.spawn();
+        let deadline = Instant::now() + START_TIMEOUT;
+        while server.try_connect().is_err() {
+            if let Some(status) = server.try_wait() {
+                panic!("the server ended at its start with {status}");
+            }
+            assert!(Instant::now() < deadline, "the server takes no connections");
+            thread::sleep(Duration::from_millis(5));
+        }
+        server
+    }
+
     /// Starts the server and waits until it answers.
     #[track_caller]
     pub(crate) fn start(self) -> Server {

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Page, REDIS_VERSION, TESSERA_VERSION};
+use super::{LoadingStatus, Page, REDIS_VERSION, TESSERA_VERSION};
 use crate::{
     config::{Supervised, format_percentile},
     metrics::{CommandTotals, CpuTime, cpu_times, resident_bytes, unix_time},
@@ -162,8 +162,9 @@ fn fragmentation(page: &mut Page, used: u64, resident: u64) {
 }
 
 pub(super) fn persistence(page: &mut Page) {
+    let loading = page.source.loading;
+    page.field("loading", u8::from(loading.is_active));
     page.fields(&[
-        ("loading", "0"),
         ("async_loading", "0"),
         ("current_cow_peak", "0"),
         ("current_cow_size", "0"),
@@ -181,8 +182,10 @@ pub(super) fn persistence(page: &mut Page) {
         ("rdb_current_bgsave_time_sec", "-1"),
         ("rdb_saves", "0"),
         ("rdb_last_cow_size", "0"),
-        ("rdb_last_load_keys_expired", "0"),
-        ("rdb_last_load_keys_loaded", "0"),
+    ]);
+    page.field("rdb_last_load_keys_expired", loading.keys_expired);
+    page.field("rdb_last_load_keys_loaded", loading.keys);
+    page.fields(&[
         ("aof_enabled", "0"),
         ("aof_rewrite_in_progress", "0"),
         ("aof_rewrite_scheduled", "0"),
@@ -196,6 +199,20 @@ pub(super) fn persistence(page: &mut Page) {
         ("module_fork_in_progress", "0"),
         ("module_fork_last_cow_size", "0"),
     ]);
+    if loading.is_active {
+        loading_progress(page, &loading);
+    }
+}
+
+/// What INFO says only while the server loads.
+fn loading_progress(page: &mut Page, loading: &LoadingStatus) {
+    let percent = loading.loaded_bytes as f64 * 100.0 / loading.total_bytes.max(1) as f64;
+    page.field("loading_start_time", loading.start_s);
+    page.field("loading_total_bytes", loading.total_bytes);
+    page.field("loading_rdb_used_mem", loading.used_memory);
+    page.field("loading_loaded_bytes", loading.loaded_bytes);
+    page.field("loading_loaded_perc", format_args!("{percent:.2}"));
+    page.field("loading_eta_seconds", loading.eta_s);
 }
 
 pub(super) fn stats(page: &mut Page) {

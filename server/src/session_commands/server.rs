@@ -40,6 +40,7 @@ fn info_text(shared: &Shared, sections: &[&[u8]]) -> String {
         config_file: shared.config.file(),
         process: &shared.process,
         replication_id: &shared.replication_id(),
+        loading: shared.loading.status(),
         metrics: &shared.metrics,
         command_name: &|row| {
             let command = table().all().find(|command| usize::from(command.id) == row);

@@ -7,7 +7,7 @@ use tessera_proto::number::parse_i64;
 use crate::{
     command::prelude::*,
     keyspace::{Held, Keyspace},
-    persist::rdb::{Encoder, Options, payload},
+    persist::rdb::{Encoder, Options, Usage, load::usage_bits, payload},
 };
 
 /// DUMP key: the value's payload, or null.
@@ -109,12 +109,11 @@ impl RestoreOptions {
         Ok(options)
     }
 
-    /// The usage bits of the key; what the policy in force cannot use is passed over.
+    /// The usage bits of the key.
     fn usage(&self, keyspace: &Keyspace) -> u32 {
-        let (policy, clock) = (keyspace.usage_policy(), keyspace.clock());
-        let idle = self.idle_s.and_then(|idle_s| policy.idle_for(idle_s, clock));
-        let used = self.frequency.and_then(|frequency| policy.with_frequency(frequency, clock));
-        idle.or(used).unwrap_or_else(|| policy.fresh(clock))
+        let idle = self.idle_s.map(Usage::IdleSeconds);
+        let usage = idle.or(self.frequency.map(Usage::Frequency));
+        usage_bits(usage, keyspace.usage_policy(), keyspace.clock())
     }
 }
 

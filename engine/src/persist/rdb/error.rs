@@ -26,10 +26,7 @@ pub enum RdbError {
     #[error("unknown type of value {0}")]
     UnknownKind(u8),
     /// A value that only a module can read.
-    #[error(
-        "a value of the module type '{0}': modules are not supported; delete such keys on the \
-         server that wrote the file and save again"
-    )]
+    #[error("a value of the module type '{0}': modules are not supported")]
     Module(String),
     /// Anything else that does not hold.
     #[error("{0}")]

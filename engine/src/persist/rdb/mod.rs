@@ -16,6 +16,7 @@
 //! output       the same, written      payload   DUMP, RESTORE
 //! packed       listpack, ziplist,     writer    files, entry by entry
 //!              zipmap, intset         reader    files, chunk by chunk
+//!                                     load      a file into a keyspace
 //! ```
 //!
 //! # What is written
@@ -48,6 +49,7 @@ pub mod encode;
 mod error;
 mod grammar;
 mod input;
+pub mod load;
 pub mod lzf;
 mod output;
 mod packed;
@@ -62,6 +64,7 @@ pub use decode::{Decoded, Decoder};
 pub use encode::{Encoder, Options, Progress};
 pub use error::RdbError;
 pub use input::{Input, Stop};
+pub use load::{Collision, Load, LoadError, LoadStats, LoadStep};
 pub use reader::{Event, LoadedEntry, LoadedKey, ReadError, Reader};
 pub use writer::{EntryHead, Trailer, Usage, Writer};
 

@@ -1,0 +1,162 @@
+//! RDB files: those of redis-server and Valkey are loaded at the start.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::Path,
+};
+
+use rustix::process::Signal;
+
+use crate::{
+    dump::{content, fill},
+    harness::{Client, Reply, Server, ServerKind, on_1_2_and_4_shards, rivals, skip},
+};
+
+on_1_2_and_4_shards!(
+    files_of_other_servers_are_loaded,
+    keys_are_refused_while_the_file_is_loaded,
+    loading_can_be_stopped,
+    damaged_files_stop_the_start,
+);
+
+/// The file that `client`'s server saves.
+#[track_caller]
+fn save(client: &mut Client) -> Vec<u8> {
+    assert_eq!(client.run("SAVE"), Reply::ok());
+    let setting = |client: &mut Client, name: &str| {
+        client.call(["CONFIG", "GET", name]).into_items().remove(1).into_text()
+    };
+    let (dir, name) = (setting(client, "dir"), setting(client, "dbfilename"));
+    fs::read(Path::new(&dir).join(name)).expect("the file that was saved")
+}
+
+/// A directory with this file as `dump.rdb`.
+fn directory_with(file: &[u8]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fs::write(dir.path().join("dump.rdb"), file).expect("a file");
+    dir
+}
+
+/// Keys in several databases, with deadlines and use.
+fn fill_databases(client: &mut Client) {
+    for line in [
+        "SET soon 1 PX 100000000",
+        "SELECT 5",
+        "SET five 5",
+        "HSET hash:5 a 1",
+        "EXPIRE hash:5 1000000",
+        "SELECT 0",
+    ] {
+        assert!(!matches!(client.run(line), Reply::Error(_)), "{line}");
+    }
+}
+
+fn files_of_other_servers_are_loaded(shards: usize) {
+    for rival in rivals() {
+        for compression in ["yes", "no"] {
+            let mut theirs = rival.connect();
+            theirs.run("FLUSHALL");
+            theirs.call(["CONFIG", "SET", "rdbcompression", compression]);
+            let keys = fill(&mut theirs);
+            fill_databases(&mut theirs);
+            let dir = directory_with(&save(&mut theirs));
+            let server = Server::builder(shards).option("dir", dir.path().display()).start();
+            let mut ours = server.connect();
+            for key in &keys {
+                assert_eq!(content(&mut ours, key), content(&mut theirs, key), "{key}");
+            }
+            let size = theirs.run("DBSIZE");
+            assert_eq!(ours.run("DBSIZE"), size);
+            for line in ["PEXPIRETIME soon", "SELECT 5", "GET five", "PEXPIRETIME hash:5", "DBSIZE"]
+            {
+                assert_eq!(ours.run(line), theirs.run(line), "{line}");
+            }
+            theirs.run("SELECT 0");
+            assert_eq!(server.info("loading"), "0");
+            assert_eq!(server.info("rdb_last_load_keys_loaded"), (keys.len() + 3).to_string());
+            assert!(server.log().contains("DB loaded from disk"), "{}", server.log());
+        }
+    }
+}
+
+/// A file that takes long: a key past its deadline whose value is a huge hole.
+fn endless_file(path: &Path) {
+    const HOLE_BYTES: u64 = 1 << 36;
+    let mut file = File::create(path).expect("a file");
+    let mut head = b"REDIS0010\xFC".to_vec();
+    head.extend_from_slice(&1_000_u64.to_le_bytes());
+    head.extend_from_slice(b"\x00\x03old\x81");
+    head.extend_from_slice(&HOLE_BYTES.to_be_bytes());
+    file.write_all(&head).expect("a file to write to");
+    file.set_len(head.len() as u64 + HOLE_BYTES).expect("a file with a hole");
+}
+
+fn keys_are_refused_while_the_file_is_loaded(shards: usize) {
+    if !ServerKind::under_test().is_tessera() {
+        return skip("redis-server would read the file's hole into memory");
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    endless_file(&dir.path().join("dump.rdb"));
+    let server = Server::builder(shards)
+        .option("dir", dir.path().display())
+        .option("rdbchecksum", "no")
+        .start_unready();
+    let mut client = server.connect();
+    client.transcript(
+        r#"
+        GET k                  => -LOADING Redis is loading the dataset in memory
+        MSET a 1 b 2 c 3       => -LOADING Redis is loading the dataset in memory
+        PING                   => -LOADING Redis is loading the dataset in memory
+        SELECT 1               => +OK
+        "#,
+    );
+    assert_eq!(server.info("loading"), "1");
+    let total: u64 = server.info("loading_total_bytes").parse().expect("a number");
+    assert!(total > 1 << 36);
+    server.info("loading_loaded_bytes").parse::<u64>().expect("a number");
+    server.info("loading_eta_seconds").parse::<u64>().expect("a number");
+}
+
+fn loading_can_be_stopped(shards: usize) {
+    if !ServerKind::under_test().is_tessera() {
+        return skip("redis-server would read the file's hole into memory");
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    endless_file(&dir.path().join("dump.rdb"));
+    let mut server = Server::builder(shards)
+        .option("dir", dir.path().display())
+        .option("rdbchecksum", "no")
+        .start_unready();
+    assert_eq!(server.info("loading"), "1");
+    server.signal(Signal::TERM);
+    assert!(server.wait_for_end().success());
+    assert!(!server.log().contains("Ready to accept"), "{}", server.log());
+}
+
+/// Each kind of damage ends the start with the file's name, the place and what can be done.
+fn damaged_files_stop_the_start(shards: usize) {
+    if !ServerKind::under_test().is_tessera() {
+        return skip("redis-server words it differently");
+    }
+    let good = b"REDIS0010\x00\x01a\x01b\xFE\x14\x00\x01c\x01d\xFF\0\0\0\0\0\0\0\0".to_vec();
+    let cut = &good[..good.len() - 12];
+    let module = b"REDIS0010\x07\x01m\x81\x45\xE2\x89\x38\xFB\xE4\x4B\x03\0\xFF";
+    let files: [(&[u8], &[&str]); 5] = [
+        (b"hello, world", &["at byte 0", "no RDB file"]),
+        (b"REDIS0099\xFF", &["RDB version 99", "Cure: save it again"]),
+        (&good, &["database 20", "'databases'"]),
+        (cut, &["ends too early", "Cure: restore"]),
+        (module, &["module type", "Cure: delete"]),
+    ];
+    for (file, texts) in files {
+        let dir = directory_with(file);
+        let server = Server::builder(shards).option("dir", dir.path().display());
+        let (status, log) = server.start_refused();
+        assert!(!status.success());
+        let path = dir.path().join("dump.rdb").display().to_string();
+        for text in [path.as_str()].iter().chain(texts) {
+            assert!(log.contains(text), "'{text}' in\n{log}");
+        }
+    }
+}
