@@ -31,7 +31,8 @@ on_1_2_and_4_shards!(
     sorted_sets,
     bitmaps,
     hyperloglogs,
-    places
+    places,
+    sorts
 );
 
 fn strings(shards: usize) {
@@ -80,6 +81,10 @@ fn hyperloglogs(shards: usize) {
 
 fn places(shards: usize) {
     run(Family::Places, shards);
+}
+
+fn sorts(shards: usize) {
+    run(Family::Sorts, shards);
 }
 
 /// Commands sent at once: pipelines of different lengths take different ways.

@@ -1,4 +1,4 @@
-//! Bitmaps, HyperLogLogs and places over TCP, with keys on one and on several shards.
+//! Bitmaps, HyperLogLogs, places and SORT over TCP, with keys on one and on several shards.
 
 use crate::harness::{Server, on_1_2_and_4_shards};
 
@@ -6,7 +6,8 @@ on_1_2_and_4_shards!(
     bitmaps_are_combined_over_shards,
     bitmap_commands_tell_what_they_are,
     hyperloglogs_are_merged_over_shards,
-    places_are_kept_over_shards
+    places_are_kept_over_shards,
+    sort_reaches_keys_of_all_shards
 );
 
 fn bitmaps_are_combined_over_shards(shards: usize) {
@@ -81,6 +82,32 @@ fn places_are_kept_over_shards(shards: usize) {
         COMMAND GETKEYS GEORADIUSBYMEMBER a m 1 km               => ["a"]
         GEOSEARCHSTORE b none FROMLONLAT 15 37 BYRADIUS 100 km   => :0
         EXISTS b                                                 => :0
+        "#,
+    );
+}
+
+fn sort_reaches_keys_of_all_shards(shards: usize) {
+    let server = Server::start(shards);
+    server.connect().transcript(
+        r#"
+        RPUSH l 3 1 2                                      => :3
+        MSET w1 30 w2 20 w3 10 n1 one n2 two n3 three      => +OK
+        SORT l BY w* GET # GET n*                          => ["3" "three" "2" "two" "1" "one"]
+        SORT l BY w* DESC LIMIT 0 1 GET n* STORE d         => :1
+        LRANGE d 0 -1                                      => ["one"]
+        HSET h1 f 1                                        => :1
+        SORT_RO l BY nosort GET h*->f                      => [nil "1" nil]
+        SORT l STORE e                                     => :3
+        LRANGE e 0 -1                                      => ["1" "2" "3"]
+        SORT n1 BY w*                                      => -WRONGTYPE ...
+        SORT l BY w* UP                                    => -ERR syntax error
+        SORT none BY w* STORE d                            => :0
+        EXISTS d                                           => :0
+        COMMAND GETKEYS SORT l BY STORE GET x STORE d      => ["l" "d"]
+        COMMAND GETKEYS SORT_RO l BY w*                    => ["l"]
+        SELECT 1                                           => +OK
+        RPUSH l 5 4                                        => :2
+        SORT l BY w* GET n*                                => [nil nil]
         "#,
     );
 }

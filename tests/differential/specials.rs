@@ -1,4 +1,4 @@
-//! Templates of the commands on bitmaps, HyperLogLogs and places, and the words in them.
+//! Templates of the commands on bitmaps, HyperLogLogs and places and of SORT, and the words in them.
 //!
 //! Strings reach 300 bytes, so that words, blocks and the way a string is kept all change.
 
@@ -108,6 +108,48 @@ pub(super) const GEO: &[&str] = &[
     "<rarely>DEL {t}all",
 ];
 
+/// Weights lie in keys of all slots. What compares equal comes in the order of the source, which a set
+/// does not have, and a sorted set has not in Redis: texts by pattern are for the list alone.
+pub(super) const SORTS: &[&str] = &[
+    "RPUSH {t}l <sortable> <sortable> <sortable>",
+    "LPUSH {t}l <sortable>",
+    "SADD {t}s <sortable> <sortable> <sortable>",
+    "ZADD {t}z 1 <sortable> 2 <sortable> 1.5 <sortable>",
+    "LTRIM {t}l <few> 20",
+    "SPOP {t}s 100",
+    "ZREMRANGEBYRANK {t}z 15 -1",
+    "SET <weight-key> <sortable>",
+    "MSET <weight-key> <sortable> <weight-key> <sortable> <weight-key> <sortable>",
+    "HSET <weight-hash> f <sortable> g <member>",
+    "DEL <weight-key> <weight-hash>",
+    "<rarely>SADD <weight-key> x",
+    "SORT <source>",
+    "SORT <source> DESC",
+    "SORT <source> ALPHA",
+    "SORT <source> ALPHA DESC LIMIT <few> <few>",
+    "SORT <source> LIMIT <few> <few>",
+    "SORT {t}l <sort-word> <sort-word> <sort-word>",
+    "SORT <source> BY w:*",
+    "SORT <source> BY h:*->f DESC",
+    "SORT <source> BY h:*->f LIMIT <few> <few> GET #",
+    "SORT {t}l BY w:* ALPHA",
+    "SORT {t}l BY h:*->g ALPHA GET # GET h:*->g",
+    "SORT {t}l BY nosort",
+    "SORT {t}l BY nosort DESC LIMIT <few> <few>",
+    "SORT {t}z BY nosort",
+    "SORT {t}z BY nosort DESC LIMIT <few> <few>",
+    "SORT {t}s BY nosort",
+    "SORT <source> GET w:* GET # GET h:*->f GET h:* GET fixed",
+    "SORT_RO <source> BY w:* GET w:*",
+    "SORT_RO <source> STORE {t}d",
+    "SORT <source> STORE {t}d",
+    "SORT <source> BY w:* GET h:*->g STORE {t}d",
+    "SORT {t}s BY nosort GET # STORE d",
+    "LRANGE {t}d 0 -1",
+    "LRANGE d 0 -1",
+    "TYPE {t}d",
+];
+
 /// The words that stand for a word of these templates, if it is one of theirs.
 pub(super) fn fill(word: &str, random: &mut Rng) -> Option<Vec<Vec<u8>>> {
     let text = match word {
@@ -146,6 +188,21 @@ pub(super) fn fill(word: &str, random: &mut Rng) -> Option<Vec<Vec<u8>>> {
             ],
         ),
         "<positive>" => random.u8(1..9).to_string(),
+        "<sortable>" => match random.u8(0..200) {
+            0 => pick(random, &["x", " 3", "3 ", "", "nan", "inf"]),
+            1..20 => format!("{}", f64::from(random.i32(-40..40)) / 4.0),
+            _ => random.i32(-15..30).to_string(),
+        },
+        "<source>" => pick(random, &["{t}l", "{t}s", "{t}z", "{t}l", "none", "w:1"]),
+        "<weight-key>" => format!("w:{}", random.i32(-15..30)),
+        "<weight-hash>" => format!("h:{}", random.i32(-15..30)),
+        "<sort-word>" => pick(
+            random,
+            &[
+                "ASC", "desc", "ALPHA", "alpha", "BY", "w:*", "GET", "#", "LIMIT", "1", "STORE",
+                "{t}d", "x",
+            ],
+        ),
         "<element>" => format!("element:{}", random.u32(0..100_000)),
         "<many-elements>" => {
             let first = random.u32(0..100_000);

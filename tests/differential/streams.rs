@@ -25,6 +25,7 @@ pub(super) enum Family {
     Bitmaps,
     HyperLogLogs,
     Places,
+    Sorts,
 }
 
 /// How two replies to a command are compared.
@@ -261,6 +262,7 @@ impl Family {
             Family::Bitmaps => specials::BITMAPS,
             Family::HyperLogLogs => specials::HYPERLOGLOGS,
             Family::Places => specials::GEO,
+            Family::Sorts => specials::SORTS,
         }
     }
 }
@@ -435,7 +437,9 @@ fn is_unordered(template: &str) -> bool {
     let name = template.split(' ').next().unwrap_or_default();
     let is_search = name.starts_with("GEOSEARCH") || name.starts_with("GEORADIUS");
     let is_sorted = template.contains(" ASC") || template.contains(" DESC");
-    collections::UNORDERED.contains(&name) || (is_search && !is_sorted)
+    collections::UNORDERED.contains(&name)
+        || (is_search && !is_sorted)
+        || template == "SORT {t}s BY nosort"
 }
 
 impl Iterator for Stream {

@@ -365,6 +365,7 @@ static FAMILIES: &[&[Command]] = &[
     super::geo::ROWS,
     super::stream::ROWS,
     super::generic::ROWS,
+    super::sort::ROWS,
     super::connection::ROWS,
     super::scripting::ROWS,
     super::server::ROWS,

@@ -337,6 +337,17 @@ const PLACES: Family = &[
     "ZREM K M",
     "PEXPIRE K T",
 ];
+const SORTS: Family = &[
+    "RPUSH K N M",
+    "SADD K M N F",
+    "ZADD K N M",
+    "SORT K ALPHA STORE K",
+    "SORT K ALPHA BY key* STORE K",
+    "SORT K BY nosort GET # STORE K",
+    "SORT K STORE K",
+    "DEL K",
+    "PEXPIRE K T",
+];
 
 const STREAMS: Family = &[
     "XADD K * f M",
@@ -427,6 +438,7 @@ fn every_family_is_repeated_from_its_records() {
         (HYPERLOGLOGS, "HyperLogLogs"),
         (PLACES, "places"),
         (STREAMS, "streams"),
+        (SORTS, "sorts"),
     ] {
         let compared: usize = (0..60).map(|seed| run_family(family, seed)).sum();
         assert!(compared > 60, "{name}: only {compared} keys were compared");

@@ -13,6 +13,7 @@
 //! Invariants:
 //! - a call that needs a shard which is not here changes nothing and says which ([`Missing`]), so its
 //!   caller can start over with more shards;
+//! - keys that only the elements of a SORT name are moved like those that its arguments name;
 //! - between two calls every key is in the shard that owns it;
 //! - the shards' clocks agree ([`Gathered::align_clocks`]) while calls are executed, so that a key that
 //!   is moved cannot expire on the way.
@@ -22,7 +23,7 @@ use tessera_proto::{Args, ReplyBuffer, ReplyWriter};
 
 use super::{Route, ShardId, ShardMap, ShardSet, parts::Splitter};
 use crate::{
-    command::{Command, CommandError, Effect},
+    command::{Command, CommandError, Effect, sort},
     shard::{Call, Shard},
     sys::random::Random,
 };
@@ -197,13 +198,22 @@ impl Gathered {
         self.positions.clear();
         let found = call.command.keys.positions(&call.args, &mut self.positions);
         debug_assert!(found.is_ok(), "a call that was routed has keys");
-        let keys: Vec<(ShardId, &[u8])> = self
+        let mut keys: Vec<(ShardId, &[u8])> = self
             .positions
             .iter()
             .map(|&at| (self.map.owner(&call.args[at]), &call.args[at]))
             .collect();
-        self.require(keys.iter().map(|&(owner, _)| owner).collect())?;
         let home = keys[0].0;
+        let mut named = Vec::new();
+        if self.map.reaches_beyond(call.command, &call.args, home) {
+            self.require(ShardSet::all(self.map.shards()))?;
+            if let Some(shard) = self.get_mut(home) {
+                shard.keyspace.select(call.database as usize, true);
+                named = sort::named_keys(&mut shard.keyspace, &call.args);
+            }
+            keys.extend(named.iter().map(|key| (self.map.owner(key), key.as_slice())));
+        }
+        self.require(keys.iter().map(|&(owner, _)| owner).collect())?;
         let guests = || keys.iter().filter(|&&(owner, _)| owner != home);
         for &(owner, key) in guests() {
             self.move_key(key, owner, home);
@@ -348,6 +358,26 @@ mod tests {
         assert_eq!(run(&mut some, "GET b").as_deref(), Ok("$1\r\n1\r\n"));
         assert_eq!(run(&mut some, "RENAME b c").as_deref(), Ok("+OK\r\n"));
         check(&mut some);
+    }
+
+    #[test]
+    fn a_sort_reaches_keys_of_all_shards() {
+        let mut all = gathered(4, 0..4);
+        for (line, reply) in [
+            ("RPUSH l 1 2 3 2", ":4\r\n"),
+            ("MSET w1 9 w2 8 w3 7 n1 a n2 b n3 c", "+OK\r\n"),
+            ("SORT l BY w* GET n*", "*4\r\n$1\r\nc\r\n$1\r\nb\r\n$1\r\nb\r\n$1\r\na\r\n"),
+            ("SORT_RO l BY w* LIMIT 0 1", "*1\r\n$1\r\n3\r\n"),
+            ("SORT l BY w* GET n* STORE d", ":4\r\n"),
+            ("LRANGE d 0 0", "*1\r\n$1\r\nc\r\n"),
+            ("DBSIZE", ":8\r\n"),
+        ] {
+            assert_eq!(run(&mut all, line).as_deref(), Ok(reply), "{line}");
+            check(&mut all);
+        }
+        let mut some = gathered(4, [1]);
+        assert_eq!(run(&mut some, "SORT c BY w*"), Err(Missing::All));
+        assert_eq!(run(&mut some, "SORT c").as_deref(), Ok("*0\r\n"));
     }
 
     #[test]

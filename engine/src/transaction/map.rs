@@ -7,7 +7,7 @@
 use tessera_proto::{Args, key_slot};
 
 use super::{SHARDS_MAX, ShardId};
-use crate::command::{Command, CommandError, Way};
+use crate::command::{Command, CommandError, Way, sort, table::flag};
 
 /// Number of slots, fixed by Redis Cluster.
 pub const SLOTS: u32 = 16_384;
@@ -103,6 +103,9 @@ impl ShardMap {
             return Ok(Route::Shard(0));
         };
         let owner = self.owner(&args[first]);
+        if self.reaches_beyond(command, args, owner) {
+            return Ok(Route::Across);
+        }
         if rest.iter().all(|&at| self.owner(&args[at]) == owner) {
             return Ok(Route::Shard(owner));
         }
@@ -115,6 +118,20 @@ impl ShardMap {
             Way::SumOfKeys | Way::EachKey | Way::AllKeysOk => Route::Parts,
             _ => Route::Across,
         })
+    }
+}
+
+impl ShardMap {
+    /// Whether the patterns of a SORT may name keys of other shards than `owner`.
+    pub(super) fn reaches_beyond(
+        &self,
+        command: &Command,
+        args: &Args<'_>,
+        owner: ShardId,
+    ) -> bool {
+        command.way == Way::Owner
+            && command.flags.has(flag::TOUCHES_ARBITRARY_KEYS)
+            && sort::reaches_beyond(args, |name| self.owner(name) == owner)
     }
 }
 

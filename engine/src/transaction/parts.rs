@@ -53,7 +53,12 @@ impl Splitter {
             }
             Way::Owner | Way::SumOfKeys | Way::EachKey | Way::AllKeysOk => {
                 self.find(map, command, args)?;
-                Ok(self.owners.iter().copied().collect())
+                match self.owners.first() {
+                    Some(&owner) if map.reaches_beyond(command, args, owner) => {
+                        Ok(ShardSet::all(map.shards()))
+                    }
+                    _ => Ok(self.owners.iter().copied().collect()),
+                }
             }
             Way::Channel => Ok([map.owner(&args[1])].into_iter().collect()),
             Way::Session => Ok(ShardSet::default()),
