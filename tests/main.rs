@@ -15,6 +15,7 @@ mod observation;
 mod order;
 mod protocol;
 mod rdb;
+mod save;
 mod scan;
 mod specials;
 mod startup;

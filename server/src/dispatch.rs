@@ -266,6 +266,7 @@ impl Worker {
             stopwatch: &mut self.stopwatch,
             pause: self.pause,
             is_loading: self.is_loading,
+            care: self.care,
             output_bytes_max: self.output_limit.hard_bytes,
             watch: &self.watch,
             shared: &self.shared,

@@ -129,6 +129,8 @@ pub(crate) struct InPlace<'a> {
     pub(crate) pause: Pause,
     /// Some shard is not loaded yet: no key may be looked at.
     pub(crate) is_loading: bool,
+    /// Flags of commands that are not permitted to everyone at any time.
+    pub(crate) care: u32,
     /// `client-output-buffer-limit`, hard, in bytes; 0 is none.
     pub(crate) output_bytes_max: u64,
     pub(crate) watch: &'a Watch,
@@ -254,7 +256,7 @@ impl InPlace<'_> {
             let error = CommandError::text("NOAUTH Authentication required.");
             return Err((Some(command), error));
         }
-        if command.flags.has(flag::ADMIN)
+        if command.flags.has(self.care)
             && let Err(error) = session_commands::permit(command, self.shared, session.is_local)
         {
             return Err((Some(command), error));

@@ -15,6 +15,7 @@ use std::path::Path;
 use crate::config::Config;
 use crate::loading::LoadingStatus;
 use crate::metrics::{Metrics, ProcessInfo, Snapshot, unix_time};
+use crate::saving::Saves;
 
 /// The version of Redis that clients may take this server for.
 pub const REDIS_VERSION: &str = "7.2.4";
@@ -69,6 +70,8 @@ pub struct Source<'a> {
     pub replication_id: &'a str,
     /// How far the start has come.
     pub loading: LoadingStatus,
+    /// Saves, past and under way.
+    pub saves: &'a Saves,
     /// The counters.
     pub metrics: &'a Metrics,
     /// The full name (`get`, `config|set`) of a row of the command table.
@@ -165,7 +168,9 @@ mod tests {
     fn text(sections: &[&str], prepare: impl FnOnce(&Metrics)) -> String {
         let metrics = Metrics::new(2, 2);
         prepare(&metrics);
+        let saves = Saves::new(0);
         let source = Source {
+            saves: &saves,
             config: &Config::default(),
             config_file: Some(Path::new("/etc/redis.conf")),
             process: &ProcessInfo::gather(),

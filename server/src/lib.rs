@@ -18,6 +18,7 @@
 //! mail                serving other workers' parcels, handing out own replies
 //! parcel, outbox      what travels between workers
 //! replies             the order of a connection's replies
+//! saving              snapshots of all shards in one file, written while commands go on
 //! session, session_commands   a connection's state and the commands about it
 //! metrics             figures for INFO
 //! mesh                mailboxes, credits, sleep and wake
@@ -54,6 +55,7 @@ mod own_shard;
 pub mod parcel;
 pub mod replies;
 pub mod runtime;
+pub mod saving;
 pub mod server;
 pub mod session;
 pub mod session_commands;

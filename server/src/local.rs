@@ -12,6 +12,7 @@ use crate::{
     gather::{Count, Gather, Merge},
     net::{Connection, ConnectionId},
     parcel::{Addressee, CallHeader},
+    saving::{Save, drive::SaveWaiter},
     session::Held,
     session_commands::{After, Asked, Code, SessionContext, Sizes},
     worker::Worker,
@@ -22,6 +23,8 @@ struct Called {
     /// It failed, or was answered, or asks all workers.
     asked: Asked,
     after: After,
+    /// It is answered when this save has ended.
+    waits_for: Option<Arc<Save>>,
     /// Its reply is thrown away.
     discard: bool,
     /// The reply, if it is answered.
@@ -64,12 +67,19 @@ impl Worker {
         if !(0..shards).all(|shard| self.outboxes.has_room(shard)) {
             return Some(Advance::NoCredit);
         }
-        let Called { asked, after, discard, reply, nanos } = self.call_session(id, held, code)?;
+        let Called { asked, after, waits_for, discard, reply, nanos } =
+            self.call_session(id, held, code)?;
         match asked {
             Asked::Answered => self.answer_session(id, discard, reply),
             Asked::Workers { args, merge } => {
                 self.pool.put(reply);
-                self.ask_workers(id, (held.command, nanos), &args, merge, discard);
+                let answers = self.map.shards() + usize::from(waits_for.is_some());
+                let joined = (merge, answers);
+                let ticket = self.ask_workers(id, (held.command, nanos), &args, joined, discard);
+                if let (Some(ticket), Some(save)) = (ticket, waits_for) {
+                    let part = self.map.shards() as u32;
+                    self.save_waiters.push(SaveWaiter { connection: id, ticket, part, save });
+                }
             }
         }
         (after == After::Close).then_some(Advance::Finished)
@@ -101,6 +111,7 @@ impl Worker {
             now_us: self.now_us,
             sizes,
             after: After::GoOn,
+            waits_for: None,
             answers_anyway: false,
         };
         self.stopwatch.start();
@@ -108,7 +119,7 @@ impl Worker {
             Code::Local(function) => function(&mut context, &args).map(|()| Asked::Answered),
             Code::Everywhere(everywhere) => (everywhere.ask)(&mut context, &args),
         };
-        let after = context.after;
+        let (after, waits_for) = (context.after, context.waits_for.take());
         let discard = discard && !context.answers_anyway;
         if let Err(error) = &outcome {
             reply.clear();
@@ -126,7 +137,14 @@ impl Worker {
         session.parser = parser;
         session.note(held.command, self.now_us);
         input.consume(held.consumed);
-        Some(Called { asked: outcome.unwrap_or(Asked::Answered), after, discard, reply, nanos })
+        Some(Called {
+            asked: outcome.unwrap_or(Asked::Answered),
+            after,
+            waits_for,
+            discard,
+            reply,
+            nanos,
+        })
     }
 
     /// Puts the reply of a session command in its place.
@@ -139,21 +157,34 @@ impl Worker {
         self.pool.put(reply);
     }
 
-    /// Packs a question to every worker, this one included.
+    /// Packs a question to every worker, this one included. Answers the place of the reply, which
+    /// waits for so many answers.
     fn ask_workers(
         &mut self,
         id: ConnectionId,
         (command, nanos): (&'static Command, u64),
         question: &[Vec<u8>],
-        merge: Merge,
+        (merge, answers): (Merge, usize),
         discard: bool,
-    ) {
-        let Some(Connection { session, .. }) = self.network.connection(id) else { return };
-        let shards = self.map.shards();
+    ) -> Option<u64> {
+        let Connection { session, .. } = self.network.connection(id)?;
         let count = Count { metrics: Arc::clone(&self.metrics), command, nanos };
-        let gather = Gather::new(merge, session.protocol, shards).counted(count);
+        let gather = Gather::new(merge, session.protocol, answers).counted(count);
         let ticket = session.replies.gather(gather, discard);
         let header = CallHeader::new(command, session);
+        self.pack_question(id, ticket, header, question);
+        Some(ticket)
+    }
+
+    /// Packs a question to every worker; the only worker answers its own in place.
+    pub(crate) fn pack_question(
+        &mut self,
+        id: ConnectionId,
+        ticket: u64,
+        header: CallHeader,
+        question: &[Vec<u8>],
+    ) {
+        let shards = self.map.shards();
         let mut made_up = mem::take(&mut self.made_up);
         made_up.clear();
         made_up.push_slices(question.iter().map(Vec::as_slice));

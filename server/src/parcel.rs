@@ -98,6 +98,17 @@ impl CallHeader {
         }
     }
 
+    /// How `command` is to be executed that no client has sent.
+    pub fn unasked(command: &'static Command) -> Self {
+        Self {
+            command,
+            database: 0,
+            protocol: Protocol::default(),
+            no_touch: false,
+            caller: Caller::default(),
+        }
+    }
+
     /// The call with these arguments.
     #[inline]
     pub fn call<'a>(&self, args: Args<'a>) -> Call<'a> {

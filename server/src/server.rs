@@ -18,6 +18,7 @@ use crate::{
     log::Log,
     metrics::{Metrics, ProcessInfo, random_id},
     net::{Board, listener::Relocation},
+    saving::Saves,
     signal::Shutdown,
     slowlog::SlowLog,
     worker::Next,
@@ -54,6 +55,8 @@ pub struct Shared {
     pub slowlog: SlowLog,
     /// Events that took long.
     pub latency: LatencyMonitor,
+    /// Saves, past and under way.
+    pub saves: Saves,
     /// Listeners that CONFIG SET has opened.
     pub new_listeners: Arc<NewListeners>,
     replication_id: Mutex<String>,
@@ -71,7 +74,9 @@ impl Shared {
         new_listeners: Arc<NewListeners>,
         loading: Loading,
     ) -> Self {
+        let process = ProcessInfo::gather();
         Self {
+            saves: Saves::new(process.started.as_secs()),
             workers,
             config,
             metrics,
@@ -81,7 +86,7 @@ impl Shared {
             pause: PauseState::default(),
             loading,
             stop: Stop::new(workers),
-            process: ProcessInfo::gather(),
+            process,
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
             new_listeners,

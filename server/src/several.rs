@@ -34,7 +34,7 @@ impl Worker {
     /// Lets everything that waits for a cut take its places. Answers whether that has brought
     /// anything on.
     pub(crate) fn cut(&mut self) -> bool {
-        if self.for_cut.is_empty() && !self.loans.wants_again() {
+        if self.for_cut.is_empty() && !self.loans.wants_again() && !self.save_is_due {
             return false;
         }
         let mut line = mem::replace(&mut self.for_cut, mem::take(&mut self.spare_line));
@@ -43,6 +43,9 @@ impl Worker {
             self.settle(id, advance);
         }
         self.spare_line = line;
+        if self.save_is_due {
+            self.pack_due_save();
+        }
         self.promise_again();
         if !self.outboxes.has_open() && !self.loans.has_promised() {
             return !self.ready.is_empty();

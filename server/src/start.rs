@@ -161,7 +161,8 @@ async fn work(
     let mut pacer = Pacer::new(&context);
     // Shards draw different random numbers.
     let seed = seed.wrapping_add(context.index as u64);
-    let mut worker = Worker::new(context.index, shared, network, endpoint, seed);
+    let mut worker =
+        Worker::new(context.index, shared, network, endpoint, context.background, seed);
     let mut deadline = Some(Instant::now());
     loop {
         worker

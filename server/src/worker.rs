@@ -13,7 +13,7 @@ use std::{
 };
 
 use tessera_engine::{
-    command::{CommandTable, table},
+    command::{CommandTable, table, table::flag},
     notice::Client,
     shard::{Settings, Shard},
     sys::{
@@ -39,10 +39,11 @@ use crate::{
     parcel::Message,
     replies::BufferPool,
     route::ShardMap,
-    runtime::{pace::Pacer, wake::Mail},
+    runtime::{background::Background, pace::Pacer, wake::Mail},
+    saving::drive::{SaveWaiter, Saving},
     server::Shared,
     session::{Session, Standing},
-    session_commands::Codes,
+    session_commands::{Codes, care},
     slowlog::Watch,
     stopwatch::Stopwatch,
 };
@@ -84,6 +85,8 @@ pub struct Worker {
     pub(crate) loader: Option<Loader>,
     /// Some shard is not loaded yet.
     pub(crate) is_loading: bool,
+    /// Flags of commands that are not permitted to everyone at any time, as it is in this turn.
+    pub(crate) care: u32,
     /// How much output may wait for a client to read it.
     pub(crate) output_limit: BufferLimit,
     /// From when on a command is slow.
@@ -108,6 +111,16 @@ pub struct Worker {
     pub(crate) looks: Vec<Ahead>,
     /// Scratch space of the first half of a round.
     pub(crate) spare_look: Ahead,
+    /// The save under way, as far as this worker takes part in it.
+    pub(crate) saving: Option<Saving>,
+    /// Clients that wait for the end of a save.
+    pub(crate) save_waiters: Vec<SaveWaiter>,
+    /// A save point is reached; the save waits for a cut.
+    pub(crate) save_is_due: bool,
+    /// Runs what must not hold up a turn.
+    pub(crate) background: Background,
+    /// Commands executed before this turn.
+    commands_before: u64,
     sleeper: Sleeper,
     /// When background work is due again.
     next_tick_us: i64,
@@ -162,6 +175,7 @@ impl Worker {
         shared: Arc<Shared>,
         network: Network<Session>,
         endpoint: Endpoint<Message>,
+        background: Background,
         seed: u64,
     ) -> Self {
         let config = ConfigReader::new(Arc::clone(&shared.config));
@@ -189,6 +203,7 @@ impl Worker {
             pause: Pause::Off,
             loader: Loader::new(&shared, own as usize),
             is_loading: true,
+            care: flag::ADMIN,
             output_limit: config.get().client_output_buffer_limit[0],
             watch: Watch::default(),
             ready: Vec::new(),
@@ -202,6 +217,11 @@ impl Worker {
             made_up: RequestBatch::new(),
             looks: (0..AHEAD_MAX).map(|_| Ahead::default()).collect(),
             spare_look: Ahead::default(),
+            saving: None,
+            save_waiters: Vec::new(),
+            save_is_due: false,
+            background,
+            commands_before: 0,
             sleeper: endpoint.sleeper,
             next_tick_us: 0,
             shard_due_us: 0,
@@ -262,6 +282,10 @@ impl Worker {
             self.load_slice();
             self.is_loading = self.shared.loading.is_active();
         }
+        if self.pause == Pause::Off && self.shared.saves.holds_writes() {
+            self.pause = Pause::Writes;
+        }
+        self.care = care(&self.shared);
         self.take_events();
         self.serve_mail();
         self.wake_stalled(|worker| mem::take(&mut worker.next_turn));
@@ -269,6 +293,7 @@ impl Worker {
         self.outboxes.wake();
         self.network.finish_turn();
         self.tick();
+        self.go_on_saving();
         if self.shared.stop.is_asked() {
             self.wind_up();
         }
@@ -314,15 +339,16 @@ impl Worker {
         if self.shared.stop.is_asked() {
             return self.shared.stop.next();
         }
+        let save_wait = self.save_due().unwrap_or(TICK_MAX);
+        if (self.pause == Pause::Off && is_busy) || save_wait.is_zero() {
+            return Next::Now;
+        }
         let tick_us = self.next_tick_us.min(self.shard_due_us);
-        let due_us = match self.pause {
-            Pause::Off if is_busy => return Next::Now,
-            Pause::Off => tick_us,
-            // What waits goes on when the pause ends.
-            _ => tick_us.min(self.shared.pause.end_us()),
-        };
+        // What waits goes on when the pause ends.
+        let pause_end_us = self.shared.pause.end_us();
+        let due_us = if pause_end_us > self.now_us { tick_us.min(pause_end_us) } else { tick_us };
         let wait_us = u64::try_from(due_us - self.now_us).unwrap_or(0);
-        Next::Within(Duration::from_micros(wait_us).min(TICK_MAX))
+        Next::Within(Duration::from_micros(wait_us).min(save_wait))
     }
 
     /// The server is to stop: accepts nobody, and closes each connection once what was received
@@ -423,10 +449,23 @@ impl Worker {
         self.publish();
         if self.own == 0 {
             self.shared.metrics.sample((self.now_us / 1_000) as u64);
+            self.look_at_save_points();
         }
         self.check_clients();
         let hz = i64::from(self.config.get().hz);
         self.next_tick_us = self.now_us + if self.is_idle() { 1_000_000 } else { 1_000_000 / hz };
+    }
+
+    /// Does what saves ask for, if there are any.
+    fn go_on_saving(&mut self) {
+        let commands = self.metrics.counters.commands_processed.get();
+        let is_busy = commands != mem::replace(&mut self.commands_before, commands);
+        if self.saving.is_some() && self.shard.is_here() {
+            self.save_slice(is_busy);
+        }
+        if !self.save_waiters.is_empty() {
+            self.answer_save_waiters();
+        }
     }
 
     /// Whether nothing changes by itself: no deadlines, no clients that could time out.

@@ -182,6 +182,19 @@ impl Server {
         Builder { program: program.into(), kind, shards: 1, config: None, args: Vec::new() }.start()
     }
 
+    /// A redis-server that works in `directory`, and loads what it finds there.
+    pub(crate) fn redis_in(program: &Path, directory: &Path) -> Self {
+        let kind = ServerKind::Redis;
+        Builder { program: program.into(), kind, shards: 1, config: None, args: Vec::new() }
+            .option("dir", directory.display())
+            .start()
+    }
+
+    /// The directory in which the server works, unless an option named another.
+    pub(crate) fn directory(&self) -> &Path {
+        self.dir.path()
+    }
+
     #[track_caller]
     pub(crate) fn connect(&self) -> Client {
         self.try_connect().expect("a connection to the server")

@@ -27,6 +27,8 @@ const TABLE: u32 = LOADING | STALE | CONNECTION;
 const READS_KEY: KeySpec = KeySpec::SECOND.used(Access::RO);
 
 commands! { Server;
+    /// Saves the keys to a file while clients are served.
+    "bgsave" "1.0.0", AtLeast(1), ADMIN | NOSCRIPT, KeySpec::NONE, Session, session;
     /// Describes all commands.
     "command" "2.8.13", AtLeast(1), TABLE, KeySpec::NONE, Session, [
         /// Answers how many commands there are.
@@ -90,6 +92,8 @@ commands! { Server;
     "flushdb" "1.0.0", AtLeast(1), WRITE | KEYSPACE | DANGEROUS, KeySpec::NONE, AllShardsOk, flushdb;
     /// Answers figures about the server, in sections.
     "info" "1.0.0", AtLeast(1), ANY_TIME | DANGEROUS, KeySpec::NONE, Session, session;
+    /// Answers when the keys were last saved to a file, in seconds since 1970.
+    "lastsave" "1.0.0", Exactly(1), ANY_TIME | FAST | DANGEROUS, KeySpec::NONE, Session, session;
     /// Commands about what took long.
     "latency" "2.8.13", AtLeast(2), NONE, KeySpec::NONE, Session, [
         /// Describes in words what the latency monitor has seen.
@@ -116,6 +120,8 @@ commands! { Server;
         /// Answers the bytes of memory that a key and its value take.
         "usage" "4.0.0", AtLeast(3), READONLY, READS_KEY, Owner, memory_usage;
     ];
+    /// Saves the keys to a file and answers when that is done.
+    "save" "1.0.0", Exactly(1), ADMIN | NOSCRIPT | NO_MULTI, KeySpec::NONE, Session, session;
     /// Ends the server.
     "shutdown" "1.0.0", AtLeast(1), OPERATOR | NO_MULTI | ALLOW_BUSY, KeySpec::NONE, Session, session;
     /// Commands about the log of slow commands.

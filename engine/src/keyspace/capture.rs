@@ -68,6 +68,17 @@ pub struct Preserved {
 }
 
 impl Preserved {
+    /// A copy of a key that the walk has reached; large values share their nodes.
+    pub fn copy_of(key: &CapturedKey<'_>) -> Self {
+        let value = Value::copy_of(&key.body);
+        Self {
+            database: key.database,
+            key: key.key.into(),
+            held: Held { value, deadline: key.deadline, usage: key.usage },
+            bytes: 0,
+        }
+    }
+
     /// The key to be read.
     pub fn view(&self) -> CapturedKey<'_> {
         CapturedKey {
@@ -104,6 +115,8 @@ pub(super) struct Capture {
     cut_ms: i64,
     preserved: VecDeque<Preserved>,
     preserved_bytes: usize,
+    /// Bytes that were ever preserved.
+    preserved_total: u64,
     /// Databases that were flushed since the cut.
     detached: Vec<Table<Object>>,
 }
@@ -130,6 +143,7 @@ impl Capture {
         }
         let bytes = size_of::<Preserved>() + entry.key().len() + kept_bytes(entry, is_replaced);
         self.preserved_bytes += bytes;
+        self.preserved_total += bytes as u64;
         self.preserved.push_back(Preserved {
             database,
             key: entry.key().into(),
@@ -268,6 +282,11 @@ impl Keyspace {
     #[inline]
     pub fn preserved_bytes(&self) -> usize {
         self.aside.capture.preserved_bytes
+    }
+
+    /// Bytes of all keys that were ever preserved.
+    pub fn preserved_total(&self) -> u64 {
+        self.aside.capture.preserved_total
     }
 
     /// Gives up the capture, if there is one. What it holds is freed in slices, and the keys it

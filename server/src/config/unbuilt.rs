@@ -55,7 +55,6 @@ pub(super) static UNBUILT: &[Row] = &[
     row("rdb-key-save-delay", HIDDEN, Kind::number(INT_MIN, INT_MAX), "0"),
     row("key-load-delay", HIDDEN, Kind::number(INT_MIN, INT_MAX), "0"),
     row("loading-process-events-interval-bytes", HIDDEN, Kind::number(1024, INT_MAX), "2097152"),
-    row("stop-writes-on-bgsave-error", NONE, Kind::Bool, "yes"),
     row("sanitize-dump-payload", NONE, Kind::Choice(&["no", "yes", "clients"]), "no"),
     // Replication.
     renamed("replicaof", "slaveof", IMMUTABLE.and(MULTI), Kind::Special(&REPLICAOF), "no one"),

@@ -9,6 +9,7 @@ use super::{LoadingStatus, Page, REDIS_VERSION, TESSERA_VERSION};
 use crate::{
     config::{Supervised, format_percentile},
     metrics::{CommandTotals, CpuTime, cpu_times, resident_bytes, unix_time},
+    saving::Why,
 };
 
 pub(super) fn server(page: &mut Page) {
@@ -163,26 +164,32 @@ fn fragmentation(page: &mut Page, used: u64, resident: u64) {
 
 pub(super) fn persistence(page: &mut Page) {
     let loading = page.source.loading;
+    let (saves, changes) = (page.source.saves, page.snapshot.totals.changes);
+    let (record, current) = (saves.record(), saves.current());
+    let (keys, keys_total) = current.as_ref().map_or((0, 0), |save| save.keys());
+    let preserved = current.as_ref().map_or(0, |save| save.preserved_bytes());
+    let seconds = |seconds: Option<u64>| seconds.map_or(-1, |seconds| seconds as i64);
+    let now_s = unix_time().as_secs();
+    let running_s = current.as_ref().map(|save| now_s.saturating_sub(save.began_at_s()));
+    let per_cent = keys as f64 * 100.0 / keys_total.max(1) as f64;
     page.field("loading", u8::from(loading.is_active));
-    page.fields(&[
-        ("async_loading", "0"),
-        ("current_cow_peak", "0"),
-        ("current_cow_size", "0"),
-        ("current_cow_size_age", "0"),
-        ("current_fork_perc", "0.00"),
-        ("current_save_keys_processed", "0"),
-        ("current_save_keys_total", "0"),
-    ]);
-    page.field("rdb_changes_since_last_save", page.snapshot.totals.changes);
-    page.field("rdb_bgsave_in_progress", 0);
-    page.field("rdb_last_save_time", page.source.process.started.as_secs());
-    page.fields(&[
-        ("rdb_last_bgsave_status", "ok"),
-        ("rdb_last_bgsave_time_sec", "-1"),
-        ("rdb_current_bgsave_time_sec", "-1"),
-        ("rdb_saves", "0"),
-        ("rdb_last_cow_size", "0"),
-    ]);
+    page.field("async_loading", 0);
+    page.field("current_cow_peak", preserved);
+    page.field("current_cow_size", preserved);
+    page.field("current_cow_size_age", 0);
+    page.field("current_fork_perc", format_args!("{per_cent:.2}"));
+    page.field("current_save_keys_processed", keys);
+    page.field("current_save_keys_total", keys_total);
+    page.field("rdb_changes_since_last_save", changes.saturating_sub(record.changes_saved));
+    let in_background = current.as_ref().is_some_and(|save| save.why() == Why::Background);
+    page.field("rdb_bgsave_in_progress", u8::from(in_background));
+    page.field("rdb_last_save_time", record.saved_at_s);
+    page.field("rdb_last_bgsave_status", if record.is_ok { "ok" } else { "err" });
+    page.field("rdb_last_bgsave_time_sec", seconds(record.took_s));
+    page.field("rdb_current_bgsave_time_sec", seconds(running_s));
+    page.field("rdb_saves", record.saves);
+    page.field("rdb_last_cow_size", record.preserved_bytes);
+    page.field("rdb_write_stalls", page.snapshot.totals.save_stalls);
     page.field("rdb_last_load_keys_expired", loading.keys_expired);
     page.field("rdb_last_load_keys_loaded", loading.keys);
     page.fields(&[

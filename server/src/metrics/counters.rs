@@ -98,6 +98,8 @@ counters! {
         remote_commands,
         /// Runs that waited for credits of another worker's mailbox.
         credit_stalls,
+        /// Times that writers were held up because a save had preserved too much.
+        save_stalls,
         /// Turns that met a place that was taken and not yet filled.
         unfilled_stalls,
         /// Turns of the worker's loop.

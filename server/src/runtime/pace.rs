@@ -5,7 +5,7 @@
 //!   for a while, if there are other workers that would have to wake it and the last waits were short
 //!   enough for that to pay: to sleep and be woken costs 11 to 13 µs of CPU on either side.
 //! - While background tasks live and wait for files or timers of the executor, sleeping in the ring would not see
-//!   those. The worker naps in its ring as long as traffic flows, and when there is none it parks in the
+//!   those. The worker naps in its ring as long as traffic flows or it has work of its own, and when there is none it parks in the
 //!   executor, which is woken by an eventfd that the ring signals.
 //!
 //! Nothing here wakes up periodically while the server is idle.
@@ -82,7 +82,7 @@ impl Pacer {
             if !self.busy || self.yielded.elapsed() >= YIELD_INTERVAL {
                 self.yield_now().await;
             }
-        } else if self.busy {
+        } else if self.busy || limit_of(deadline).is_zero() {
             self.wait_in_ring(network, mail, limit_of(deadline).min(NAP))?;
             if self.yielded.elapsed() >= NAP {
                 self.yield_now().await;

@@ -16,13 +16,14 @@ mod connection;
 mod debug;
 mod help;
 mod parts;
+mod save;
 mod server;
 mod slowness;
 
-use tessera_engine::command::{Command, CommandError, Run, table};
+use tessera_engine::command::{Command, CommandError, Run, table, table::flag};
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter};
 
-use crate::{gather::Merge, server::Shared, session::Session, worker::Worker};
+use crate::{gather::Merge, saving::Save, server::Shared, session::Session, worker::Worker};
 
 pub(crate) use client_line::Sizes;
 
@@ -52,6 +53,8 @@ pub struct SessionContext<'a> {
     pub(crate) sizes: Sizes,
     /// What becomes of the connection.
     pub after: After,
+    /// The reply comes when this save has ended, behind all answers of the workers.
+    pub waits_for: Option<Arc<Save>>,
     /// The reply is sent although CLIENT REPLY said otherwise when the command came.
     pub answers_anyway: bool,
 }
@@ -108,6 +111,7 @@ const FAMILIES: &[&[(&str, Code)]] = &[
     connection::FAMILY,
     debug::FAMILY,
     help::FAMILY,
+    save::FAMILY,
     server::FAMILY,
     slowness::FAMILY,
 ];
@@ -134,9 +138,19 @@ impl Codes {
     }
 }
 
-/// Whether a client may use `command` at all: DEBUG is open only to those whom the option
-/// `enable-debug-command` names.
+/// The flags of commands for which [`permit`] must be asked.
+#[inline]
+pub fn care(shared: &Shared) -> u32 {
+    // PING is refused with the writes, so that who looks after the server by it hears of the cause.
+    if shared.saves.has_failed() { flag::ADMIN | flag::WRITE | flag::FAST } else { flag::ADMIN }
+}
+
+/// Whether a client may use `command` now: DEBUG is open only to those whom the option
+/// `enable-debug-command` names, and writes are refused while they cannot be saved.
 pub fn permit(command: &Command, shared: &Shared, is_local: bool) -> Result<(), CommandError> {
+    if command.flags.has(flag::WRITE) || command.full_name == "ping" {
+        return permit_write(shared);
+    }
     if !command.full_name.starts_with("debug") {
         return Ok(());
     }
@@ -147,6 +161,22 @@ pub fn permit(command: &Command, shared: &Shared, is_local: bool) -> Result<(), 
         "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you \
          can run it from a local connection, otherwise you need to set this option in the \
          configuration file, and then restart the server.",
+    ))
+}
+
+/// Whether `stop-writes-on-bgsave-error` lets writes pass.
+fn permit_write(shared: &Shared) -> Result<(), CommandError> {
+    let config = shared.config.current();
+    let refuses = config.stop_writes_on_bgsave_error && !config.save.is_empty();
+    if !refuses || !shared.saves.has_failed() {
+        return Ok(());
+    }
+    Err(CommandError::text(
+        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
+         disk. Commands that may modify the data set are disabled, because this instance is \
+         configured to report errors during writes if RDB snapshotting fails \
+         (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the \
+         RDB error.",
     ))
 }
 

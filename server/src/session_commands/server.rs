@@ -41,6 +41,7 @@ fn info_text(shared: &Shared, sections: &[&[u8]]) -> String {
         process: &shared.process,
         replication_id: &shared.replication_id(),
         loading: shared.loading.status(),
+        saves: &shared.saves,
         metrics: &shared.metrics,
         command_name: &|row| {
             let command = table().all().find(|command| usize::from(command.id) == row);

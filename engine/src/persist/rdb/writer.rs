@@ -127,6 +127,10 @@ pub fn put_function(out: &mut Vec<u8>, code: &[u8]) {
     super::output::put_raw(out, code);
 }
 
+/// The mark of the end, which the checksum of the file follows, itself included: eight bytes,
+/// little-endian. For those who sum up by themselves.
+pub const END: u8 = opcode::EOF;
+
 /// The end of a file, which depends on all that stands before it.
 #[derive(Clone, Debug)]
 pub struct Trailer {

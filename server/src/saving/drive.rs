@@ -1,0 +1,226 @@
+//! What a worker does for a save: slices at the end of its turns.
+//!
+//! How much: a slice is long where nobody is kept waiting by it, and short where the turn before it
+//! brought requests; it grows again with what commands had to preserve, because that takes memory.
+//! Several short slices with a look at the sockets in between cost little more than a long one.
+#![forbid(unsafe_code)]
+
+use std::{
+    mem,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tessera_engine::{
+    keyspace::Keyspace,
+    persist::snapshot::{Snapshot, Step},
+};
+use tessera_proto::{Mark, ReplyWriter};
+
+use super::{Save, Why, lanes::Lanes, plan, points};
+use crate::{
+    net::ConnectionId, parcel::CallHeader, session_commands::PART_PROTOCOL, worker::Worker,
+};
+
+/// Work of one step in bytes, between two looks at the clock: about 20 µs.
+const STEP_WORK: usize = 16 << 10;
+/// Longest slice after a turn that brought requests.
+const BUSY_SLICE: Duration = Duration::from_micros(100);
+/// Longest slice otherwise.
+const CALM_SLICE: Duration = Duration::from_micros(300);
+/// Commands may preserve this share of the memory in use before writers wait, within bounds.
+const BUDGET_SHARE: usize = 32;
+const BUDGET_MIN: usize = 2 << 20;
+const BUDGET_MAX: usize = 32 << 20;
+/// Nobody waits for the answers to a save that is made by itself.
+const NOBODY: ConnectionId = ConnectionId { index: u32::MAX, generation: u32::MAX };
+/// How often a worker looks whether a lane has room again, or whether a save has ended.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// The save that a worker takes part in.
+pub(crate) struct Saving {
+    save: Arc<Save>,
+    lanes: Rc<Lanes>,
+    phase: Phase,
+    budget: usize,
+    is_over_budget: bool,
+    /// What was told of last.
+    keys: u64,
+    preserved: u64,
+}
+
+enum Phase {
+    Writing(Box<Snapshot>),
+    /// It has failed: the capture is being given up.
+    GivingUp,
+}
+
+/// A client that waits for the end of a save.
+pub(crate) struct SaveWaiter {
+    pub(crate) connection: ConnectionId,
+    pub(crate) ticket: u64,
+    pub(crate) part: u32,
+    pub(crate) save: Arc<Save>,
+}
+
+impl Saving {
+    /// Captures `keyspace` as it is now.
+    fn begin(keyspace: &mut Keyspace, changes: u64, save: Arc<Save>, lanes: Rc<Lanes>) -> Self {
+        let databases = 0..keyspace.database_count();
+        save.shard_begins(databases.map(|database| keyspace.len(database) as u64).sum(), changes);
+        let budget = (keyspace.used_bytes() / BUDGET_SHARE).clamp(BUDGET_MIN, BUDGET_MAX);
+        let phase = match keyspace.begin_capture() {
+            Ok(()) => {
+                let options = save.options().clone();
+                Phase::Writing(Box::new(Snapshot::new(keyspace, options)))
+            }
+            Err(error) => {
+                save.fail(std::io::Error::other(error));
+                Phase::GivingUp
+            }
+        };
+        let preserved = keyspace.preserved_total();
+        Self { save, lanes, phase, budget, is_over_budget: false, keys: 0, preserved }
+    }
+
+    /// Whether there is something to do now.
+    fn is_pressing(&self) -> bool {
+        self.save.has_failed() || self.lanes.has_room()
+    }
+
+    /// Goes on for about `slice`. Answers whether this worker is through with it.
+    fn go_on(&mut self, keyspace: &mut Keyspace, slice: Duration) -> bool {
+        if self.save.has_failed() && matches!(self.phase, Phase::Writing(_)) {
+            keyspace.abort_capture();
+            self.phase = Phase::GivingUp;
+        }
+        let is_through = match &mut self.phase {
+            Phase::GivingUp => keyspace.may_begin_capture(),
+            Phase::Writing(snapshot) => write(snapshot, keyspace, &self.lanes, slice),
+        };
+        self.tell(keyspace);
+        if is_through {
+            self.lanes.close();
+        }
+        is_through
+    }
+
+    /// Lets INFO know how far it is.
+    fn tell(&mut self, keyspace: &Keyspace) {
+        let keys = match &self.phase {
+            Phase::Writing(snapshot) => snapshot.keys(),
+            Phase::GivingUp => self.keys,
+        };
+        let preserved = keyspace.preserved_total();
+        self.save.note_progress(keys - self.keys, preserved - self.preserved);
+        (self.keys, self.preserved) = (keys, preserved);
+    }
+
+    /// How full the budget is, in per cent.
+    fn fullness(&self, keyspace: &Keyspace) -> usize {
+        keyspace.preserved_bytes() * 100 / self.budget
+    }
+}
+
+/// Makes pieces for about `slice`, as long as there is room for them. Answers whether there are no
+/// more.
+fn write(snapshot: &mut Snapshot, keyspace: &mut Keyspace, lanes: &Lanes, slice: Duration) -> bool {
+    let start = Instant::now();
+    while lanes.has_room() {
+        match snapshot.step(keyspace, STEP_WORK) {
+            Step::More => {}
+            Step::Piece(piece) => lanes.push(piece),
+            Step::Done => return true,
+        }
+        if start.elapsed() >= slice {
+            break;
+        }
+    }
+    false
+}
+
+impl Worker {
+    /// Captures the shard for the save under way. Runs at this worker's place in the cut.
+    pub(crate) fn begin_saving(&mut self) {
+        let Some(save) = self.shared.saves.current() else { return };
+        let lanes = Lanes::start(Arc::clone(&self.shared), Arc::clone(&save), &self.background);
+        let changes = self.shard.changes();
+        self.saving = Some(Saving::begin(&mut self.shard.keyspace, changes, save, lanes));
+    }
+
+    /// A slice of the save under way. `is_busy`: the turn has brought requests.
+    pub(crate) fn save_slice(&mut self, is_busy: bool) {
+        let Some(saving) = &mut self.saving else { return };
+        let keyspace = &mut self.shard.keyspace;
+        let shortest = if is_busy { BUSY_SLICE } else { CALM_SLICE };
+        let pressure = saving.fullness(keyspace).min(100) as u32;
+        let slice = shortest + (CALM_SLICE * pressure / 100);
+        let is_through = saving.go_on(keyspace, slice);
+        let is_over = !is_through && saving.fullness(keyspace) >= 100;
+        if is_over != saving.is_over_budget {
+            saving.is_over_budget = is_over;
+            self.shared.saves.note_budget(is_over);
+            self.metrics.counters.save_stalls.add(u64::from(is_over));
+        }
+        if is_through {
+            self.saving = None;
+        }
+    }
+
+    /// Looks whether a save point is reached. The figures of other workers are those that they have
+    /// published last.
+    pub(crate) fn look_at_save_points(&mut self) {
+        let config = self.config.get();
+        if config.save.is_empty() || self.shared.saves.current().is_some() {
+            return;
+        }
+        let changes = self.shared.metrics.snapshot().totals.changes;
+        let now_s = (self.now_us / 1_000_000) as u64;
+        self.save_is_due =
+            points::is_due(&config.save, &self.shared.saves.record(), changes, now_s);
+        if self.save_is_due && self.map.shards() == 1 {
+            self.pack_due_save();
+        }
+    }
+
+    /// Packs the word to begin the save that is due, for the next cut.
+    pub(crate) fn pack_due_save(&mut self) {
+        let shards = self.map.shards() as u32;
+        let Some(command) = self.commands.find(b"bgsave") else { return };
+        let has_room = shards == 1 || (0..shards).all(|shard| self.outboxes.has_room(shard));
+        if !mem::replace(&mut self.save_is_due, !has_room) || !has_room {
+            return;
+        }
+        if self.shared.saves.begin(plan(&self.shared, Why::Background)).is_some() {
+            tracing::info!("A save point is reached. Saving...");
+            let header = CallHeader::unasked(command);
+            self.pack_question(NOBODY, 0, header, &[b"bgsave".to_vec()]);
+        }
+    }
+
+    /// When the save under way wants to go on, if there is one.
+    pub(crate) fn save_due(&self) -> Option<Duration> {
+        let is_pressing = self.saving.as_ref().map(Saving::is_pressing);
+        let waits = !self.save_waiters.is_empty() || self.shared.saves.holds_writes();
+        match is_pressing {
+            Some(true) => Some(Duration::ZERO),
+            Some(false) => Some(LOOK_AGAIN),
+            None if self.save_is_due => Some(Duration::ZERO),
+            None => waits.then_some(LOOK_AGAIN),
+        }
+    }
+
+    /// Answers the clients whose save has ended.
+    pub(crate) fn answer_save_waiters(&mut self) {
+        let ended = |waiter: &mut SaveWaiter| waiter.save.outcome().is_some();
+        let waiters: Vec<_> = self.save_waiters.extract_if(.., ended).collect();
+        for waiter in waiters {
+            let mut answer = self.pool.take();
+            ReplyWriter::new(&mut answer, PART_PROTOCOL).ok();
+            let whole = Mark::default()..answer.mark();
+            self.arrive(waiter.connection, waiter.ticket, waiter.part, (&answer, whole));
+            self.pool.put(answer);
+        }
+    }
+}

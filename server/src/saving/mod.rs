@@ -1,0 +1,32 @@
+//! Saving: all shards as they are at one instant, in one file that redis-server loads.
+//!
+//! # How
+//!
+//! BGSAVE, SAVE and the save points begin a [`Save`]. The word to begin goes to all workers through
+//! one cut (see `crate::cut`), so that the shards are captured as they are at one place in the one
+//! order of commands. From then on each worker, at the end of its turns, does slices of its shard's
+//! [`Snapshot`](tessera_engine::persist::snapshot::Snapshot) (see [`drive`]). The pieces that come of
+//! it wait, few of them, for background tasks to write them ([`lanes`]); all workers write the same
+//! file, each at places that it takes by adding to one shared length. The worker that is done last
+//! writes head and end, waits until the file is durable, and gives it its name.
+//!
+//! # Invariants
+//!
+//! - no step takes longer than half a millisecond, and no turn waits for a file;
+//! - memory is bounded: pieces in the lanes ([`lanes::PIECES_MAX`] a worker), and what commands had to
+//!   preserve. When that exceeds its budget, commands that write wait, as they do for CLIENT PAUSE,
+//!   until the disk has taken some of it: they go on at the pace of the disk;
+//! - the file has another name until it is whole and durable: whenever the process ends, the old file
+//!   or the new one is there;
+//! - a save that fails (disk full, directory gone) leaves no file and no capture behind, and says why in
+//!   the log and in INFO;
+//! - one save at a time, and the next begins when the last worker is through with the one before.
+
+pub mod drive;
+pub mod lanes;
+pub mod points;
+mod record;
+pub mod save;
+
+pub use record::{Record, Saves, Why};
+pub use save::{Save, plan};

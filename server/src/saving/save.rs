@@ -1,0 +1,281 @@
+//! One save: the file that all shards write together.
+//!
+//! Invariants:
+//! - `end` is the length of the file so far: each piece's place is taken by adding to it, so that
+//!   places do not overlap and leave no gaps;
+//! - every shard reports exactly once that it is through, whatever happened; the one that is last
+//!   concludes the save.
+#![forbid(unsafe_code)]
+
+use std::{
+    ffi::OsStr,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use tessera_engine::persist::{
+    rdb::{
+        Options, crc64,
+        writer::{END, put_header},
+    },
+    snapshot::{SnapshotOptions, UsageKept, checksum::join},
+};
+
+use super::Why;
+use crate::{
+    config::MaxmemoryPolicy,
+    info::REDIS_VERSION,
+    metrics::unix_time,
+    runtime::{background::yield_now, file},
+    server::Shared,
+};
+
+/// Pieces whose checksums are joined in one slice.
+const JOINS_A_SLICE: usize = 32;
+
+/// What is decided before a save begins.
+pub struct Plan {
+    /// Why it is made.
+    pub why: Why,
+    /// The directory, absolute.
+    pub directory: PathBuf,
+    /// The name that the file gets, in that directory.
+    pub name: PathBuf,
+    /// The head of the file.
+    pub head: Vec<u8>,
+    /// How keys are written.
+    pub options: SnapshotOptions,
+    /// Number of shards.
+    pub shards: usize,
+    /// Now, in Unix seconds.
+    pub began_at_s: u64,
+}
+
+/// The plan of a save that begins now.
+pub fn plan(shared: &Shared, why: Why) -> Plan {
+    let config = shared.config.current();
+    let text = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+    let began_at_s = unix_time().as_secs();
+    let memory = shared.metrics.snapshot().totals.memory_bytes;
+    let mut head = Vec::new();
+    put_header(
+        &mut head,
+        &[
+            ("redis-ver", REDIS_VERSION),
+            ("redis-bits", "64"),
+            ("ctime", &began_at_s.to_string()),
+            ("used-mem", &memory.to_string()),
+            ("aof-base", "0"),
+        ],
+    );
+    let options = SnapshotOptions {
+        values: Options {
+            compress: config.rdbcompression,
+            list_max_listpack_size: config.list_max_listpack_size,
+        },
+        checksum: config.rdbchecksum,
+        usage: usage_kept(config.maxmemory_policy),
+        is_alone: shared.workers == 1,
+    };
+    Plan {
+        why,
+        directory: text(&config.dir),
+        name: text(&config.dbfilename),
+        head,
+        options,
+        shards: shared.workers,
+        began_at_s,
+    }
+}
+
+/// What an eviction policy will want to know of the keys when they are loaded again.
+fn usage_kept(policy: MaxmemoryPolicy) -> UsageKept {
+    match policy {
+        MaxmemoryPolicy::AllkeysLru | MaxmemoryPolicy::VolatileLru => UsageKept::Idle,
+        MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu => UsageKept::Frequency,
+        MaxmemoryPolicy::AllkeysRandom
+        | MaxmemoryPolicy::VolatileRandom
+        | MaxmemoryPolicy::VolatileTtl
+        | MaxmemoryPolicy::NoEviction => UsageKept::Nothing,
+    }
+}
+
+/// A piece that is in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Extent {
+    pub(super) start: u64,
+    pub(super) len: u64,
+    pub(super) sum: u64,
+}
+
+/// A save under way, or one that has ended.
+pub struct Save {
+    plan: Plan,
+    temporary: PathBuf,
+    end: AtomicU64,
+    extents: Mutex<Vec<Extent>>,
+    shards_left: AtomicUsize,
+    failure: OnceLock<io::Error>,
+    outcome: OnceLock<bool>,
+    keys: AtomicU64,
+    keys_total: AtomicU64,
+    changes: AtomicU64,
+    preserved_bytes: AtomicU64,
+}
+
+impl Save {
+    pub(super) fn new(plan: Plan) -> Self {
+        // As Redis names it, so that an operator knows what a process that was killed left behind.
+        let temporary = plan.directory.join(format!("temp-{}.rdb", std::process::id()));
+        Self {
+            temporary,
+            end: AtomicU64::new(plan.head.len() as u64),
+            extents: Mutex::default(),
+            shards_left: AtomicUsize::new(plan.shards),
+            failure: OnceLock::new(),
+            outcome: OnceLock::new(),
+            keys: AtomicU64::new(0),
+            keys_total: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            preserved_bytes: AtomicU64::new(0),
+            plan,
+        }
+    }
+
+    /// Why it is made.
+    pub fn why(&self) -> Why {
+        self.plan.why
+    }
+
+    /// How keys are written.
+    pub fn options(&self) -> &SnapshotOptions {
+        &self.plan.options
+    }
+
+    /// When it began, in Unix seconds.
+    pub fn began_at_s(&self) -> u64 {
+        self.plan.began_at_s
+    }
+
+    /// The file's name as long as it is not whole.
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// A shard has begun, with so many keys and so many changes behind it.
+    pub fn shard_begins(&self, keys: u64, changes: u64) {
+        self.keys_total.fetch_add(keys, Ordering::Relaxed);
+        self.changes.fetch_add(changes, Ordering::Relaxed);
+    }
+
+    /// A shard has written so many more keys, and commands have preserved so many more bytes.
+    pub fn note_progress(&self, keys: u64, preserved_bytes: u64) {
+        self.keys.fetch_add(keys, Ordering::Relaxed);
+        self.preserved_bytes.fetch_add(preserved_bytes, Ordering::Relaxed);
+    }
+
+    /// Keys written, and keys to be written in all.
+    pub fn keys(&self) -> (u64, u64) {
+        (self.keys.load(Ordering::Relaxed), self.keys_total.load(Ordering::Relaxed))
+    }
+
+    /// Changes that the shards had behind them at the cut.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that commands have had to preserve.
+    pub fn preserved_bytes(&self) -> u64 {
+        self.preserved_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The place of the next `len` bytes.
+    pub(super) fn reserve(&self, len: u64) -> u64 {
+        self.end.fetch_add(len, Ordering::Relaxed)
+    }
+
+    /// The save cannot succeed any more. The first reason counts.
+    pub fn fail(&self, error: io::Error) {
+        // A later failure follows from the first one.
+        let _ = self.failure.set(error);
+    }
+
+    /// Whether it cannot succeed any more.
+    pub fn has_failed(&self) -> bool {
+        self.failure.get().is_some()
+    }
+
+    /// Whether it has ended, and then whether it has succeeded.
+    pub fn outcome(&self) -> Option<bool> {
+        self.outcome.get().copied()
+    }
+
+    pub(super) fn set_outcome(&self, is_ok: bool) {
+        // Only the last shard concludes.
+        let _ = self.outcome.set(is_ok);
+    }
+
+    /// A shard is through, and has written `extents`. Answers whether it was the last.
+    pub(super) fn shard_ends(&self, extents: Vec<Extent>) -> bool {
+        self.extents.lock().unwrap_or_else(PoisonError::into_inner).extend(extents);
+        self.shards_left.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Makes the file whole and gives it its name, or removes it if something has failed.
+    pub(super) async fn conclude(&self) -> io::Result<()> {
+        let outcome = match self.failure.get() {
+            Some(error) => Err(copy_of(error)),
+            None => self.complete().await,
+        };
+        if outcome.is_err()
+            && let Err(error) = file::remove(&self.temporary).await
+        {
+            tracing::warn!("Cannot remove {}: {error}", self.temporary.display());
+        }
+        outcome
+    }
+
+    /// Writes head and end, and gives the file its name once it is durable.
+    async fn complete(&self) -> io::Result<()> {
+        let file = file::File::open(&self.temporary).await?;
+        let end = self.end.load(Ordering::Relaxed);
+        let mut last = vec![END];
+        let sum = self.sum_up(&last).await;
+        last.extend_from_slice(&sum.to_le_bytes());
+        let len = end + last.len() as u64;
+        file.write(self.plan.head.clone(), 0).await?;
+        file.write(last, end).await?;
+        file.finish(len).await?;
+        file.close().await?;
+        file::rename_durably(&self.temporary, &self.plan.directory.join(&self.plan.name)).await
+    }
+
+    /// The checksum of head, pieces and `last`; 0 stands for none.
+    async fn sum_up(&self, last: &[u8]) -> u64 {
+        if !self.plan.options.checksum {
+            return 0;
+        }
+        let mut extents =
+            std::mem::take(&mut *self.extents.lock().unwrap_or_else(PoisonError::into_inner));
+        extents.sort_unstable();
+        let mut sum = crc64(&self.plan.head);
+        for slice in extents.chunks(JOINS_A_SLICE) {
+            sum = slice.iter().fold(sum, |sum, piece| join(sum, piece.sum, piece.len));
+            yield_now().await;
+        }
+        join(sum, crc64(last), last.len() as u64)
+    }
+}
+
+/// An error that can be handed on; the original stays with the save.
+fn copy_of(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
