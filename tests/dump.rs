@@ -50,8 +50,29 @@ fn samples() -> Vec<(&'static str, Vec<Vec<String>>)> {
         ("longhash", vec![words(&format!("HSET longhash f {long} g {noise} 12 {huge}"))]),
         ("zset", many("ZADD", "zset", 60, &|n| format!("{} member{n}", n as f64 / 8.0))),
         ("scores", vec![words("ZADD scores inf a -inf b 0.1 c 1e17 d 1e300 e -5 f 0 g 3.0e-7 h")]),
+        ("stream", stream("stream", 12)),
+        ("bigstream", stream("bigstream", 700)),
+        ("emptystream", vec![words("XGROUP CREATE emptystream g 5-5 MKSTREAM")]),
         ("bigzset", many("ZADD", "bigzset", 3_000, &|n| format!("{}.5 member{n}", n % 700))),
     ]
+}
+
+/// Commands that make a stream with deleted entries and groups.
+fn stream(key: &str, entries: usize) -> Vec<Vec<String>> {
+    let mut lines: Vec<String> = (1..=entries)
+        .map(|n| match n % 7 {
+            0 => format!("XADD {key} {n}-1 other {n} field text{n}"),
+            _ => format!("XADD {key} {n}-1 temperature {n} humidity {}", n * n),
+        })
+        .collect();
+    lines.push(format!("XDEL {key} 3-1 {entries}-1"));
+    lines.push(format!("XGROUP CREATE {key} readers 0"));
+    lines.push(format!("XGROUP CREATE {key} idle $"));
+    lines.push(format!("XGROUP CREATECONSUMER {key} readers nobody"));
+    lines.push(format!("XREADGROUP GROUP readers alice COUNT 5 STREAMS {key} >"));
+    lines.push(format!("XREADGROUP GROUP readers bob COUNT 2 STREAMS {key} >"));
+    lines.push(format!("XACK {key} readers 2-1"));
+    lines.iter().map(|line| line.split(' ').map(str::to_owned).collect()).collect()
 }
 
 /// Makes all samples and answers their keys.
@@ -88,6 +109,14 @@ pub(crate) fn content(client: &mut Client, key: &str) -> (String, Vec<Reply>) {
                 items.chunks(2).map(|pair| Reply::Array(pair.to_vec())).collect();
             pairs.sort();
             pairs
+        }
+        "stream" => {
+            let mut items = client.call(["XRANGE", key, "-", "+"]).into_items();
+            items.push(client.call(["XINFO", "GROUPS", key]));
+            if let Reply::Array(pending) = client.call(["XPENDING", key, "readers"]) {
+                items.extend(pending);
+            }
+            items
         }
         other => panic!("{key} is a {other}"),
     };
@@ -149,8 +178,24 @@ fn payloads_that_content_decides_are_the_same_bytes(shards: usize) {
         fill(client);
     }
     for key in [
-        "int8", "int16", "int32", "int64", "embstr", "empty", "digits", "raw", "huge", "noise",
-        "list", "longlist", "intset16", "intset64", "hash", "zset", "bigzset",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "embstr",
+        "empty",
+        "digits",
+        "raw",
+        "huge",
+        "noise",
+        "list",
+        "longlist",
+        "emptystream",
+        "intset16",
+        "intset64",
+        "hash",
+        "zset",
+        "bigzset",
     ] {
         assert!(dump(&mut ours, key) == dump(&mut theirs, key), "{key}");
     }

@@ -6,6 +6,8 @@
 //! insertion tells.
 #![forbid(unsafe_code)]
 
+mod stream;
+
 use tessera_proto::float::parse_f64;
 
 use super::{
@@ -17,8 +19,9 @@ use super::{
 };
 use crate::{
     types::{Element, Hash, List, Set, Thresholds, Zset, list::End, zset::Change},
-    value::Value,
+    value::{Object, Value},
 };
+use stream::StreamDecoder;
 
 const DUPLICATE_MEMBER: RdbError = RdbError::Corrupt("a set has a member twice");
 const DUPLICATE_FIELD: RdbError = RdbError::Corrupt("a hash has a field twice");
@@ -56,6 +59,8 @@ enum State {
     Count,
     /// So many elements or nodes are left.
     Elements(u64, Collection),
+    /// A stream.
+    Stream(Box<StreamDecoder>),
     /// A module's number, for its name.
     Module,
 }
@@ -95,6 +100,9 @@ impl Decoder {
             | kind::HASH
             | kind::LIST_QUICKLIST
             | kind::LIST_QUICKLIST_2 => State::Count,
+            kind::STREAM_LISTPACKS | kind::STREAM_LISTPACKS_2 | kind::STREAM_LISTPACKS_3 => {
+                State::Stream(Box::new(StreamDecoder::new(kind)))
+            }
             kind::MODULE_2 => State::Module,
             kind::MODULE_PRE_GA => return Err(RdbError::Module("of before Redis 4.0".into())),
             _ => return Err(RdbError::UnknownKind(kind)),
@@ -134,6 +142,10 @@ impl Decoder {
                     collection.take(self.kind, *left, input, thresholds)?;
                     input.commit();
                     *left -= 1;
+                }
+                State::Stream(stream) => {
+                    let stream = Object::Stream(Box::new(stream.step(input)?));
+                    return Ok(Decoded::Value(Value::Object(Box::new(stream))));
                 }
                 State::Module => {
                     return Err(RdbError::Module(module_name(input.length()?)).into());

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod files;
+mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,7 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::{
     sys::random::Random,
-    types::{Hash, List, Set, StreamId, Thresholds, Zset, list::End, stream::Entry},
+    types::{Hash, List, Set, Thresholds, Zset, list::End},
     value::{Object, Value, encoding_name, inline, value_type},
 };
 
@@ -22,7 +23,7 @@ enum Content {
     Set(BTreeSet<Vec<u8>>),
     Hash(BTreeMap<Vec<u8>, Vec<u8>>),
     Zset(Vec<(Vec<u8>, u64)>),
-    Stream(Vec<(StreamId, Vec<Vec<u8>>)>),
+    Stream(Box<streams::Content>),
 }
 
 fn content(value: &Value) -> Content {
@@ -55,13 +56,7 @@ fn of_object(object: &Object) -> Content {
         Object::Zset(zset) => {
             Content::Zset(zset.iter_from(0).map(|(m, s)| (m.to_vec(), s.to_bits())).collect())
         }
-        Object::Stream(stream) => {
-            let entries = stream.entries.range(StreamId::MIN, StreamId::MAX);
-            let words = |entry: Entry<'_>| {
-                entry.pairs().flat_map(|(f, v)| [f.to_vec(), v.to_vec()]).collect()
-            };
-            Content::Stream(entries.map(|entry| (entry.id, words(entry))).collect())
-        }
+        Object::Stream(stream) => Content::Stream(Box::new(streams::content(stream))),
     }
 }
 
@@ -132,6 +127,7 @@ fn value(thresholds: Thresholds) -> impl Strategy<Value = Value> {
         prop_oneof![ints, vec(text(), 1..200)].prop_map(move |texts: Vec<Vec<u8>>| set(&texts, &b)),
         vec((text(), text()), 1..150).prop_map(move |pairs| hash(&pairs, &c)),
         vec((text(), score()), 1..150).prop_map(move |pairs| zset(&pairs, &d)),
+        streams::value(),
     ]
 }
 
