@@ -141,7 +141,7 @@ fn without_times(shown: &str) -> String {
     kept
 }
 
-fn lay_out(words: &[&[u8]]) -> (Vec<u8>, Vec<Span>) {
+pub(crate) fn lay_out(words: &[&[u8]]) -> (Vec<u8>, Vec<Span>) {
     let mut bytes = Vec::new();
     let spans = words.iter().map(|word| {
         let start = bytes.len() as u32;

@@ -26,9 +26,27 @@ pub mod record;
 #[cfg(test)]
 mod tests;
 
-use std::mem;
+use std::{collections::VecDeque, mem};
 
-use record::{Draft, RecordHead, encode};
+use record::{Draft, RecordBuffer, RecordHead, encode};
+
+/// Empty buffers that are kept for the next records.
+const FREE_BUFFERS_MAX: usize = 4;
+/// The largest buffer that is kept, in bytes.
+const FREE_BYTES_MAX: usize = 4 << 20;
+
+/// The records of one epoch.
+#[derive(Debug)]
+pub struct Chunk {
+    /// The epoch: the stamp of all of them.
+    pub epoch: u64,
+    /// The number of the first one.
+    pub first_sequence: u64,
+    /// The number of the last one.
+    pub last_sequence: u64,
+    /// Room for a header, and the records behind it.
+    pub bytes: RecordBuffer,
+}
 
 /// The records that wait to be written.
 #[derive(Debug, Default)]
@@ -41,15 +59,30 @@ pub struct Journal {
     stamp: u64,
     /// The number of the last record.
     sequence: u64,
-    buffer: Vec<u8>,
+    /// The number of the last record of earlier epochs than `stamp`.
+    sequence_before: u64,
+    /// Bytes that are left free in front of each epoch's records.
+    room: usize,
+    /// The records of the epoch `stamp` that have not been sealed, behind the room.
+    buffer: RecordBuffer,
+    /// The number of the first record in the buffer.
+    first: u64,
+    /// The records that only wait to be taken.
+    sealed: VecDeque<Chunk>,
+    /// The sum of their bytes.
+    sealed_bytes: usize,
+    /// Memory for the next epochs.
+    free: Vec<RecordBuffer>,
     /// Memory for the next draft.
     spare: Vec<u8>,
 }
 
 impl Journal {
-    /// Records from now on; the next record has the number `sequence + 1`.
-    pub fn start(&mut self, sequence: u64) {
-        *self = Self { on: true, sequence, ..Self::default() };
+    /// Records from now on. The next record has the number `sequence + 1` and the stamp `stamp`;
+    /// `room` bytes stay free in front of each epoch's records.
+    pub fn start(&mut self, sequence: u64, stamp: u64, room: usize) {
+        let sequence_before = sequence;
+        *self = Self { on: true, sequence, sequence_before, stamp, room, ..Self::default() };
     }
 
     /// Records nothing from now on, and drops what waits.
@@ -77,11 +110,20 @@ impl Journal {
     }
 
     /// Gives `stamp` to what is recorded from now on: the number of the epoch (see
-    /// `persist::epoch`). It never falls.
+    /// `persist::epoch`). Stamps never fall: a lower one changes nothing.
     #[inline]
     pub fn set_stamp(&mut self, stamp: u64) {
-        debug_assert!(stamp >= self.stamp);
-        self.stamp = stamp;
+        if stamp > self.stamp {
+            self.seal();
+            self.stamp = stamp;
+            self.sequence_before = self.sequence;
+        }
+    }
+
+    /// The stamp of what is recorded now.
+    #[inline]
+    pub fn stamp(&self) -> u64 {
+        self.stamp
     }
 
     /// The number of the last record.
@@ -89,26 +131,59 @@ impl Journal {
         self.sequence
     }
 
+    /// The number of the last record of epochs up to `epoch`, which is the present one or the one
+    /// before.
+    pub fn sequence_until(&self, epoch: u64) -> u64 {
+        if self.stamp <= epoch { self.sequence } else { self.sequence_before }
+    }
+
     /// Bytes of records that wait.
     #[inline]
     pub fn len(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len() + self.sealed_bytes
     }
 
     /// Whether no record waits.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.buffer.is_empty()
+        self.buffer.is_empty() && self.sealed.is_empty()
     }
 
-    /// Takes away the records that wait; `empty` is the buffer for the next ones.
-    ///
-    /// # Panics
-    ///
-    /// When `empty` is not.
-    pub fn take(&mut self, empty: Vec<u8>) -> Vec<u8> {
-        assert!(empty.is_empty(), "a buffer with records in it would lose its place");
-        mem::replace(&mut self.buffer, empty)
+    /// Takes away the records of the first epoch that waits, if that is `epoch` or an earlier one.
+    /// Nothing more may be recorded in that epoch: it is closed.
+    pub fn take_until(&mut self, epoch: u64) -> Option<Chunk> {
+        if self.stamp <= epoch {
+            self.seal();
+        }
+        if self.sealed.front()?.epoch > epoch {
+            return None;
+        }
+        let chunk = self.sealed.pop_front()?;
+        self.sealed_bytes -= chunk.bytes.len();
+        Some(chunk)
+    }
+
+    /// Gives back the memory of records that have been written.
+    pub fn recycle(&mut self, mut buffer: RecordBuffer) {
+        if self.free.len() < FREE_BUFFERS_MAX && buffer.capacity() <= FREE_BYTES_MAX {
+            buffer.clear();
+            self.free.push(buffer);
+        }
+    }
+
+    /// Ends the records of the present epoch, if there are any.
+    fn seal(&mut self) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        let bytes = mem::replace(&mut self.buffer, self.free.pop().unwrap_or_default());
+        self.sealed_bytes += bytes.len();
+        self.sealed.push_back(Chunk {
+            epoch: self.stamp,
+            first_sequence: self.first,
+            last_sequence: self.sequence,
+            bytes,
+        });
     }
 
     /// Records one effect in `database`: a command and its arguments.
@@ -139,8 +214,7 @@ impl Journal {
     pub fn record_draft(&mut self, database: usize, draft: Draft) {
         if self.on {
             self.told = true;
-            self.sequence += 1;
-            let head = self.head(database);
+            let head = self.begin(database);
             draft.encode(&mut self.buffer, head);
         }
         self.spare = draft.into_buffer();
@@ -170,12 +244,18 @@ impl Journal {
         count: usize,
         arguments: impl Iterator<Item = &'a [u8]>,
     ) {
-        self.sequence += 1;
-        let head = self.head(database);
+        let head = self.begin(database);
         encode(&mut self.buffer, head, count, arguments);
     }
 
-    fn head(&self, database: usize) -> RecordHead {
+    /// Numbers a new record, and makes the room in front of an epoch's first.
+    #[inline]
+    fn begin(&mut self, database: usize) -> RecordHead {
+        if self.buffer.is_empty() {
+            self.buffer.resize(self.room, 0);
+            self.first = self.sequence + 1;
+        }
+        self.sequence += 1;
         RecordHead { sequence: self.sequence, stamp: self.stamp, database: database as u32 }
     }
 }

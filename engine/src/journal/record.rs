@@ -21,7 +21,14 @@
 //! argument that does not lie within its record.
 #![forbid(unsafe_code)]
 
+use rkyv::util::AlignedVec;
 use tessera_proto::{Args, Span};
+
+/// Alignment of buffers that go to the disk without a copy, and the unit in which they do, in bytes.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Where records are put.
+pub type RecordBuffer = AlignedVec<BLOCK_BYTES>;
 
 /// Bytes in front of a record's body: the checksum and the length.
 pub const PREFIX_BYTES: usize = 8;
@@ -96,14 +103,15 @@ impl<'a> Record<'a> {
 ///
 /// When the record would be 4 GiB long, which the limits of requests exclude.
 pub fn encode<'a>(
-    out: &mut Vec<u8>,
+    out: &mut RecordBuffer,
     head: RecordHead,
     count: usize,
     arguments: impl Iterator<Item = &'a [u8]>,
 ) {
     let start = begin(out, head, count);
     for argument in arguments {
-        put_argument(out, argument);
+        out.extend_from_slice(Number::new(argument.len()).as_bytes());
+        out.extend_from_slice(argument);
     }
     finish(out, start);
 }
@@ -133,11 +141,12 @@ impl Draft {
     pub fn push(&mut self, argument: &[u8]) {
         if self.active {
             self.count += 1;
-            put_argument(&mut self.arguments, argument);
+            self.arguments.extend_from_slice(Number::new(argument.len()).as_bytes());
+            self.arguments.extend_from_slice(argument);
         }
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>, head: RecordHead) {
+    pub(super) fn encode(&self, out: &mut RecordBuffer, head: RecordHead) {
         let start = begin(out, head, self.count);
         out.extend_from_slice(&self.arguments);
         finish(out, start);
@@ -155,21 +164,15 @@ impl Draft {
 }
 
 #[inline]
-fn begin(out: &mut Vec<u8>, head: RecordHead, count: usize) -> usize {
+fn begin(out: &mut RecordBuffer, head: RecordHead, count: usize) -> usize {
     let start = out.len();
     let mut fixed = [0; PREFIX_BYTES + NUMBERS_BYTES];
     fixed[PREFIX_BYTES..PREFIX_BYTES + 8].copy_from_slice(&head.sequence.to_le_bytes());
     fixed[PREFIX_BYTES + 8..].copy_from_slice(&head.stamp.to_le_bytes());
     out.extend_from_slice(&fixed);
-    put_number(out, head.database as usize);
-    put_number(out, count);
+    out.extend_from_slice(Number::new(head.database as usize).as_bytes());
+    out.extend_from_slice(Number::new(count).as_bytes());
     start
-}
-
-#[inline]
-fn put_argument(out: &mut Vec<u8>, argument: &[u8]) {
-    put_number(out, argument.len());
-    out.extend_from_slice(argument);
 }
 
 /// Puts the length and the checksum in front of the record that begins at `start`.
@@ -247,13 +250,32 @@ impl Reader<'_> {
     }
 }
 
-#[inline]
-fn put_number(out: &mut Vec<u8>, mut number: usize) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
+/// A number in LEB128.
+struct Number {
+    bytes: [u8; NUMBER_BYTES_MAX],
+    len: usize,
+}
+
+impl Number {
+    #[inline]
+    fn new(number: usize) -> Self {
+        // What is longer does not fit into a record, which `finish` finds.
+        let mut rest = u32::try_from(number).unwrap_or(u32::MAX);
+        let mut bytes = [0; NUMBER_BYTES_MAX];
+        let mut len = 0;
+        while rest >= 0x80 {
+            bytes[len] = rest as u8 | 0x80;
+            rest >>= 7;
+            len += 1;
+        }
+        bytes[len] = rest as u8;
+        Self { bytes, len: len + 1 }
     }
-    out.push(number as u8);
+
+    #[inline]
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }
 
 /// What must hold for any bytes at all: reading ends with a record or an error, every argument lies
@@ -264,7 +286,7 @@ fn put_number(out: &mut Vec<u8>, mut number: usize) {
 ///
 /// When it does not hold.
 pub fn check_reading(bytes: &[u8]) {
-    let (mut spans, mut again) = (Vec::new(), Vec::new());
+    let (mut spans, mut again) = (Vec::new(), RecordBuffer::new());
     let mut rest = bytes;
     while let Ok((record, len)) = Record::read(rest, &mut spans) {
         let args = record.args();

@@ -2,7 +2,7 @@
 
 use tessera_proto::Span;
 
-use super::record::{Record, RecordError, RecordHead, check_reading, encode};
+use super::record::{Record, RecordBuffer, RecordError, RecordHead, check_reading, encode};
 use crate::{
     command::testing::Bench,
     keyspace::events::Class,
@@ -14,13 +14,24 @@ use crate::{
 /// A bench whose shard records.
 fn recording() -> Bench {
     let mut bench = Bench::new();
-    bench.shard.keyspace.journal.start(0);
+    bench.shard.keyspace.journal.start(0, 1, 0);
     bench
+}
+
+/// The records that wait, one behind the other.
+fn taken(bench: &mut Bench) -> Vec<u8> {
+    let journal = &mut bench.shard.keyspace.journal;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = journal.take_until(u64::MAX) {
+        bytes.extend_from_slice(&chunk.bytes);
+        journal.recycle(chunk.bytes);
+    }
+    bytes
 }
 
 /// The records that wait, as words, with their databases.
 fn recorded(bench: &mut Bench) -> Vec<String> {
-    let bytes = bench.shard.keyspace.journal.take(Vec::new());
+    let bytes = taken(bench);
     let (mut rest, mut spans, mut lines) = (bytes.as_slice(), Vec::new(), Vec::new());
     while !rest.is_empty() {
         let (record, len) = Record::read(rest, &mut spans).expect("a record");
@@ -38,7 +49,7 @@ fn recorded(bench: &mut Bench) -> Vec<String> {
 /// Another shard, with other random numbers and its time at 0, that repeats what waits in `bench`.
 fn repeat(bench: &mut Bench) -> Bench {
     let mut shard = Shard::new(99, Settings::default());
-    let bytes = bench.shard.keyspace.journal.take(Vec::new());
+    let bytes = taken(bench);
     let (mut rest, mut spans, mut replay) = (bytes.as_slice(), Vec::new(), Replay::default());
     while !rest.is_empty() {
         let (record, len) = Record::read(rest, &mut spans).expect("a record");
@@ -160,12 +171,11 @@ fn a_key_past_its_deadline_is_deleted_by_a_record_before_what_finds_it_gone() {
 fn records_carry_their_number_and_their_stamp() {
     let mut bench = Bench::new();
     bench.run("SET before 1");
-    bench.shard.keyspace.journal.start(41);
-    bench.shard.keyspace.journal.set_stamp(7);
+    bench.shard.keyspace.journal.start(41, 7, 0);
     bench.run("SET a 1");
     bench.shard.keyspace.journal.set_stamp(8);
     bench.run("SET b 1");
-    let bytes = bench.shard.keyspace.journal.take(Vec::new());
+    let bytes = taken(&mut bench);
     let mut spans = Vec::new();
     let (record, len) = Record::read(&bytes, &mut spans).expect("a record");
     assert_eq!(record.head, RecordHead { sequence: 42, stamp: 7, database: 0 });
@@ -176,12 +186,36 @@ fn records_carry_their_number_and_their_stamp() {
 }
 
 #[test]
+fn each_epoch_is_a_chunk_with_room_in_front() {
+    let mut bench = Bench::new();
+    bench.shard.keyspace.journal.start(10, 3, 64);
+    for (epoch, line) in [(3, "SET a 1"), (3, "SET b 1"), (5, "GET a"), (6, "SET c 1")] {
+        bench.shard.keyspace.journal.set_stamp(epoch);
+        bench.run(line);
+    }
+    let journal = &mut bench.shard.keyspace.journal;
+    assert_eq!((journal.sequence_until(5), journal.sequence_until(6)), (12, 13));
+    assert!(journal.take_until(2).is_none());
+    let chunk = journal.take_until(5).expect("the epoch 3");
+    assert_eq!((chunk.epoch, chunk.first_sequence, chunk.last_sequence), (3, 11, 12));
+    assert!(chunk.bytes[..64].iter().all(|&byte| byte == 0));
+    let mut spans = Vec::new();
+    let (record, _) = Record::read(&chunk.bytes[64..], &mut spans).expect("a record");
+    assert_eq!(record.head.sequence, 11);
+    assert!(journal.take_until(5).is_none() && !journal.is_empty());
+    let chunk = journal.take_until(6).expect("the epoch 6");
+    assert_eq!((chunk.epoch, chunk.first_sequence, chunk.last_sequence), (6, 13, 13));
+    assert!(journal.is_empty());
+    assert_eq!(journal.sequence_until(6), 13);
+}
+
+#[test]
 fn a_journal_that_is_off_or_suspended_takes_nothing() {
     let mut bench = Bench::new();
     bench.run("SADD s a b");
     bench.run("SPOP s");
     assert_eq!(bench.shard.keyspace.journal.len(), 0);
-    bench.shard.keyspace.journal.start(0);
+    bench.shard.keyspace.journal.start(0, 1, 0);
     let was_on = bench.shard.keyspace.journal.suspend();
     bench.run("SPOP s");
     bench.shard.keyspace.journal.resume(was_on);
@@ -445,8 +479,8 @@ fn every_family_is_repeated_from_its_records() {
     }
 }
 
-fn encoded(words: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = Vec::new();
+fn encoded(words: &[&[u8]]) -> RecordBuffer {
+    let mut bytes = RecordBuffer::new();
     let head = RecordHead { sequence: u64::MAX, stamp: 1 << 40, database: 300 };
     encode(&mut bytes, head, words.len(), words.iter().copied());
     bytes

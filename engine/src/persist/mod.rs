@@ -1,12 +1,28 @@
 //! Persistence: how what a shard holds outlives the process, without I/O of its own.
 //!
 //! ```text
+//! epoch         one order over the logs of all shards
+//! log           writing a log: group commit, segments, failures
+//! scan          reading a log: its groups, and where it ends
+//! recovery      which epoch is the last one that counts, and loading up to it
+//! segment       the form of a log's files
+//! manifest      which files there are, and what they mean together
+//! envelope      sealed archives: headers and the manifest
 //! replay        records of the journal, done again
 //! rdb           Redis's format of values and of whole databases
 //! snapshot      a capture of the keyspace, made into the pieces of a file
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod envelope;
+pub mod epoch;
+pub mod log;
+pub mod manifest;
 pub mod rdb;
+pub mod recovery;
 pub mod replay;
+pub mod scan;
+pub mod segment;
+#[cfg(test)]
+mod simulation;
 pub mod snapshot;

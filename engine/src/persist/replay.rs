@@ -66,12 +66,12 @@ impl Replay {
 mod tests {
     use super::*;
     use crate::{
-        journal::record::{RecordHead, encode},
+        journal::record::{RecordBuffer, RecordHead, encode},
         shard::Settings,
     };
 
     fn apply(shard: &mut Shard, database: u32, words: &[&str]) -> Result<(), ReplayError> {
-        let mut bytes = Vec::new();
+        let mut bytes = RecordBuffer::new();
         let head = RecordHead { sequence: 1, stamp: 1, database };
         encode(&mut bytes, head, words.len(), words.iter().map(|word| word.as_bytes()));
         let mut spans = Vec::new();

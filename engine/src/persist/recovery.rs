@@ -1,0 +1,332 @@
+//! Recovery: from the files of a data directory to the shards that they describe.
+//!
+//! For every generation that has no end, the end is found first: the greatest epoch whose vector all
+//! its logs satisfy. Everything of later epochs is cut off. So what comes back is what was true at
+//! one instant of the one order: no effect without its cause, no half of a transaction. Then the
+//! manifest is written with these ends, and only then may anything be written behind them.
+//!
+//! # Torn tail or corruption
+//!
+//! Of what was on its way when the server died, anything may have reached the disk; that is the tail,
+//! and it is cut off. But headers say what was durable when they were written: where that is not
+//! there any more, or not what was written, the disk has lost what it had promised to keep, and
+//! recovery stops and names the place. It never guesses.
+//!
+//! # Another number of shards
+//!
+//! Each log of a generation is replayed, in order, into a shard of its own, all of them at once. If
+//! the next generation has as many shards, its logs go on with these; otherwise every key moves to
+//! the shard that owns it now, at the cost of one look-up, before the next generation begins. So
+//! records never have to be split, whatever keys they name.
+#![forbid(unsafe_code)]
+
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    thread,
+};
+
+use super::{
+    envelope::EnvelopeError,
+    manifest::{FILE_NAME, Generation, Manifest},
+    replay::Replay,
+    scan::{Damage, Group, GroupError, Scan, read_group, scan_log},
+};
+use crate::{
+    shard::{Settings, Shard},
+    sys::disk::{Directory, read_whole},
+};
+
+/// How many keys are looked up at a time when they move to other shards.
+const MOVED_AT_ONCE: usize = 256;
+
+/// Why a data directory cannot be recovered.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The file system has failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The manifest is unusable.
+    #[error("{FILE_NAME}: {0}")]
+    Manifest(EnvelopeError),
+    /// What was durable is damaged.
+    #[error(
+        "{}, at byte {}: {}. This lies before the end that was known to be durable, so it is not the \
+         tail of a crash: restore the directory from a backup, or give up everything from there on \
+         with 'tessera-check --fix'",
+        .0.file, .0.offset, .0.reason
+    )]
+    Corrupt(Damage),
+    /// The tail is torn, and the configuration wants no start then.
+    #[error(
+        "{}, at byte {}: {}. The end of the log was cut short by a crash; start with \
+         'aof-load-truncated yes' to go on without it", .0.file, .0.offset, .0.reason
+    )]
+    Truncated(Damage),
+}
+
+/// What recovery has found out about one generation before it loads it.
+#[derive(Debug)]
+pub struct Plan {
+    scans: Vec<Scan>,
+    /// The last epoch that counts.
+    pub end_epoch: u64,
+    /// For every log the number of its last record that counts.
+    pub ends: Vec<u64>,
+    /// Where tails were cut off.
+    pub cuts: Vec<Damage>,
+    /// Bytes of records that count.
+    pub bytes: u64,
+}
+
+/// How far loading is; shared with whoever tells.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes to be loaded.
+    pub total_bytes: AtomicU64,
+    /// Bytes loaded.
+    pub loaded_bytes: AtomicU64,
+    /// Records done again.
+    pub records: AtomicU64,
+}
+
+/// The manifest of a directory; an empty one if there is none.
+///
+/// # Errors
+///
+/// It cannot be read, or is damaged.
+pub fn read_manifest(directory: &dyn Directory) -> Result<Manifest, RecoveryError> {
+    match read_whole(directory, FILE_NAME)? {
+        Some(bytes) => Manifest::from_bytes(&bytes).map_err(RecoveryError::Manifest),
+        None => Ok(Manifest::default()),
+    }
+}
+
+/// Finds out what of a generation counts.
+///
+/// # Errors
+///
+/// What was durable is damaged, or the file system fails.
+pub fn plan(directory: &dyn Directory, generation: &Generation) -> Result<Plan, RecoveryError> {
+    let shards = generation.logs.len();
+    let mut scans = Vec::with_capacity(shards);
+    for (shard, &start) in (0..).zip(&generation.logs) {
+        scans.push(scan_log(directory, generation.run, shard, shards, start)?);
+    }
+    let durable = scans.iter().map(|scan| scan.durable_epoch).max().unwrap_or(0);
+    let durable = durable.max(generation.first_epoch - 1);
+    let durable = generation.end_epoch.unwrap_or(durable);
+    for scan in &mut scans {
+        drop_torn_tail(directory, scan, durable)?;
+    }
+    let end_epoch = generation.end_epoch.unwrap_or_else(|| last_complete(&scans, durable));
+    check_durable(&scans, generation, end_epoch)?;
+    let mut cuts = Vec::new();
+    for scan in &mut scans {
+        cut(scan, end_epoch, &mut cuts);
+    }
+    let ends = scans.iter().map(Scan::last_sequence).collect();
+    let groups = scans.iter().flat_map(|scan| &scan.groups);
+    let bytes = groups.map(|group| group.header.payload_bytes).sum();
+    Ok(Plan { scans, end_epoch, ends, cuts, bytes })
+}
+
+/// Drops the groups from the first one on whose records are not whole, of those that are not known
+/// to be durable: these must be whole, which is checked when they are replayed. Of a group that was
+/// written several times, takes an attempt that is whole.
+fn drop_torn_tail(
+    directory: &dyn Directory,
+    scan: &mut Scan,
+    durable: u64,
+) -> Result<(), RecoveryError> {
+    let mut payload = Vec::new();
+    for index in 0..scan.groups.len() {
+        let group = &scan.groups[index];
+        let is_sure = group.header.epoch <= durable;
+        if is_sure && group.attempts.is_empty() {
+            continue;
+        }
+        match whole_attempt(directory, scan, group.clone(), &mut payload)? {
+            Ok(group) => scan.groups[index] = group,
+            Err(_) if is_sure => {}
+            Err(damage) => {
+                scan.groups.truncate(index);
+                scan.damage = Some(damage);
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The last attempt to write the group that is whole, or what is wrong with the first.
+fn whole_attempt(
+    directory: &dyn Directory,
+    scan: &Scan,
+    mut group: Group,
+    payload: &mut Vec<u8>,
+) -> Result<Result<Group, Damage>, RecoveryError> {
+    loop {
+        match read_group(directory, scan, &group, payload, |_| Ok(())) {
+            Ok(()) => return Ok(Ok(group)),
+            Err(GroupError::Io(error)) => return Err(error.into()),
+            Err(GroupError::Damage(damage)) => match group.attempts.pop() {
+                Some(earlier) => (group.segment, group.offset) = earlier,
+                None => return Ok(Err(damage)),
+            },
+        }
+    }
+}
+
+/// The greatest epoch whose vector all logs satisfy; `durable` if there is none behind it.
+fn last_complete(scans: &[Scan], durable: u64) -> u64 {
+    let is_complete =
+        |vector: &[u64]| scans.iter().zip(vector).all(|(scan, &end)| scan.last_sequence() >= end);
+    let groups = scans.iter().flat_map(|scan| scan.groups.iter().rev());
+    groups
+        .filter(|group| group.header.epoch > durable && is_complete(&group.header.vector))
+        .map(|group| group.header.epoch)
+        .max()
+        .unwrap_or(durable)
+}
+
+/// Whether all that was durable is there.
+fn check_durable(
+    scans: &[Scan],
+    generation: &Generation,
+    end_epoch: u64,
+) -> Result<(), RecoveryError> {
+    let of_vectors = scans
+        .iter()
+        .flat_map(|scan| &scan.groups)
+        .filter(|group| group.header.epoch <= end_epoch)
+        .max_by_key(|group| group.header.epoch);
+    for (shard, scan) in scans.iter().enumerate() {
+        let wanted = of_vectors.map_or(0, |group| group.header.vector[shard]);
+        let ended = generation.ends.get(shard).copied().unwrap_or(0);
+        let wanted = wanted.max(scan.durable_sequence).max(ended);
+        if scan.last_sequence() < wanted {
+            let missing = || Damage {
+                file: super::manifest::segment_name(scan.run, scan.shard, 0),
+                offset: 0,
+                reason: format!("the log ends before record {wanted}"),
+            };
+            return Err(RecoveryError::Corrupt(scan.damage.clone().unwrap_or_else(missing)));
+        }
+    }
+    Ok(())
+}
+
+/// Ends a log with `end_epoch`; notes what that leaves out.
+fn cut(scan: &mut Scan, end_epoch: u64, cuts: &mut Vec<Damage>) {
+    let kept = scan.groups.partition_point(|group| group.header.epoch <= end_epoch);
+    if let Some(first) = scan.groups.get(kept) {
+        cuts.push(Damage {
+            file: super::manifest::segment_name(scan.run, scan.shard, first.segment),
+            offset: first.offset,
+            reason: format!("the logs of other shards do not reach epoch {}", first.header.epoch),
+        });
+    } else if let Some(damage) = &scan.damage {
+        cuts.push(damage.clone());
+    }
+    scan.groups.truncate(kept);
+}
+
+/// Loads the generations of `plans`, the oldest first, into `shards` shards. `owner_of` says which of
+/// so many shards owns a key.
+///
+/// Uses a thread a log.
+///
+/// # Errors
+///
+/// What was durable is damaged, or the file system fails.
+pub fn load(
+    directory: &dyn Directory,
+    plans: &[Plan],
+    settings: &Settings,
+    shards: usize,
+    seed: u64,
+    owner_of: &dyn Fn(&[u8], usize) -> usize,
+    progress: &Progress,
+) -> Result<Vec<Shard>, RecoveryError> {
+    progress.total_bytes.store(plans.iter().map(|plan| plan.bytes).sum(), Relaxed);
+    let empty = |count: usize| -> Vec<Shard> {
+        (0..count as u64).map(|n| Shard::new(seed.wrapping_add(n), settings.clone())).collect()
+    };
+    let mut loaded: Vec<Shard> = Vec::new();
+    for plan in plans {
+        if loaded.len() != plan.scans.len() {
+            loaded = redistribute(loaded, empty(plan.scans.len()), |key| {
+                owner_of(key, plan.scans.len())
+            });
+        }
+        thread::scope(|scope| {
+            let threads: Vec<_> = (plan.scans.iter().zip(&mut loaded))
+                .map(|(scan, shard)| scope.spawn(|| replay(directory, scan, shard, progress)))
+                .collect();
+            let mut joined = threads.into_iter().map(|thread| thread.join());
+            joined.try_for_each(|outcome| {
+                outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+        })?;
+    }
+    if loaded.len() != shards {
+        loaded = redistribute(loaded, empty(shards), |key| owner_of(key, shards));
+    }
+    Ok(loaded)
+}
+
+/// Does the records of one log again.
+fn replay(
+    directory: &dyn Directory,
+    scan: &Scan,
+    shard: &mut Shard,
+    progress: &Progress,
+) -> Result<(), RecoveryError> {
+    let (mut replay, mut payload) = (Replay::default(), Vec::new());
+    for group in &scan.groups {
+        let outcome = read_group(directory, scan, group, &mut payload, |record| {
+            replay.apply(shard, record).map_err(|error| error.to_string())
+        });
+        match outcome {
+            Ok(()) => {}
+            Err(GroupError::Io(error)) => return Err(error.into()),
+            Err(GroupError::Damage(damage)) => return Err(RecoveryError::Corrupt(damage)),
+        }
+        progress.loaded_bytes.fetch_add(group.header.payload_bytes, Relaxed);
+        let records = group.header.last_sequence - group.header.first_sequence + 1;
+        progress.records.fetch_add(records, Relaxed);
+        // What is thrown away while loading is freed at once.
+        while shard.keyspace.free_slice() {}
+    }
+    Ok(())
+}
+
+/// Moves every key to the shard that owns it among `new`.
+fn redistribute(
+    old: Vec<Shard>,
+    mut new: Vec<Shard>,
+    owner: impl Fn(&[u8]) -> usize,
+) -> Vec<Shard> {
+    for mut shard in old {
+        let keyspace = &mut shard.keyspace;
+        let mut keys = Vec::new();
+        for database in 0..keyspace.database_count() {
+            keyspace.select(database, true);
+            let mut cursor = 0;
+            loop {
+                cursor =
+                    keyspace.scan(cursor, MOVED_AT_ONCE, |entry| keys.push(entry.key().to_vec()));
+                for key in keys.drain(..) {
+                    if let Some(held) = keyspace.take(database, &key) {
+                        new[owner(&key)].keyspace.put(database, &key, held);
+                    }
+                }
+                if cursor == 0 {
+                    break;
+                }
+            }
+        }
+    }
+    new
+}
