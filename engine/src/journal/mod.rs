@@ -202,6 +202,22 @@ impl Journal {
         }
     }
 
+    /// Records what a key has become without a command of this shard having said so.
+    pub(crate) fn record_state(&mut self, database: usize, arguments: &[&[u8]]) {
+        if self.on {
+            self.append(database, arguments.len(), arguments.iter().copied());
+        }
+    }
+
+    /// The last epoch of which records wait.
+    pub fn fresh_epoch(&self) -> Option<u64> {
+        if self.buffer.is_empty() {
+            self.sealed.back().map(|chunk| chunk.epoch)
+        } else {
+            Some(self.stamp)
+        }
+    }
+
     /// A record that is put together argument by argument, the command's name first. While the
     /// journal is off it stays empty.
     pub fn draft(&mut self, name: &'static str) -> Draft {

@@ -9,6 +9,7 @@
 //! manifest      which files there are, and what they mean together
 //! envelope      sealed archives: headers and the manifest
 //! replay        records of the journal, done again
+//! state         what a key has become, as a record
 //! rdb           Redis's format of values and of whole databases
 //! snapshot      a capture of the keyspace, made into the pieces of a file
 //! ```
@@ -26,3 +27,4 @@ pub mod segment;
 #[cfg(test)]
 mod simulation;
 pub mod snapshot;
+pub mod state;

@@ -24,6 +24,7 @@ use tessera_proto::{Args, ReplyBuffer, ReplyWriter};
 use super::{Route, ShardId, ShardMap, ShardSet, parts::Splitter};
 use crate::{
     command::{Command, CommandError, Effect, sort},
+    persist::state::record_state,
     shard::{Call, Shard},
     sys::random::Random,
 };
@@ -218,11 +219,42 @@ impl Gathered {
         for &(owner, key) in guests() {
             self.move_key(key, owner, home);
         }
-        let outcome = self.shards[home as usize].as_deref_mut().map(|it| it.execute(call, out));
+        let outcome = self.shards[home as usize].as_deref_mut().map(|it| {
+            // What is recorded is what the keys become, each in the journal of its own shard. Own
+            // keys past their deadline go first, as those of others have when they were moved.
+            for &(_, key) in keys.iter().filter(|&&(owner, _)| owner == home) {
+                (0..it.keyspace.database_count()).for_each(|at| _ = it.keyspace.slot_of(at, key));
+            }
+            let was_on = it.keyspace.journal.suspend();
+            let outcome = it.execute(call, out);
+            it.keyspace.journal.resume(was_on);
+            outcome
+        });
         for &(owner, key) in guests() {
             self.move_key(key, home, owner);
         }
+        if let Some(Ok(Effect::Changed(_))) = outcome {
+            // Keys that only a pattern names are read.
+            self.record_states(call, &keys[..self.positions.len()]);
+        }
         outcome.ok_or(Missing::Shard(home))
+    }
+
+    /// Records what a call has made of the keys that it may have changed. Keys that it only reads
+    /// are as they were: those past their deadline were recorded as deleted when they were moved,
+    /// or when they were looked for.
+    fn record_states(&mut self, call: &Call<'_>, keys: &[(ShardId, &[u8])]) {
+        let changed =
+            (0..).zip(keys).filter(|&(nth, _)| call.command.keys.access(&call.args, nth).writes());
+        for (_, &(owner, key)) in changed {
+            let Some(shard) = self.shards[owner as usize].as_deref_mut() else { continue };
+            // COPY may name another database than the connection's.
+            let databases = match call.command.full_name {
+                "copy" => 0..shard.keyspace.database_count(),
+                _ => call.database as usize..call.database as usize + 1,
+            };
+            databases.for_each(|database| record_state(&mut shard.keyspace, database, key));
+        }
     }
 
     /// Moves `key` from one shard to another in all databases, with all that belongs to it. Nobody
@@ -271,6 +303,8 @@ mod tests {
     use super::*;
     use crate::{
         command::table,
+        journal::record::Record,
+        persist::replay::Replay,
         shard::{Caller, Settings},
     };
 
@@ -326,6 +360,83 @@ mod tests {
             assert_eq!(run(&mut all, line).as_deref(), Ok(reply), "{line}");
             check(&mut all);
         }
+    }
+
+    /// Does in empty shards, one each, what the journals say.
+    fn repeated(all: &mut Gathered, shards: u32) -> Gathered {
+        let mut again = gathered(shards as usize, 0..shards);
+        let (mut replay, mut spans) = (Replay::default(), Vec::new());
+        for id in 0..shards {
+            let shard = all.get_mut(id).expect("all are here");
+            while let Some(chunk) = shard.keyspace.journal.take_until(u64::MAX) {
+                let mut rest = chunk.bytes.as_slice();
+                while !rest.is_empty() {
+                    let (record, len) = Record::read(rest, &mut spans).expect("a record");
+                    let target = again.get_mut(id).expect("all are here");
+                    replay.apply(target, &record).expect("it can be done again");
+                    rest = &rest[len..];
+                }
+            }
+        }
+        again
+    }
+
+    #[test]
+    fn each_shard_records_what_its_own_keys_have_become() {
+        let mut all = gathered(4, 0..4);
+        all.iter_mut().for_each(|(_, shard)| shard.keyspace.journal.start(0, 1, 0));
+        for line in [
+            "SADD a 1 2 3",
+            "SADD b 3 4",
+            "SUNIONSTORE c a b",
+            "SINTERSTORE d a c",
+            "SDIFFSTORE b a a",
+            "RENAME a f",
+            "COPY c g",
+            "COPY c f DB 3 REPLACE",
+            "SMOVE c g 4",
+            "RPUSH l 1 2 3",
+            "LMOVE l m LEFT RIGHT",
+            "RPOPLPUSH l m",
+            "RPOPLPUSH l m",
+            "MSETNX x 1 y 2 z 3",
+            "MSET x 2 y 3",
+            "EXPIRE x 100",
+            "RENAME x w",
+        ] {
+            assert!(run(&mut all, line).is_ok(), "{line}");
+        }
+        let mut again = repeated(&mut all, 4);
+        for line in [
+            "KEYS *",
+            "SMEMBERS c",
+            "SMEMBERS d",
+            "SMEMBERS f",
+            "SMEMBERS g",
+            "LRANGE l 0 -1",
+            "LRANGE m 0 -1",
+            "MGET x y z w",
+            "EXISTS a b l",
+            "PEXPIRETIME w",
+        ] {
+            assert_eq!(
+                run(&mut again, line).map(sorted),
+                run(&mut all, line).map(sorted),
+                "{line}"
+            );
+        }
+        for (id, shard) in again.iter_mut() {
+            let origin = all.get(id).expect("all are here");
+            assert_eq!(shard.keyspace.len(3), origin.keyspace.len(3), "database 3");
+        }
+        check(&mut again);
+    }
+
+    /// The lines of a reply in an order that does not depend on hashes.
+    fn sorted(reply: String) -> Vec<String> {
+        let mut lines: Vec<String> = reply.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
     }
 
     #[test]

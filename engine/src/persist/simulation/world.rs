@@ -14,7 +14,7 @@ use crate::{
         manifest::{FILE_NAME, Manifest, segment_name},
         recovery::{Plan, Progress, RecoveryError, load, plan, read_manifest},
     },
-    shard::{Call, Settings, Shard},
+    shard::{Call, Caller, Settings, Shard},
     sys::{
         disk::{
             Directory, DiskEvent,
@@ -451,7 +451,8 @@ fn call(shard: &mut Shard, words: &[&[u8]]) -> Vec<u8> {
     let (bytes, spans) = lay_out(words);
     let args = Args::new(&bytes, &spans);
     let command = table().resolve(&args).expect("a command");
-    let call = Call { command, args, database: 0, protocol: Protocol::Resp2, no_touch: false };
+    let (protocol, caller) = (Protocol::Resp2, Caller::default());
+    let call = Call { command, args, database: 0, protocol, no_touch: false, caller };
     let mut out = ReplyBuffer::new();
     let outcome = shard.execute(&call, &mut out);
     assert!(outcome.is_ok(), "it cannot fail");
