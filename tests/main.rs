@@ -19,5 +19,6 @@ mod save;
 mod scan;
 mod specials;
 mod startup;
+mod stream;
 mod string;
 mod tools;

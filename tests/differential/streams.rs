@@ -9,7 +9,7 @@ use std::fmt;
 
 use fastrand::Rng;
 
-use super::{collections, specials};
+use super::{collections, entries, specials};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Family {
@@ -26,6 +26,7 @@ pub(super) enum Family {
     HyperLogLogs,
     Places,
     Sorts,
+    Streams,
 }
 
 /// How two replies to a command are compared.
@@ -36,6 +37,8 @@ pub(super) enum Compare {
     Unordered,
     /// Two positive numbers may differ by a minute's milliseconds.
     Time,
+    /// Times and a few named figures are left out.
+    WithoutTimes,
 }
 
 pub(super) struct Step {
@@ -263,6 +266,7 @@ impl Family {
             Family::HyperLogLogs => specials::HYPERLOGLOGS,
             Family::Places => specials::GEO,
             Family::Sorts => specials::SORTS,
+            Family::Streams => entries::STREAMS,
         }
     }
 }
@@ -271,11 +275,13 @@ impl Family {
 pub(super) struct Stream {
     family: Family,
     random: Rng,
+    /// Numbers the entries of streams.
+    entries: u64,
 }
 
 impl Stream {
     pub(super) fn new(family: Family, seed: u64) -> Self {
-        Stream { family, random: Rng::with_seed(seed) }
+        Stream { family, random: Rng::with_seed(seed), entries: 400 }
     }
 
     fn step(&mut self) -> Step {
@@ -288,6 +294,7 @@ impl Stream {
         }
         let compare = match template {
             _ if template.ends_with('~') => Compare::Time,
+            _ if entries::tells_times(template) => Compare::WithoutTimes,
             _ if is_unordered(template) => Compare::Unordered,
             _ => Compare::Exact,
         };
@@ -306,6 +313,9 @@ impl Stream {
     /// The words that stand for a word of a template.
     fn fill(&mut self, word: &str) -> Vec<Vec<u8>> {
         if let Some(words) = collections::fill(word, &mut self.random) {
+            return words;
+        }
+        if let Some(words) = entries::fill(word, &mut self.random, &mut self.entries) {
             return words;
         }
         if let Some(words) = specials::fill(word, &mut self.random) {
