@@ -14,6 +14,7 @@ mod linearizability;
 mod observation;
 mod order;
 mod protocol;
+mod pubsub;
 mod rdb;
 mod save;
 mod scan;

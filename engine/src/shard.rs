@@ -109,6 +109,16 @@ pub struct Caller {
     pub caches: bool,
 }
 
+/// Where the keys of a call stand; nowhere, if its arguments do not say so: then the command finds
+/// the same fault, and does nothing.
+fn key_positions(call: &Call<'_>) -> Vec<usize> {
+    let mut positions = Vec::new();
+    match call.command.keys.positions(&call.args, &mut positions) {
+        Ok(()) => positions,
+        Err(_) => Vec::new(),
+    }
+}
+
 /// One core's part of the keyspace.
 pub struct Shard {
     /// The keys. Public for routing decisions that need figures (DBSIZE weights).
@@ -153,7 +163,7 @@ impl Shard {
     fn apply_settings(&mut self) {
         self.keyspace.set_usage_policy(self.settings.usage_policy());
         self.keyspace.events.configure(self.settings.notify);
-        self.keyspace.events.tracking.shrink(self.settings.tracking_keys_max);
+        self.keyspace.events.shrink_tracking(self.settings.tracking_keys_max);
     }
 
     /// When collections change their encoding here, and the seed of their hashes.
@@ -208,25 +218,57 @@ impl Shard {
         call: &Call<'_>,
         out: &mut ReplyBuffer,
     ) -> Result<Effect, CommandError> {
+        let absent = self.absent_keys(call);
         self.keyspace.events.set_cause(Some(call.caller.client));
+        let mark = self.keyspace.events.mark();
         let outcome = self.run(call, out);
+        for (database, at) in absent {
+            let key = &call.args[at];
+            self.keyspace.select(database, true);
+            if self.keyspace.contains(key) {
+                self.keyspace.events.report_new(mark, database, key);
+            }
+        }
         if call.caller.caches && call.command.flags.has(flag::READONLY) {
-            self.remember_read(call);
+            for at in key_positions(call) {
+                self.remember_read(&call.args[at], call.caller.client);
+            }
         }
         outcome
     }
 
-    /// Remembers that the caller has read the keys of the command.
-    fn remember_read(&mut self, call: &Call<'_>) {
-        let mut positions = Vec::new();
-        if call.command.keys.positions(&call.args, &mut positions).is_err() {
-            // The command has found the same fault and read nothing.
-            return;
+    /// Remembers that `client` has read `key` and keeps what it has read.
+    pub fn remember_read(&mut self, key: &[u8], client: Client) {
+        self.keyspace.events.read(key, client, self.settings.tracking_keys_max);
+    }
+
+    /// The keys of a command that are not there, with the database, if somebody wants to know when
+    /// keys are made. To look before the command costs nothing while nobody does.
+    fn absent_keys(&mut self, call: &Call<'_>) -> Vec<(usize, usize)> {
+        let is_asked = self.keyspace.events.classes().has(Class::NEW);
+        if !is_asked || !call.command.flags.has(flag::WRITE) {
+            return Vec::new();
         }
-        let keys_max = self.settings.tracking_keys_max;
-        for at in positions {
-            self.keyspace.events.tracking.read(&call.args[at], call.caller.client, keys_max);
+        let own = call.database as usize;
+        // Two commands make keys in a database that their arguments name.
+        let databases = match call.command.name {
+            "copy" | "move" => 0..self.settings.databases,
+            _ => own..own + 1,
+        };
+        let mut absent = Vec::new();
+        for database in databases {
+            self.keyspace.select(database, true);
+            for at in key_positions(call) {
+                if !self.keyspace.contains(&call.args[at])
+                    && !absent.iter().any(|&(db, other): &(usize, usize)| {
+                        db == database && call.args[other] == call.args[at]
+                    })
+                {
+                    absent.push((database, at));
+                }
+            }
         }
+        absent
     }
 
     #[inline(always)]

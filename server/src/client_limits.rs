@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::{
+    config::BufferLimit,
     net::{CloseMode, Connection, ConnectionId},
     session::{Session, Standing},
     worker::Worker,
@@ -33,19 +34,21 @@ impl Worker {
     /// Disconnects clients that have been idle, or over the soft limit, for too long.
     pub(crate) fn check_clients(&mut self) {
         let idle_max_us = i64::from(self.config.get().timeout) * 1_000_000;
-        let limit = self.output_limit;
-        if idle_max_us == 0 && limit.soft_bytes == 0 {
+        if idle_max_us == 0 && self.output_limits.iter().all(|limit| limit.soft_bytes == 0) {
             return;
         }
-        let soft_max_us = i64::try_from(limit.soft_seconds).unwrap_or(i64::MAX / 2) * 1_000_000;
         let now_us = self.now_us;
         let ids: Vec<ConnectionId> = self.network.connections().map(|(id, _)| id).collect();
         for id in ids {
             let Some(connection) = self.network.connection(id) else { continue };
+            let limit = output_limit(&self.output_limits, &connection.session);
+            let soft_max_us = i64::try_from(limit.soft_seconds).unwrap_or(i64::MAX / 2) * 1_000_000;
             let over_us = over_soft_limit(connection, limit.soft_bytes, now_us);
             let session = &connection.session;
-            // One whose command is held up or under way elsewhere is not idle.
+            // One whose command is held up or under way elsewhere is not idle, nor is one that waits
+            // for messages.
             let is_waiting = !session.replies.is_empty()
+                || session.has_subscriptions()
                 || matches!(session.standing, Standing::Ready | Standing::Stalled);
             if over_us.is_some_and(|over_us| over_us >= soft_max_us) {
                 self.disconnect_overrun(id);
@@ -57,6 +60,13 @@ impl Worker {
             }
         }
     }
+}
+
+/// How much output may wait for a client, by its class; `limits` are those of normal clients, replicas
+/// and subscribers.
+#[inline]
+pub(crate) fn output_limit<'l>(limits: &'l [BufferLimit; 3], session: &Session) -> &'l BufferLimit {
+    if session.subscriptions.is_none() { &limits[0] } else { &limits[2] }
 }
 
 /// For how many microseconds a client has been over the soft limit without a break.

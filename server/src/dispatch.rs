@@ -50,6 +50,7 @@ use tessera_engine::{
 };
 
 use crate::{
+    client_limits::output_limit,
     in_place::{AHEAD_MAX, Ahead, InPlace, OWNED_REQUEST_MIN, Stop},
     mesh::mailbox::Position,
     net::{CloseMode, Connection, ConnectionId},
@@ -159,6 +160,7 @@ impl Worker {
             return self.mail.tail();
         }
         self.shared.cut.enter(self.own);
+        self.outboxes.post_news();
         self.outboxes.post_all(self.now_us);
         let tail = self.mail.tail();
         self.shared.cut.leave(self.own);
@@ -186,6 +188,7 @@ impl Worker {
             let advance = self.run_own(id, half, look);
             look.forget();
             self.settle(id, advance);
+            self.deliver();
         }
         self.looks = looks;
     }
@@ -226,6 +229,7 @@ impl Worker {
         let may_run = half.admit_own().is_ok();
         loop {
             let stop = self.in_place(id, may_run, |here, connection| here.run(connection, look));
+            self.deliver();
             let held = match stop {
                 None => return Advance::Finished,
                 Some(Stop::With(advance)) => return advance,
@@ -267,7 +271,7 @@ impl Worker {
             pause: self.pause,
             is_loading: self.is_loading,
             care: self.care,
-            output_bytes_max: self.output_limit.hard_bytes,
+            output_bytes_max: output_limit(&self.output_limits, &connection.session).hard_bytes,
             watch: &self.watch,
             shared: &self.shared,
             now_us: self.now_us,
@@ -291,7 +295,7 @@ impl Worker {
             {
                 last.ticket
             }
-            _ => session.replies.wait(discard),
+            _ => session.replies.wait(shard, discard),
         };
         let to = Addressee { connection: id, ticket, part: 0 };
         let header = CallHeader::new(held.command, session);

@@ -32,6 +32,8 @@ pub struct Gather {
     protocol: Protocol,
     parts: Vec<ReplyBuffer>,
     missing: usize,
+    /// The shard of each part that has not come, where that matters for the order of pushes.
+    awaited: Vec<Option<u32>>,
     count: Option<Count>,
 }
 
@@ -50,7 +52,18 @@ impl Gather {
     /// Waits for `parts` parts.
     pub fn new(merge: Merge, protocol: Protocol, parts: usize) -> Self {
         let parts: Vec<_> = (0..parts).map(|_| ReplyBuffer::default()).collect();
-        Self { merge, protocol, missing: parts.len(), parts, count: None }
+        Self { merge, protocol, missing: parts.len(), parts, awaited: Vec::new(), count: None }
+    }
+
+    /// The same with the shards of the parts, in their order: pushes of a shard stand before the reply
+    /// until its part has come.
+    pub fn from_shards(self, shards: impl IntoIterator<Item = u32>) -> Self {
+        Self { awaited: shards.into_iter().map(Some).collect(), ..self }
+    }
+
+    /// Whether a part of `shard` is still to come.
+    pub fn waits_for(&self, shard: u32) -> bool {
+        self.awaited.contains(&Some(shard))
     }
 
     /// The same for a call that is not counted yet.
@@ -60,6 +73,9 @@ impl Gather {
 
     /// Where the reply of part `part` is to be written.
     pub fn part_mut(&mut self, part: u32) -> &mut ReplyBuffer {
+        if let Some(awaited) = self.awaited.get_mut(part as usize) {
+            *awaited = None;
+        }
         &mut self.parts[part as usize]
     }
 

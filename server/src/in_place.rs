@@ -256,6 +256,11 @@ impl InPlace<'_> {
             let error = CommandError::text("NOAUTH Authentication required.");
             return Err((Some(command), error));
         }
+        if session.is_confined
+            && let Err(error) = session_commands::pubsub::permit_confined(command)
+        {
+            return Err((Some(command), error));
+        }
         if command.flags.has(self.care)
             && let Err(error) = session_commands::permit(command, self.shared, session.is_local)
         {

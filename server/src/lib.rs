@@ -19,6 +19,7 @@
 //! parcel, outbox      what travels between workers
 //! replies             the order of a connection's replies
 //! saving              snapshots of all shards in one file, written while commands go on
+//! pubsub              messages, notifications and invalidations on their way to clients
 //! session, session_commands   a connection's state and the commands about it
 //! metrics             figures for INFO
 //! mesh                mailboxes, credits, sleep and wake
@@ -53,6 +54,7 @@ pub mod net;
 pub mod outbox;
 mod own_shard;
 pub mod parcel;
+pub mod pubsub;
 pub mod replies;
 pub mod runtime;
 pub mod saving;

@@ -34,6 +34,7 @@ use crate::{
     dispatch::Advance,
     net::{Connection, ConnectionId},
     parcel::{CallHeader, Message},
+    replies::NO_SHARD,
     session::{Held, Standing},
     worker::Worker,
 };
@@ -139,7 +140,7 @@ impl Worker {
         let mut request = RequestBatch::new();
         request.push(&args);
         let discard = session.discards_reply();
-        let ticket = session.replies.wait(discard);
+        let ticket = session.replies.wait(NO_SHARD, discard);
         let header = CallHeader::new(held.command, session);
         input.consume(held.consumed);
         session.note(held.command, self.now_us);

@@ -4,7 +4,10 @@
 
 use std::{mem, sync::Arc};
 
-use tessera_engine::command::{Command, CommandError};
+use tessera_engine::{
+    command::{Command, CommandError},
+    transaction::ShardId,
+};
 use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter};
 
 use crate::{
@@ -75,11 +78,19 @@ impl Worker {
                 self.pool.put(reply);
                 let answers = self.map.shards() + usize::from(waits_for.is_some());
                 let joined = (merge, answers);
-                let ticket = self.ask_workers(id, (held.command, nanos), &args, joined, discard);
+                let parts: Vec<_> = (0..shards).map(|shard| (shard, args.as_slice())).collect();
+                let ticket = self.ask_workers(id, (held.command, nanos), &parts, joined, discard);
                 if let (Some(ticket), Some(save)) = (ticket, waits_for) {
                     let part = self.map.shards() as u32;
                     self.save_waiters.push(SaveWaiter { connection: id, ticket, part, save });
                 }
+            }
+            Asked::Parts { parts, merge } => {
+                self.pool.put(reply);
+                let parts: Vec<_> =
+                    parts.iter().map(|(shard, args)| (*shard, args.as_slice())).collect();
+                let joined = (merge, parts.len());
+                self.ask_workers(id, (held.command, nanos), &parts, joined, discard);
             }
         }
         (after == After::Close).then_some(Advance::Finished)
@@ -108,6 +119,7 @@ impl Worker {
             out: &mut reply,
             shared: &self.shared,
             worker: self.own as usize,
+            map: self.map,
             now_us: self.now_us,
             sizes,
             after: After::GoOn,
@@ -127,7 +139,7 @@ impl Worker {
         }
         let nanos = self.stopwatch.lap_ns();
         // What asks all workers is counted when they have answered.
-        if !matches!(outcome, Ok(Asked::Workers { .. })) {
+        if !matches!(outcome, Ok(Asked::Workers { .. } | Asked::Parts { .. })) {
             self.metrics.executed(held.command, nanos, outcome.as_ref().err());
         }
         if self.watch.is_slow(nanos) {
@@ -157,22 +169,24 @@ impl Worker {
         self.pool.put(reply);
     }
 
-    /// Packs a question to every worker, this one included. Answers the place of the reply, which
-    /// waits for so many answers.
+    /// Packs questions to workers, which this one may be among, at most one for each. Answers the
+    /// place of the reply, which waits for so many answers.
     fn ask_workers(
         &mut self,
         id: ConnectionId,
         (command, nanos): (&'static Command, u64),
-        question: &[Vec<u8>],
+        parts: &[(ShardId, &[Vec<u8>])],
         (merge, answers): (Merge, usize),
         discard: bool,
     ) -> Option<u64> {
         let Connection { session, .. } = self.network.connection(id)?;
         let count = Count { metrics: Arc::clone(&self.metrics), command, nanos };
-        let gather = Gather::new(merge, session.protocol, answers).counted(count);
+        let gather = Gather::new(merge, session.protocol, answers)
+            .from_shards(parts.iter().map(|(shard, _)| *shard))
+            .counted(count);
         let ticket = session.replies.gather(gather, discard);
         let header = CallHeader::new(command, session);
-        self.pack_question(id, ticket, header, question);
+        self.pack_parts_of_question(id, ticket, header, parts);
         Some(ticket)
     }
 
@@ -184,18 +198,27 @@ impl Worker {
         header: CallHeader,
         question: &[Vec<u8>],
     ) {
-        let shards = self.map.shards();
+        let shards = 0..self.map.shards() as u32;
+        let parts: Vec<_> = shards.map(|shard| (shard, question)).collect();
+        self.pack_parts_of_question(id, ticket, header, &parts);
+    }
+
+    fn pack_parts_of_question(
+        &mut self,
+        id: ConnectionId,
+        ticket: u64,
+        header: CallHeader,
+        parts: &[(ShardId, &[Vec<u8>])],
+    ) {
         let mut made_up = mem::take(&mut self.made_up);
         made_up.clear();
-        made_up.push_slices(question.iter().map(Vec::as_slice));
-        if let Some(args) = made_up.get(0) {
-            if shards == 1 {
+        parts.iter().for_each(|(_, args)| made_up.push_slices(args.iter().map(Vec::as_slice)));
+        for ((part, (shard, _)), args) in (0..).zip(parts).zip(made_up.iter()) {
+            if self.map.shards() == 1 {
                 self.ask_itself(id, ticket, &header, &args);
             } else {
-                for shard in 0..shards as u32 {
-                    let to = Addressee { connection: id, ticket, part: shard };
-                    self.outboxes.push(shard, to, header, &args);
-                }
+                let to = Addressee { connection: id, ticket, part };
+                self.outboxes.push(*shard, to, header, &args);
             }
         }
         self.made_up = made_up;

@@ -10,9 +10,11 @@ use tessera_engine::{
 use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter, RequestBatch};
 
 use crate::{
+    client_limits::output_limit,
     mesh::mailbox::{Next, Position},
     net::{CloseMode, Connection, ConnectionId},
     parcel::{CallHeader, Executor, Message, Parcel},
+    pubsub::News,
     session::Standing,
     session_commands::{Code, PART_PROTOCOL},
     worker::Worker,
@@ -77,6 +79,11 @@ impl Worker {
                 self.take_back(shard);
             }
             Message::Returned { owner } => self.outboxes.loan_is_settled(owner),
+            Message::News { from, news, bytes } => {
+                news.into_iter().for_each(|news| self.hear(news));
+                self.outboxes.news_are_heard(from, bytes);
+            }
+            Message::NewsHeard { by, bytes } => self.outboxes.news_are_settled(by, bytes),
         }
     }
 
@@ -98,6 +105,9 @@ impl Worker {
         }
         self.shard.advance_clock_us(parcel.now_us);
         self.stopwatch.start();
+        // What a host has done on the shard is told before.
+        self.deliver();
+        parcel.begin_with(self.outboxes.take_news(parcel.origin));
         parcel.execute(&mut Serving { worker: self, is_own });
         parcel.now_us = parcel.now_us.max(self.now_us);
         if is_own {
@@ -189,11 +199,16 @@ impl Worker {
     }
 
     /// Hands the replies of an own parcel to the connections that wait for them.
-    fn hand_out(&mut self, parcel: Box<Parcel>) {
+    fn hand_out(&mut self, mut parcel: Box<Parcel>) {
         self.shard.advance_clock_us(parcel.now_us);
-        for (to, range) in parcel.answers() {
+        let mut news = parcel.take_news().into_iter().peekable();
+        for (run, (to, range)) in (0..).zip(parcel.answers()) {
+            while let Some((_, news)) = news.next_if(|(runs, _)| *runs <= run) {
+                self.hear(news);
+            }
             self.arrive(to.connection, to.ticket, to.part, (parcel.replies(), range));
         }
+        news.for_each(|(_, news)| self.hear(news));
         self.outboxes.come_home(parcel);
         // A credit has come back: whoever waited for one tries again.
         self.wake_stalled(|worker| mem::take(&mut worker.without_credit));
@@ -212,7 +227,8 @@ impl Worker {
         session.replies.arrive(ticket, part, reply, output, &mut self.pool);
         session.active_us = self.now_us;
         let has_output = !output.is_empty();
-        if connection.is_over_limit(self.output_limit.hard_bytes) {
+        let limit = output_limit(&self.output_limits, &connection.session);
+        if connection.is_over_limit(limit.hard_bytes) {
             return self.disconnect_overrun(id);
         }
         let session = &connection.session;
@@ -264,5 +280,12 @@ impl Executor for Serving<'_> {
         out: &mut ReplyBuffer,
     ) {
         self.worker.execute_call(self.is_own.then_some(to), header, args, out);
+    }
+
+    #[inline]
+    fn end_run(&mut self, origin: u32, run: u32, news: &mut Vec<(u32, News)>) {
+        if self.worker.shard.keyspace.has_notices() {
+            self.worker.tell_with_parcel(origin, run, news);
+        }
     }
 }

@@ -16,11 +16,17 @@ use tessera_proto::Args;
 use crate::{
     mesh::{Peer, credit::Class},
     parcel::{Addressee, CallHeader, Message, Parcel},
+    pubsub::{News, queue::Queue},
 };
+
+/// Credits for notifications that news leave to others.
+const RESERVED_NOTIFICATIONS: u16 = 4;
 
 /// A worker's way to all shards.
 pub struct Outboxes {
     peers: Vec<Peer<Message>>,
+    /// What the clients of other workers are to be told.
+    news: Vec<Queue>,
     open: Vec<Option<Box<Parcel>>>,
     /// Emptied parcels. Boxed, since they travel as pointers.
     #[allow(clippy::vec_box)]
@@ -36,8 +42,10 @@ impl Outboxes {
     /// Outboxes of worker `own` for the mailboxes of `peers`, itself included.
     pub fn new(own: u32, peers: Vec<Peer<Message>>) -> Self {
         let open = peers.iter().map(|_| None).collect();
+        let news = peers.iter().map(|_| Queue::default()).collect();
         let to_wake = vec![false; peers.len()];
-        Self { peers, open, free: Vec::new(), own, to_borrow: ShardSet::default(), to_wake }
+        let (free, to_borrow) = (Vec::new(), ShardSet::default());
+        Self { peers, news, open, free, own, to_borrow, to_wake }
     }
 
     /// Whether a call for `shard` can be packed now.
@@ -183,6 +191,50 @@ impl Outboxes {
     /// Notes that a shard's owner has it back.
     pub fn loan_is_settled(&mut self, owner: ShardId) {
         self.peers[owner as usize].credits.give_back(Class::Hop, 1);
+    }
+
+    /// Adds a piece of news for the clients of `worker`; answers whether it could be kept.
+    pub fn tell(&mut self, worker: u32, news: News) -> bool {
+        self.news[worker as usize].push(news)
+    }
+
+    /// Takes the news for `worker`, to go with something else that is sent to it now.
+    #[inline]
+    pub fn take_news(&mut self, worker: u32) -> Vec<News> {
+        self.news[worker as usize].take()
+    }
+
+    /// Sends all news for which there is a credit.
+    #[inline]
+    pub fn post_news(&mut self) {
+        for worker in 0..self.news.len() {
+            if !self.news[worker].is_empty() {
+                self.post_news_to(worker);
+            }
+        }
+    }
+
+    #[cold]
+    fn post_news_to(&mut self, worker: usize) {
+        if self.peers[worker].credits.left(Class::Notification) <= RESERVED_NOTIFICATIONS {
+            return;
+        }
+        if let Some((news, bytes)) = self.news[worker].take_to_send() {
+            let message = Message::News { from: self.own, news, bytes };
+            self.send(worker as u32, Class::Notification, message);
+        }
+    }
+
+    /// Tells the sender of news that they have come.
+    pub fn news_are_heard(&mut self, from: u32, bytes: usize) {
+        self.peers[from as usize].credits.received(Class::Notification);
+        self.reply_to(from, Message::NewsHeard { by: self.own, bytes });
+    }
+
+    /// Notes that news have come to `by`.
+    pub fn news_are_settled(&mut self, by: u32, bytes: usize) {
+        self.peers[by as usize].credits.give_back(Class::Notification, 1);
+        self.news[by as usize].arrived(bytes);
     }
 
     /// Takes an own parcel back after its replies were handed out.

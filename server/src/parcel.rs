@@ -15,7 +15,7 @@ use tessera_engine::{
 };
 use tessera_proto::{Args, Mark, Protocol, ReplyBuffer, RequestBatch};
 
-use crate::{in_place::AHEAD_MAX, net::ConnectionId, session::Session};
+use crate::{in_place::AHEAD_MAX, net::ConnectionId, pubsub::News, session::Session};
 
 /// A parcel is sent when it holds so many calls, even before its round ends: long enough to make
 /// the hop cheap, short enough that the receiver goes on with its own connections soon.
@@ -56,6 +56,22 @@ pub enum Message {
     Returned {
         /// The owner.
         owner: ShardId,
+    },
+    /// What this worker tells the receiver's clients, of so many bytes.
+    News {
+        /// Who sends it.
+        from: u32,
+        /// In their order.
+        news: Vec<News>,
+        /// Their size as the sender counts it.
+        bytes: usize,
+    },
+    /// News of so many bytes have come to this worker.
+    NewsHeard {
+        /// Who answers.
+        by: u32,
+        /// Their size as the receiver of this counts it.
+        bytes: usize,
     },
 }
 
@@ -140,6 +156,9 @@ pub trait Executor {
     fn fetch(&self, header: &CallHeader, hash: KeyHash);
     /// Executes it and appends its reply. `to` is a connection of the parcel's origin.
     fn run(&mut self, to: ConnectionId, header: &CallHeader, args: Args<'_>, out: &mut ReplyBuffer);
+    /// Appends what there is to tell to the clients of `origin`, with the number of the run that has
+    /// just ended; passes on what others are to be told.
+    fn end_run(&mut self, origin: u32, run: u32, news: &mut Vec<(u32, News)>);
 }
 
 /// A batch of runs from one worker to one shard.
@@ -157,6 +176,9 @@ pub struct Parcel {
     replies: ReplyBuffer,
     /// The end of every run's replies.
     reply_ends: Vec<Mark>,
+    /// What the executing worker tells the sender's clients, each with the number of runs whose
+    /// replies stand before it.
+    news: Vec<(u32, News)>,
 }
 
 impl Parcel {
@@ -220,6 +242,7 @@ impl Parcel {
                 }
                 if index + 1 == run.end as usize {
                     self.reply_ends.push(self.replies.mark());
+                    executor.end_run(self.origin, self.reply_ends.len() as u32, &mut self.news);
                     run = runs.next().unwrap_or(run);
                 }
             }
@@ -231,6 +254,16 @@ impl Parcel {
         let starts = std::iter::once(Mark::default()).chain(self.reply_ends.iter().copied());
         let places = starts.zip(self.reply_ends.iter().copied());
         self.runs.iter().zip(places).map(|(run, (start, end))| (run.to, start..end))
+    }
+
+    /// Lets `news` go home before all replies.
+    pub fn begin_with(&mut self, news: Vec<News>) {
+        self.news.extend(news.into_iter().map(|news| (0, news)));
+    }
+
+    /// Takes out what it tells, in order, each with the number of runs whose replies stand before it.
+    pub fn take_news(&mut self) -> Vec<(u32, News)> {
+        std::mem::take(&mut self.news)
     }
 
     /// The replies of all runs.

@@ -6,7 +6,10 @@
 //! Invariants:
 //! - a ticket is the place of a reply in the whole life of the connection; tickets are never used
 //!   twice, so a late reply cannot be taken for another;
-//! - the front of the queue is never ready: whatever is ready at the front has been written out.
+//! - the front of the queue is never ready, and no push stands before it: whatever can leave has been
+//!   written out;
+//! - a push (a message, an invalidation) that arose at a shard stands before the first reply that is
+//!   still to come from that shard, and behind all others (see `pubsub` for why).
 #![forbid(unsafe_code)]
 
 use std::{collections::VecDeque, ops::Range};
@@ -39,19 +42,35 @@ impl BufferPool {
 }
 
 enum State {
-    /// Sent to a shard.
-    Waiting,
+    /// Sent to this shard.
+    Waiting(u32),
     /// Parts sent to several shards.
     Gathering(Box<Gather>),
     /// Here, but not at the front yet.
     Ready(ReplyBuffer),
 }
 
+impl State {
+    /// Whether `shard` has still something to send for it.
+    fn comes_from(&self, shard: u32) -> bool {
+        match self {
+            Self::Waiting(from) => *from == shard,
+            Self::Gathering(gather) => gather.waits_for(shard),
+            Self::Ready(_) => false,
+        }
+    }
+}
+
 struct Pending {
     state: State,
     /// CLIENT REPLY OFF or SKIP was in force: the reply is thrown away.
     discard: bool,
+    /// Pushes that stand before this reply.
+    pushes: Option<Box<ReplyBuffer>>,
 }
+
+/// In place of a shard: a reply that no push of any shard has to stand before.
+pub const NO_SHARD: u32 = u32::MAX;
 
 /// The replies that a connection still waits for, in the order of its commands.
 #[derive(Default)]
@@ -73,15 +92,18 @@ impl ReplyQueue {
         self.queue.len()
     }
 
-    /// A place for a reply that a shard will send.
-    pub fn wait(&mut self, discard: bool) -> u64 {
-        self.push(State::Waiting, discard)
+    /// A place for a reply that `shard` will send, or [`NO_SHARD`] in particular.
+    pub fn wait(&mut self, shard: u32, discard: bool) -> u64 {
+        self.push(State::Waiting(shard), discard)
     }
 
     /// Whether a further reply may be added to those waited for at `ticket`: nothing stands behind.
     pub fn may_extend(&self, ticket: u64) -> bool {
         self.first + self.queue.len() as u64 == ticket + 1
-            && matches!(self.queue.back(), Some(Pending { state: State::Waiting, discard: false }))
+            && matches!(
+                self.queue.back(),
+                Some(Pending { state: State::Waiting(_), discard: false, .. })
+            )
     }
 
     /// The ticket of the next place that is asked for.
@@ -106,8 +128,10 @@ impl ReplyQueue {
     }
 
     fn behind(&mut self, pool: &mut BufferPool) -> &mut ReplyBuffer {
-        let may_extend =
-            matches!(self.queue.back(), Some(Pending { state: State::Ready(_), discard: false }));
+        let may_extend = matches!(
+            self.queue.back(),
+            Some(Pending { state: State::Ready(_), discard: false, .. })
+        );
         if !may_extend {
             self.push(State::Ready(pool.take()), false);
         }
@@ -117,9 +141,33 @@ impl ReplyQueue {
         }
     }
 
+    /// Where a push that arose at `shard` is to be appended.
+    #[inline]
+    pub fn place_for_push<'a>(
+        &'a mut self,
+        shard: u32,
+        out: &'a mut ReplyBuffer,
+        pool: &mut BufferPool,
+    ) -> &'a mut ReplyBuffer {
+        if self.queue.is_empty() { out } else { self.place_among(shard, out, pool) }
+    }
+
+    fn place_among<'a>(
+        &'a mut self,
+        shard: u32,
+        out: &'a mut ReplyBuffer,
+        pool: &mut BufferPool,
+    ) -> &'a mut ReplyBuffer {
+        match self.queue.iter().position(|pending| pending.state.comes_from(shard)) {
+            Some(0) => out,
+            Some(at) => self.queue[at].pushes.get_or_insert_with(|| Box::new(pool.take())),
+            None => self.behind(pool),
+        }
+    }
+
     fn push(&mut self, state: State, discard: bool) -> u64 {
         let ticket = self.next_ticket();
-        self.queue.push_back(Pending { state, discard });
+        self.queue.push_back(Pending { state, discard, pushes: None });
         ticket
     }
 
@@ -141,14 +189,14 @@ impl ReplyQueue {
         let is_front = ticket == self.first;
         let Some(pending) = self.pending(ticket) else { return };
         match &mut pending.state {
-            State::Waiting if is_front => {
+            State::Waiting(_) if is_front => {
                 if !pending.discard {
                     out.append_range(replies, range);
                 }
                 self.pop();
                 self.release(out, pool);
             }
-            State::Waiting => {
+            State::Waiting(_) => {
                 let mut reply = pool.take();
                 reply.append_range(replies, range);
                 pending.state = State::Ready(reply);
@@ -169,7 +217,7 @@ impl ReplyQueue {
             return;
         }
         let mut reply = pool.take();
-        let state = std::mem::replace(&mut pending.state, State::Waiting);
+        let state = std::mem::replace(&mut pending.state, State::Waiting(NO_SHARD));
         if let State::Gathering(gather) = state {
             gather.finish(&mut reply);
         }
@@ -181,8 +229,15 @@ impl ReplyQueue {
 
     /// Writes out what is ready at the front.
     fn release(&mut self, out: &mut ReplyBuffer, pool: &mut BufferPool) {
-        while let Some(Pending { state: State::Ready(_), .. }) = self.queue.front() {
-            if let Some(Pending { state: State::Ready(reply), discard }) = self.pop() {
+        while let Some(front) = self.queue.front_mut() {
+            if let Some(pushes) = front.pushes.take() {
+                out.append(&pushes);
+                pool.put(*pushes);
+            }
+            if !matches!(front.state, State::Ready(_)) {
+                return;
+            }
+            if let Some(Pending { state: State::Ready(reply), discard, .. }) = self.pop() {
                 if !discard {
                     out.append(&reply);
                 }
@@ -224,7 +279,7 @@ mod tests {
     #[test]
     fn replies_leave_in_the_order_of_the_commands() {
         let (mut queue, mut out) = (ReplyQueue::default(), ReplyBuffer::default());
-        let (first, second) = (queue.wait(false), queue.wait(false));
+        let (first, second) = (queue.wait(1, false), queue.wait(1, false));
         queue.sink(&mut out, &mut BufferPool::default()).append(&reply(":3\r\n"));
         arrive(&mut queue, second, 0, ":2\r\n", &mut out);
         assert!(out.is_empty());
@@ -247,7 +302,7 @@ mod tests {
     #[test]
     fn discarded_replies_keep_their_place_and_are_not_written() {
         let (mut queue, mut out) = (ReplyQueue::default(), ReplyBuffer::default());
-        let (first, second) = (queue.wait(true), queue.wait(false));
+        let (first, second) = (queue.wait(1, true), queue.wait(1, false));
         arrive(&mut queue, second, 0, ":2\r\n", &mut out);
         arrive(&mut queue, first, 0, ":1\r\n", &mut out);
         assert_eq!(text(&out), ":2\r\n");
@@ -256,10 +311,49 @@ mod tests {
     #[test]
     fn a_ticket_that_is_past_or_unknown_changes_nothing() {
         let (mut queue, mut out) = (ReplyQueue::default(), ReplyBuffer::default());
-        let ticket = queue.wait(false);
+        let ticket = queue.wait(1, false);
         arrive(&mut queue, ticket + 5, 0, ":9\r\n", &mut out);
         arrive(&mut queue, ticket, 0, ":1\r\n", &mut out);
         arrive(&mut queue, ticket, 0, ":1\r\n", &mut out);
         assert_eq!(text(&out), ":1\r\n");
+    }
+
+    fn push(queue: &mut ReplyQueue, shard: u32, text: &str, out: &mut ReplyBuffer) {
+        queue.place_for_push(shard, out, &mut BufferPool::default()).append(&reply(text));
+    }
+
+    #[test]
+    fn a_push_stands_before_what_its_shard_has_still_to_send_and_behind_the_rest() {
+        let (mut queue, mut out) = (ReplyQueue::default(), ReplyBuffer::default());
+        push(&mut queue, 1, ">0", &mut out);
+        let tickets = [2, 1, 2].map(|shard| queue.wait(shard, false));
+        push(&mut queue, 2, ">a", &mut out);
+        push(&mut queue, 1, ">b", &mut out);
+        push(&mut queue, 3, ">c", &mut out);
+        push(&mut queue, 1, ">d", &mut out);
+        assert_eq!(text(&out), ">0>a", "nothing stands before the front");
+        arrive(&mut queue, tickets[0], 0, ":1", &mut out);
+        assert_eq!(text(&out), ">0>a:1>b>d");
+        push(&mut queue, 1, ">e", &mut out);
+        push(&mut queue, 2, ">f", &mut out);
+        arrive(&mut queue, tickets[2], 0, ":3", &mut out);
+        arrive(&mut queue, tickets[1], 0, ":2", &mut out);
+        assert_eq!(text(&out), ">0>a:1>b>d>e:2>f:3>c");
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_gathered_reply_is_awaited_from_the_shards_that_have_not_answered() {
+        let (mut queue, mut out) = (ReplyQueue::default(), ReplyBuffer::default());
+        let first = queue.wait(9, false);
+        let gather =
+            Gather::new(Merge::Parts(merge::Merge::Sum), Protocol::Resp2, 2).from_shards([4, 5]);
+        let ticket = queue.gather(gather, false);
+        arrive(&mut queue, ticket, 0, ":1\r\n", &mut out);
+        push(&mut queue, 4, ">behind", &mut out);
+        push(&mut queue, 5, ">before", &mut out);
+        arrive(&mut queue, first, 0, ":0", &mut out);
+        arrive(&mut queue, ticket, 1, ":1\r\n", &mut out);
+        assert_eq!(text(&out), ":0>before:2\r\n>behind");
     }
 }

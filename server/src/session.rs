@@ -7,7 +7,7 @@
 use tessera_engine::{command::Command, notice::Client};
 use tessera_proto::{Protocol, RequestParser};
 
-use crate::{replies::ReplyQueue, route::Route};
+use crate::{pubsub::subscriptions::Subscriptions, replies::ReplyQueue, route::Route};
 
 /// CLIENT REPLY's modes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +71,10 @@ pub struct Session {
     pub protocol: Protocol,
     /// Whether commands other than AUTH and HELLO are allowed.
     pub authenticated: bool,
+    /// It has subscriptions and speaks RESP2, so it may do little else.
+    pub is_confined: bool,
+    /// What it has subscribed to; nothing rather than none.
+    pub subscriptions: Option<Box<Subscriptions>>,
     /// CLIENT NO-EVICT.
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
@@ -115,6 +119,8 @@ impl Session {
             database: 0,
             protocol: Protocol::Resp2,
             authenticated,
+            is_confined: false,
+            subscriptions: None,
             no_evict: false,
             no_touch: false,
             reply_mode: ReplyMode::On,
@@ -145,6 +151,16 @@ impl Session {
         }
     }
 
+    /// Whether it has subscribed to anything.
+    pub fn has_subscriptions(&self) -> bool {
+        self.subscriptions.is_some()
+    }
+
+    /// To be called when its subscriptions or its protocol have changed.
+    pub fn update_confinement(&mut self) {
+        self.is_confined = self.has_subscriptions() && self.protocol == Protocol::Resp2;
+    }
+
     /// Notes a command that was just executed or sent to its shard: nothing is held any more.
     #[inline]
     pub fn note(&mut self, command: &'static Command, now_us: i64) {
@@ -163,6 +179,7 @@ impl Session {
         self.no_touch = false;
         self.reply_mode = ReplyMode::On;
         self.name.clear();
+        self.update_confinement();
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
 
 use tessera_engine::{
     command::{CommandTable, table, table::flag},
+    keyspace::events::Class,
     notice::Client,
     shard::{Settings, Shard},
     sys::{
@@ -87,8 +88,10 @@ pub struct Worker {
     pub(crate) is_loading: bool,
     /// Flags of commands that are not permitted to everyone at any time, as it is in this turn.
     pub(crate) care: u32,
-    /// How much output may wait for a client to read it.
-    pub(crate) output_limit: BufferLimit,
+    /// How much output may wait for a client to read it, by the client's class.
+    pub(crate) output_limits: [BufferLimit; 3],
+    /// What shards have to be told of connections that are gone.
+    pub(crate) departed: VecDeque<(Client, u32, Vec<Vec<u8>>)>,
     /// From when on a command is slow.
     pub(crate) watch: Watch,
     /// Connections to serve in the next round.
@@ -204,7 +207,8 @@ impl Worker {
             loader: Loader::new(&shared, own as usize),
             is_loading: true,
             care: flag::ADMIN,
-            output_limit: config.get().client_output_buffer_limit[0],
+            output_limits: config.get().client_output_buffer_limit,
+            departed: VecDeque::new(),
             watch: Watch::default(),
             ready: Vec::new(),
             spare_ready: Vec::new(),
@@ -245,7 +249,7 @@ impl Worker {
             authenticated,
             ..Limits::default()
         });
-        self.output_limit = config.client_output_buffer_limit[0];
+        self.output_limits = config.client_output_buffer_limit;
         self.watch = Watch::new(config);
         if self.shard.is_here() {
             self.configure_shard();
@@ -290,9 +294,12 @@ impl Worker {
         self.serve_mail();
         self.wake_stalled(|worker| mem::take(&mut worker.next_turn));
         self.run_rounds();
+        self.unregister_departed();
+        self.tick();
+        self.deliver();
+        self.outboxes.post_news();
         self.outboxes.wake();
         self.network.finish_turn();
-        self.tick();
         self.go_on_saving();
         if self.shared.stop.is_asked() {
             self.wind_up();
@@ -431,8 +438,10 @@ impl Worker {
     }
 
     fn forget(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.network.connection(id) {
-            connection.session.standing = Standing::Finished;
+        let Some(connection) = self.network.connection(id) else { return };
+        connection.session.standing = Standing::Finished;
+        if connection.session.has_subscriptions() {
+            self.take_leave(id);
         }
     }
 
@@ -489,6 +498,7 @@ impl Worker {
         counters.mailbox_depth.set(self.mail.depth() as u64);
         if self.shard.is_here() {
             self.publish_shard();
+            self.publish_audience();
         }
     }
 
@@ -528,6 +538,7 @@ impl Worker {
 /// What the engine needs to know of the configuration.
 fn settings(config: &Config) -> Settings {
     Settings {
+        notify: Class::from_bits(config.notify_keyspace_events as u16),
         bulk_bytes_max: config.proto_max_bulk_len as usize,
         databases: config.databases as usize,
         active_expire_effort: config.active_expire_effort,

@@ -21,6 +21,7 @@ pub mod keys;
 pub mod list;
 mod members;
 mod names;
+pub mod pubsub;
 pub mod scripting;
 pub mod server;
 pub mod set;

@@ -367,6 +367,7 @@ static FAMILIES: &[&[Command]] = &[
     super::generic::ROWS,
     super::sort::ROWS,
     super::connection::ROWS,
+    super::pubsub::ROWS,
     super::scripting::ROWS,
     super::server::ROWS,
 ];

@@ -169,8 +169,12 @@ impl Listener {
 pub struct Events {
     /// The classes that are kept, and the bits of the listeners.
     wanted: u32,
+    /// Something may wait to be told.
+    waiting: bool,
     pending: Vec<Event>,
     lost: u64,
+    /// What happens, while it is to be told elsewhere, and the mask that is in force otherwise.
+    overheard: Option<(Vec<Event>, u32)>,
     /// Who the running command is executed for.
     cause: Option<Client>,
     /// Keys that clients cache.
@@ -181,7 +185,15 @@ impl Events {
     /// Nobody listens. Hash functions follow from `seed`.
     pub fn new(seed: u64) -> Self {
         let tracking = Tracking::new(seed);
-        Self { wanted: 0, pending: Vec::new(), lost: 0, cause: None, tracking }
+        Self {
+            wanted: 0,
+            waiting: false,
+            pending: Vec::new(),
+            lost: 0,
+            overheard: None,
+            cause: None,
+            tracking,
+        }
     }
 
     /// Keeps the events of these classes from now on. Without a channel to go to, none are kept.
@@ -235,6 +247,11 @@ impl Events {
 
     #[cold]
     fn tell(&mut self, class: Class, name: &'static str, database: usize, key: &[u8]) {
+        if let Some((overheard, _)) = &mut self.overheard {
+            let key = key.into();
+            return overheard.push(Event { class, name, database: database as u32, key });
+        }
+        self.waiting = true;
         if self.wanted & u32::from(class.0) != 0 {
             self.keep(class, name, database, key);
         }
@@ -253,17 +270,85 @@ impl Events {
         self.pending.push(Event { class, name, database: database as u32, key: key.into() });
     }
 
+    /// Keeps from now on whatever is reported instead of telling anyone: keys of other shards are
+    /// guests here, and who listens to them is known there.
+    pub fn overhear(&mut self) {
+        debug_assert!(self.overheard.is_none());
+        self.overheard = Some((Vec::new(), self.wanted));
+        self.wanted = u32::MAX;
+    }
+
+    /// Ends that; hands over what was reported, to be reported where each key lives.
+    pub fn end_overhearing(&mut self) -> Vec<Event> {
+        let Some((events, wanted)) = self.overheard.take() else { return Vec::new() };
+        self.wanted = wanted;
+        events
+    }
+
+    /// The place behind what has been reported so far and is kept.
+    pub(crate) fn mark(&self) -> usize {
+        self.kept().len()
+    }
+
+    /// Reports that `key` was made by the command that began at `mark`: before anything else that
+    /// happened to it since.
+    pub(crate) fn report_new(&mut self, mark: usize, database: usize, key: &[u8]) {
+        let is_same = |event: &Event| event.database == database as u32 && *event.key == *key;
+        // RENAME makes the new key before it tells of the old one.
+        let is_same = |event: &Event| is_same(event) || event.name == "rename_from";
+        let first = self.kept().iter().skip(mark).position(is_same);
+        let end = self.kept().len();
+        self.report(Class::NEW, "new", database, key);
+        if self.kept().len() > end {
+            let place = first.map_or(end, |first| mark + first);
+            self.kept_mut()[place..].rotate_right(1);
+        }
+    }
+
+    fn kept(&self) -> &Vec<Event> {
+        self.overheard.as_ref().map_or(&self.pending, |(events, _)| events)
+    }
+
+    fn kept_mut(&mut self) -> &mut Vec<Event> {
+        self.overheard.as_mut().map_or(&mut self.pending, |(events, _)| events)
+    }
+
     /// Reports that all keys of `database` are gone.
     pub fn flushed(&mut self, _database: usize) {
         if self.wanted & Listener::TRACKING.0 != 0 {
             // Clients that track keys are told of names only, whatever the database.
             self.tracking.flushed();
+            self.waiting = true;
         }
     }
 
     /// Reports that two databases have exchanged their keys. Clients that track keys are told of
     /// names alone, and so, as in Redis, not of this.
     pub fn swapped(&mut self, _first: usize, _second: usize) {}
+
+    /// Remembers that a client has read `key` (see [`Tracking::read`]).
+    pub fn read(&mut self, key: &[u8], client: Client, keys_max: usize) {
+        self.tracking.read(key, client, keys_max);
+        self.waiting |= !self.tracking.is_quiet();
+    }
+
+    /// Lets clients that cache keys keep at most `keys_max` (see [`Tracking::shrink`]).
+    pub fn shrink_tracking(&mut self, keys_max: usize) {
+        self.tracking.shrink(keys_max);
+        self.waiting |= !self.tracking.is_quiet();
+    }
+
+    /// Whether something may wait to be told, here or in the notices: the one question that is asked
+    /// after every stretch of commands.
+    #[inline]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+
+    /// Notes that there is something to tell, or that there is not.
+    pub(super) fn set_waiting(&mut self, waiting: bool) {
+        self.waiting = waiting;
+    }
 
     /// Whether nothing waits to be made a message.
     #[inline]
@@ -331,7 +416,7 @@ mod tests {
     #[test]
     fn listeners_hear_of_changes_only_and_whatever_the_classes() {
         let mut events = Events::new(1);
-        events.tracking.read(b"k", Client::default(), 10);
+        events.read(b"k", Client::default(), 10);
         events.report(Class::STRING, "set", 0, b"k");
         assert!(events.tracking.is_quiet());
         events.listen(Listener::TRACKING, true);

@@ -375,7 +375,7 @@ impl Keyspace {
     /// Whether there is something to tell clients.
     #[inline]
     pub fn has_notices(&self) -> bool {
-        !self.notices.is_empty(&self.events)
+        self.events.is_waiting()
     }
 
     /// Hands over what is to be told to clients, each notice with the worker that is to tell it.

@@ -40,7 +40,9 @@ impl Notices {
         payload: &Bytes,
     ) -> usize {
         self.settle(events);
-        self.send(kind, channel, payload)
+        let count = self.send(kind, channel, payload);
+        events.set_waiting(!self.ready.is_empty());
+        count
     }
 
     fn send(&mut self, kind: Kind, channel: &Bytes, payload: &Bytes) -> usize {
@@ -58,15 +60,10 @@ impl Notices {
         count
     }
 
-    /// Whether there is nothing to tell, neither ready nor waiting in `events`.
-    #[inline]
-    pub fn is_empty(&self, events: &Events) -> bool {
-        self.ready.is_empty() && events.is_empty()
-    }
-
     /// Hands over what there is to tell, each with the worker that is to be told.
     pub fn take(&mut self, events: &mut Events) -> Vec<(u32, Notice)> {
         self.settle(events);
+        events.set_waiting(false);
         std::mem::take(&mut self.ready)
     }
 
@@ -166,6 +163,6 @@ mod tests {
             text(&notices.take(&mut events)),
             ["0[1] * __keyspace@3__:k set", "0[1] * __keyevent@3__:set k", "0[1] * c *"]
         );
-        assert!(notices.is_empty(&events));
+        assert!(!events.is_waiting());
     }
 }

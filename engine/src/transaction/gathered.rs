@@ -23,9 +23,10 @@ use tessera_proto::{Args, ReplyBuffer, ReplyWriter};
 
 use super::{Route, ShardId, ShardMap, ShardSet, parts::Splitter};
 use crate::{
-    command::{Command, CommandError, Effect, sort},
+    command::{Command, CommandError, Effect, sort, table::flag},
+    keyspace::events::Event,
     persist::state::record_state,
-    shard::{Call, Shard},
+    shard::{Call, Caller, Shard},
     sys::random::Random,
 };
 
@@ -219,6 +220,7 @@ impl Gathered {
         for &(owner, key) in guests() {
             self.move_key(key, owner, home);
         }
+        let is_observed = self.is_observed();
         let outcome = self.shards[home as usize].as_deref_mut().map(|it| {
             // What is recorded is what the keys become, each in the journal of its own shard. Own
             // keys past their deadline go first, as those of others have when they were moved.
@@ -226,18 +228,46 @@ impl Gathered {
                 (0..it.keyspace.database_count()).for_each(|at| _ = it.keyspace.slot_of(at, key));
             }
             let was_on = it.keyspace.journal.suspend();
-            let outcome = it.execute(call, out);
+            let outcome = execute_for_guests(it, call, is_observed, out);
             it.keyspace.journal.resume(was_on);
             outcome
         });
         for &(owner, key) in guests() {
             self.move_key(key, home, owner);
         }
-        if let Some(Ok(Effect::Changed(_))) = outcome {
+        let (outcome, events) = outcome.ok_or(Missing::Shard(home))?;
+        if let Ok(Effect::Changed(_)) = outcome {
             // Keys that only a pattern names are read.
             self.record_states(call, &keys[..self.positions.len()]);
         }
-        outcome.ok_or(Missing::Shard(home))
+        self.report_at_home(call, &keys, events);
+        Ok(outcome)
+    }
+
+    /// Whether anybody listens to keys of the shards that are here.
+    fn is_observed(&self) -> bool {
+        self.shards.iter().flatten().any(|shard| shard.keyspace.events.is_observed())
+    }
+
+    /// Reports what happened to keys, and that they were read, where each of them lives: there it is
+    /// known who listens.
+    fn report_at_home(&mut self, call: &Call<'_>, keys: &[(ShardId, &[u8])], events: Vec<Event>) {
+        let Caller { client, caches } = call.caller;
+        for event in events {
+            let owner = self.map.owner(&event.key);
+            if let Some(shard) = self.get_mut(owner) {
+                let told = &mut shard.keyspace.events;
+                told.set_cause(Some(client));
+                told.report(event.class, event.name, event.database as usize, &event.key);
+            }
+        }
+        if caches && call.command.flags.has(flag::READONLY) {
+            for &(owner, key) in keys {
+                if let Some(shard) = self.get_mut(owner) {
+                    shard.remember_read(key, client);
+                }
+            }
+        }
     }
 
     /// Records what a call has made of the keys that it may have changed. Keys that it only reads
@@ -286,6 +316,22 @@ impl Gathered {
     }
 }
 
+/// Executes a call on a shard where keys of other shards are guests; what happens to keys is not told
+/// there, but answered, if anybody wants to know.
+fn execute_for_guests(
+    shard: &mut Shard,
+    call: &Call<'_>,
+    is_observed: bool,
+    out: &mut ReplyBuffer,
+) -> (Result<Effect, CommandError>, Vec<Event>) {
+    let caller = Caller { caches: false, ..call.caller };
+    if is_observed {
+        shard.keyspace.events.overhear();
+    }
+    let outcome = shard.execute(&Call { caller, ..*call }, out);
+    (outcome, shard.keyspace.events.end_overhearing())
+}
+
 /// Answers a call with an error before it reaches a shard.
 fn refuse(
     call: &Call<'_>,
@@ -304,8 +350,10 @@ mod tests {
     use crate::{
         command::table,
         journal::record::Record,
+        keyspace::events::Class,
+        notice::{Client, Notice, audience::Kind},
         persist::replay::Replay,
-        shard::{Caller, Settings},
+        shard::Settings,
     };
 
     const NOW_US: i64 = 1_700_000_000_000_000;
@@ -321,12 +369,15 @@ mod tests {
 
     /// Executes a line; answers its reply, or what is missing.
     fn run(gathered: &mut Gathered, line: &str) -> Result<String, Missing> {
+        run_as(gathered, line, Caller::default())
+    }
+
+    fn run_as(gathered: &mut Gathered, line: &str, caller: Caller) -> Result<String, Missing> {
         let mut batch = RequestBatch::new();
         batch.push_slices(line.split(' ').map(str::as_bytes));
         let args = batch.get(0).expect("one request");
         let command = table().resolve(&args).expect("a command");
         let protocol = Protocol::Resp2;
-        let caller = Caller::default();
         let call = Call { command, args, database: 0, protocol, no_touch: false, caller };
         let mut out = ReplyBuffer::new();
         let _ = gathered.execute(&call, &mut out)?;
@@ -437,6 +488,46 @@ mod tests {
         let mut lines: Vec<String> = reply.lines().map(str::to_owned).collect();
         lines.sort();
         lines
+    }
+
+    #[test]
+    fn what_happens_to_guests_is_told_by_their_own_shards() {
+        let mut all = gathered(4, 0..4);
+        let map = all.map();
+        let client = Client { worker: 0, connection: 7 };
+        for (_, shard) in all.iter_mut() {
+            let notify = Class::GENERIC | Class::NEW | Class::KEYEVENT;
+            shard.configure(Settings { notify, ..Settings::default() });
+            shard.keyspace.events.track(client, std::iter::empty());
+            shard.keyspace.audience_mut().subscribe(Kind::Pattern, &"*".into(), client);
+        }
+        assert_ne!(map.owner(b"a"), map.owner(b"b"));
+        run(&mut all, "SET a 1").unwrap();
+        all.get_mut(map.owner(b"b")).unwrap().remember_read(b"b", client);
+        run(&mut all, "RENAME a b").unwrap();
+        let mut told = Vec::new();
+        for (id, shard) in all.iter_mut() {
+            for (_, notice) in shard.keyspace.take_notices() {
+                told.push(match notice {
+                    Notice::Message(message) => {
+                        let [channel, key] = [message.channel, message.payload]
+                            .map(|text| String::from_utf8_lossy(&text).into_owned());
+                        assert_eq!(id, map.owner(key.as_bytes()));
+                        format!("{} {key}", channel.trim_start_matches("__keyevent@0__:"))
+                    }
+                    Notice::Stale(stale) => format!("stale {:?}", stale.keys[0].0),
+                    Notice::AllStale => panic!("all"),
+                });
+            }
+        }
+        told.sort();
+        let expected = ["new a", "new b", "rename_from a", "rename_to b", "stale [98]"];
+        assert_eq!(told, expected);
+        run_as(&mut all, "SDIFF x b c", Caller { client, caches: true }).unwrap();
+        for (id, shard) in all.iter_mut() {
+            let own = [b"x", b"b", b"c"].into_iter().filter(|&key| map.owner(key) == id).count();
+            assert_eq!(shard.keyspace.events.tracking.keys(), own);
+        }
     }
 
     #[test]

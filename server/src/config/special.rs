@@ -7,6 +7,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use tessera_engine::keyspace::events::Class;
+
 use super::split::quote;
 use super::value::{BufferLimit, Value, format_memory, parse_memory};
 
@@ -210,26 +212,26 @@ fn rewrite_limits(value: &Value, default: &Value) -> Vec<RewriteLine> {
 pub(super) static NOTIFICATIONS: Special =
     Special { parse: parse_events, show: show_events, rewrite: rewrite_events };
 
-/// The letters in the order in which CONFIG GET shows them, and their bits.
+/// The letters in the order in which CONFIG GET shows them, and their bits, which are the engine's.
 const EVENT_CLASSES: [(u8, u32); 14] = [
-    (b'g', 1 << 2),
-    (b'$', 1 << 3),
-    (b'l', 1 << 4),
-    (b's', 1 << 5),
-    (b'h', 1 << 6),
-    (b'z', 1 << 7),
-    (b'x', 1 << 8),
-    (b'e', 1 << 9),
-    (b't', 1 << 10),
-    (b'd', 1 << 13),
-    (b'n', 1 << 14),
-    (b'K', 1 << 0),
-    (b'E', 1 << 1),
-    (b'm', 1 << 11),
+    (b'g', Class::GENERIC.bits() as u32),
+    (b'$', Class::STRING.bits() as u32),
+    (b'l', Class::LIST.bits() as u32),
+    (b's', Class::SET.bits() as u32),
+    (b'h', Class::HASH.bits() as u32),
+    (b'z', Class::SORTED_SET.bits() as u32),
+    (b'x', Class::EXPIRED.bits() as u32),
+    (b'e', Class::EVICTED.bits() as u32),
+    (b't', Class::STREAM.bits() as u32),
+    (b'd', Class::MODULE.bits() as u32),
+    (b'n', Class::NEW.bits() as u32),
+    (b'K', Class::KEYSPACE.bits() as u32),
+    (b'E', Class::KEYEVENT.bits() as u32),
+    (b'm', Class::MISS.bits() as u32),
 ];
 
 /// What the letter `A` stands for: every class except misses, new keys and the two channels.
-const EVENTS_ALL: u32 = 0x7fc | 1 << 13;
+const EVENTS_ALL: u32 = Class::ALL.bits() as u32;
 
 fn parse_events(arguments: &[Vec<u8>], _: &Value) -> Result<Value, String> {
     let [letters] = arguments else { return Err("wrong number of arguments".into()) };

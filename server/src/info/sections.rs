@@ -277,10 +277,11 @@ pub(super) fn stats(page: &mut Page) {
 
 /// Fields of parts that Redis has and this server has not, or not yet.
 fn idle_stats(page: &mut Page) {
+    let totals = &page.snapshot.totals;
+    page.field("pubsub_channels", totals.pubsub_channels);
+    page.field("pubsub_patterns", totals.pubsub_patterns);
+    page.field("pubsubshard_channels", totals.pubsub_sharded);
     page.fields(&[
-        ("pubsub_channels", "0"),
-        ("pubsub_patterns", "0"),
-        ("pubsubshard_channels", "0"),
         ("latest_fork_usec", "0"),
         ("total_forks", "0"),
         ("migrate_cached_sockets", "0"),

@@ -96,6 +96,8 @@ counters! {
         auth_failures,
         /// Commands executed here for clients of other workers.
         remote_commands,
+        /// Pieces of news that were lost, since a worker did not take them.
+        lost_news,
         /// Runs that waited for credits of another worker's mailbox.
         credit_stalls,
         /// Times that writers were held up because a save had preserved too much.
@@ -114,6 +116,12 @@ counters! {
         blocked_clients,
         /// Clients in subscription mode.
         pubsub_clients,
+        /// Channels that somebody listens to.
+        pubsub_channels,
+        /// Patterns that somebody listens to.
+        pubsub_patterns,
+        /// Channels of slots that somebody listens to.
+        pubsub_sharded,
         /// Clients that watch keys.
         watching_clients,
         /// Keys of all databases.

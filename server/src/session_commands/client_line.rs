@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use tessera_engine::notice::audience::Kind;
+
 use crate::{
     net::{Connection, ConnectionId},
     session::{Session, Standing},
@@ -44,11 +46,13 @@ impl Sizes {
 pub(super) fn client_line(session: &Session, sizes: Sizes, now_us: i64) -> String {
     let seconds_since = |then_us: i64| (now_us - then_us).max(0) / 1_000_000;
     let command = session.last_command.map_or("NULL", |command| command.full_name);
+    let subscriptions = session.subscriptions.as_deref();
+    let count = |kind| subscriptions.map_or(0, |own| own.names(kind).len());
     let mut line = String::with_capacity(320);
     // Writing to a String cannot fail.
     let _ = write!(
         line,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} \
          multi=-1 watch=0 qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 \
          omem=0 tot-mem={} events=r cmd={command} user=default redir=-1 resp={} lib-name={} \
          lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
@@ -61,6 +65,9 @@ pub(super) fn client_line(session: &Session, sizes: Sizes, now_us: i64) -> Strin
         seconds_since(session.active_us),
         flags(session),
         session.database,
+        count(Kind::Channel),
+        count(Kind::Pattern),
+        count(Kind::Sharded),
         sizes.input,
         sizes.output,
         sizes.total,
@@ -77,6 +84,7 @@ pub(super) fn client_line(session: &Session, sizes: Sizes, now_us: i64) -> Strin
 /// The client's state, a letter each.
 fn flags(session: &Session) -> String {
     let states = [
+        (session.has_subscriptions(), 'P'),
         (session.standing == Standing::Finished, 'c'),
         (session.peer.starts_with('/'), 'U'),
         (session.no_evict, 'e'),

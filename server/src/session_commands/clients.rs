@@ -22,8 +22,7 @@ pub(super) const FAMILY: &[(&str, Code)] = &[
     ("client|unblock", Code::Local(unblock)),
 ];
 
-/// The kinds of clients that filters tell apart. All are normal as long as there is neither
-/// replication nor publish/subscribe.
+/// The kinds of clients that filters tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Normal,
@@ -33,6 +32,11 @@ enum Kind {
 }
 
 impl Kind {
+    /// What a client is. There is no replication yet.
+    fn of(session: &Session) -> Self {
+        if session.has_subscriptions() { Self::Pubsub } else { Self::Normal }
+    }
+
     fn parse(name: &[u8]) -> Result<Self, CommandError> {
         match name.to_ascii_lowercase().as_slice() {
             b"normal" => Ok(Self::Normal),
@@ -61,7 +65,7 @@ impl Filter {
     fn matches(&self, session: &Session, now_us: i64) -> bool {
         let age_s = (now_us - session.created_us) / 1_000_000;
         self.id.is_none_or(|id| id == session.id)
-            && self.kind.is_none_or(|kind| kind == Kind::Normal)
+            && self.kind.is_none_or(|kind| kind == Kind::of(session))
             && self.peer.as_deref().is_none_or(|peer| peer == session.peer.as_bytes())
             && self.local.as_deref().is_none_or(|local| local == session.local.as_bytes())
             && self.age_min_s.is_none_or(|age| age_s >= age)
@@ -195,7 +199,7 @@ impl List {
     }
 
     fn matches(&self, session: &Session) -> bool {
-        self.kind.is_none_or(|kind| kind == Kind::Normal)
+        self.kind.is_none_or(|kind| kind == Kind::of(session))
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&session.id))
     }
 

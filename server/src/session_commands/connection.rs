@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 use tessera_engine::command::CommandError;
-use tessera_proto::{Args, Protocol, parse_i64};
+use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter, parse_i64};
 
-use super::{After, Code, SessionContext, client::check_name};
-use crate::{info::REDIS_VERSION, session::ReplyMode};
+use super::{After, Asked, Code, Everywhere, SessionContext, client::check_name, pubsub};
+use crate::{gather::Merge, info::REDIS_VERSION, session::ReplyMode};
 
 pub(super) const FAMILY: &[(&str, Code)] = &[
     ("auth", Code::Local(auth)),
@@ -13,7 +13,7 @@ pub(super) const FAMILY: &[(&str, Code)] = &[
     ("hello", Code::Local(hello)),
     ("ping", Code::Local(ping)),
     ("quit", Code::Local(quit)),
-    ("reset", Code::Local(reset)),
+    ("reset", Code::Everywhere(&Everywhere { ask: ask_reset, part: pubsub::change_part })),
     ("select", Code::Local(select)),
 ];
 
@@ -94,6 +94,7 @@ fn hello(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandErro
     }
     if let Some(protocol) = protocol {
         cx.session.protocol = protocol;
+        cx.session.update_confinement();
     }
     greet(cx);
     Ok(())
@@ -163,6 +164,10 @@ fn greet(cx: &mut SessionContext<'_>) {
 
 /// PING [text].
 fn ping(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
+    let mut reply = ReplyWriter::new(cx.out, cx.session.protocol);
+    if args.len() <= 2 && pubsub::pong(cx.session, args.get(1), &mut reply) {
+        return Ok(());
+    }
     match args.len() {
         1 => cx.reply().simple("PONG"),
         2 => cx.reply().bulk(&args[1]),
@@ -179,13 +184,18 @@ fn quit(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError> {
 }
 
 /// RESET.
-fn reset(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError> {
+fn ask_reset(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<Asked, CommandError> {
     // It ends CLIENT REPLY OFF, so it is answered itself.
     cx.answers_anyway = cx.session.reply_mode == ReplyMode::Off;
     let without_password = cx.shared.config.current().requirepass.is_empty();
+    let parts = pubsub::leave(cx);
     cx.session.reset(without_password);
-    cx.reply().simple("RESET");
-    Ok(())
+    if parts.is_empty() {
+        cx.reply().simple("RESET");
+        return Ok(Asked::Answered);
+    }
+    let finish = |_: &[ReplyBuffer], reply: &mut ReplyWriter<'_>| reply.simple("RESET");
+    Ok(Asked::Parts { parts, merge: Merge::Custom(Box::new(finish)) })
 }
 
 /// SELECT index.

@@ -12,6 +12,7 @@ pub(super) const FAMILY: &[(&str, Code)] = &[
     ("config|help", Code::Local(help)),
     ("debug|help", Code::Local(help)),
     ("latency|help", Code::Local(help)),
+    ("pubsub|help", Code::Local(help)),
     ("slowlog|help", Code::Local(help)),
 ];
 

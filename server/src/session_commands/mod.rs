@@ -16,11 +16,15 @@ mod connection;
 mod debug;
 mod help;
 mod parts;
+pub(crate) mod pubsub;
 mod save;
 mod server;
 mod slowness;
 
-use tessera_engine::command::{Command, CommandError, Run, table, table::flag};
+use tessera_engine::{
+    command::{Command, CommandError, Run, table, table::flag},
+    transaction::ShardMap,
+};
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter};
 
 use crate::{gather::Merge, saving::Save, server::Shared, session::Session, worker::Worker};
@@ -47,6 +51,8 @@ pub struct SessionContext<'a> {
     pub shared: &'a Arc<Shared>,
     /// The number of the connection's worker.
     pub worker: usize,
+    /// Which shard owns what.
+    pub map: ShardMap,
     /// The worker's time in microseconds since the Unix epoch.
     pub now_us: i64,
     /// What the connection holds besides this request.
@@ -77,6 +83,13 @@ pub enum Asked {
     Workers {
         /// The arguments for [`Everywhere::part`], a name first.
         args: Vec<Vec<u8>>,
+        /// How the answers become the reply.
+        merge: Merge,
+    },
+    /// Some workers are asked, at most once each, each with its own arguments.
+    Parts {
+        /// The worker, and the arguments for [`Everywhere::part`].
+        parts: Vec<(u32, Vec<Vec<u8>>)>,
         /// How the answers become the reply.
         merge: Merge,
     },
@@ -112,6 +125,7 @@ const FAMILIES: &[&[(&str, Code)]] = &[
     debug::FAMILY,
     help::FAMILY,
     save::FAMILY,
+    pubsub::FAMILY,
     server::FAMILY,
     slowness::FAMILY,
 ];
