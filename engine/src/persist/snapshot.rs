@@ -66,6 +66,17 @@ pub enum UsageKept {
     Frequency,
 }
 
+impl UsageKept {
+    /// What is said of a key whose usage bits are `bits` at the time of `clock`.
+    pub fn of(self, bits: u32, policy: Policy, clock: Clock) -> Option<Usage> {
+        match self {
+            Self::Nothing => None,
+            Self::Idle => Some(Usage::IdleSeconds(u64::from(idle_seconds(bits, clock)))),
+            Self::Frequency => Some(Usage::Frequency(policy.frequency(bits, clock))),
+        }
+    }
+}
+
 /// A part of the file.
 #[derive(Debug)]
 pub struct Piece {
@@ -199,15 +210,7 @@ impl Snapshot {
 
     /// Writes all but the value. Answers where that begins.
     fn put_head(&mut self, key: &CapturedKey<'_>) -> usize {
-        let usage = match self.options.usage {
-            UsageKept::Nothing => None,
-            UsageKept::Idle => {
-                Some(Usage::IdleSeconds(u64::from(idle_seconds(key.usage, self.cut))))
-            }
-            UsageKept::Frequency => {
-                Some(Usage::Frequency(self.policy.frequency(key.usage, self.cut)))
-            }
-        };
+        let usage = self.options.usage.of(key.usage, self.policy, self.cut);
         let CapturedKey { database, key: name, deadline, .. } = *key;
         let head = EntryHead { database, key: name, deadline, usage };
         self.writer.begin(&head, &key.body, &mut self.piece);

@@ -12,6 +12,7 @@
 //!   saved over them.
 #![forbid(unsafe_code)]
 
+pub mod at_once;
 mod drive;
 
 use std::{

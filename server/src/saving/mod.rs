@@ -22,6 +22,7 @@
 //!   the log and in INFO;
 //! - one save at a time, and the next begins when the last worker is through with the one before.
 
+pub mod at_once;
 pub mod drive;
 pub mod lanes;
 pub mod points;

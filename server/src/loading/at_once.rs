@@ -1,0 +1,152 @@
+//! Loading at once: a file into shards that are all at one worker, for DEBUG RELOAD.
+#![forbid(unsafe_code)]
+
+use std::{fs::File, io::Read, path::Path};
+
+use tessera_engine::{
+    persist::rdb::{Collision, Load, LoadStats, LoadStep, Reader},
+    shard::Shard,
+    transaction::{Gathered, ShardId, ShardMap},
+};
+
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Loads the file at `path` into the shards that are here.
+///
+/// # Errors
+///
+/// What is wrong with the file, or what the system says; what was loaded before stays.
+pub fn load_at_once(
+    path: &Path,
+    checksum: bool,
+    collision: Collision,
+    shards: &mut Gathered,
+) -> Result<LoadStats, String> {
+    let map = shards.map();
+    let mut all = LoadStats::default();
+    for (id, shard) in shards.iter_mut() {
+        // One look at the checksum is enough.
+        let stats = load_shard(path, checksum && id == 0, collision, (id, shard), map)?;
+        all.loaded += stats.loaded;
+        all.expired += stats.expired;
+        all.empty += stats.empty;
+    }
+    Ok(all)
+}
+
+fn load_shard(
+    path: &Path,
+    checksum: bool,
+    collision: Collision,
+    (id, shard): (ShardId, &mut Shard),
+    map: ShardMap,
+) -> Result<LoadStats, String> {
+    let in_words = |error: std::io::Error| error.to_string();
+    let mut file = File::open(path).map_err(in_words)?;
+    let total = file.metadata().map_err(in_words)?.len();
+    let mut load = Load::new(Reader::new(Some(total), checksum), collision);
+    let thresholds = shard.thresholds().clone();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let step = load.step(&mut shard.keyspace, &thresholds, |key| map.owner(key) == id);
+        match step.map_err(|error| error.to_string())? {
+            LoadStep::NeedMore(_) => {
+                let read = file.read(&mut chunk).map_err(in_words)?;
+                if read == 0 {
+                    return Err("the file has become shorter while it was read".into());
+                }
+                load.supply(&chunk[..read]);
+            }
+            LoadStep::Aux { .. } | LoadStep::Function(_) => {}
+            LoadStep::Done => return Ok(load.stats()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_engine::{
+        persist::{
+            rdb::{Options, writer::put_header},
+            snapshot::{SnapshotOptions, UsageKept},
+        },
+        shard::Settings,
+        value::Value,
+    };
+
+    use super::*;
+    use crate::saving::{Why, at_once::save_at_once, save::Plan};
+
+    fn gathered(seed: u64) -> Gathered {
+        let mut gathered = Gathered::new(ShardMap::new(3), seed);
+        for id in 0..3 {
+            gathered.put(id, Box::new(Shard::new(seed + u64::from(id), Settings::default())));
+        }
+        gathered.align_clocks(1_700_000_000_000_000);
+        gathered
+    }
+
+    fn fill(gathered: &mut Gathered, keys: usize) {
+        let map = gathered.map();
+        for number in 0..keys {
+            let key = format!("key:{number}");
+            let shard = gathered.get_mut(map.owner(key.as_bytes())).expect("all are here");
+            let slot = shard.keyspace.slot_of(number % 4, key.as_bytes());
+            let deadline = tessera_engine::keyspace::Deadline::At(1_800_000_000_000);
+            let text = "v".repeat(number % 500);
+            Value::string(text.as_bytes()).put_with(|body| slot.put(body, deadline));
+        }
+    }
+
+    fn plan(directory: &Path) -> Plan {
+        let mut head = Vec::new();
+        put_header(&mut head, &[("redis-ver", "7.2.4")]);
+        Plan {
+            why: Why::Asked,
+            directory: directory.to_owned(),
+            name: "dump.rdb".into(),
+            head,
+            options: SnapshotOptions {
+                values: Options::default(),
+                checksum: true,
+                usage: UsageKept::Idle,
+                is_alone: false,
+            },
+            shards: 3,
+            began_at_s: 0,
+        }
+    }
+
+    fn lens(gathered: &mut Gathered) -> Vec<[usize; 4]> {
+        let databases = |keyspace: &tessera_engine::keyspace::Keyspace| {
+            std::array::from_fn(|database| keyspace.len(database))
+        };
+        gathered.iter_mut().map(|(_, shard)| databases(&shard.keyspace)).collect()
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded_by_the_shards_that_own_it() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("dump.rdb");
+        let (mut before, mut after) = (gathered(1), gathered(9));
+        fill(&mut before, 5_000);
+        save_at_once(&plan(dir.path()), &mut before).expect("a file");
+        let stats = load_at_once(&path, true, Collision::Refuse, &mut after).expect("it is whole");
+        assert_eq!(stats, LoadStats { loaded: 5_000, expired: 0, empty: 0 });
+        assert_eq!(lens(&mut after), lens(&mut before));
+        assert!(load_at_once(&path, true, Collision::Refuse, &mut after).is_err());
+        assert!(load_at_once(&path, true, Collision::Replace, &mut after).is_ok());
+        assert_eq!(lens(&mut after), lens(&mut before));
+        let files: Vec<_> = std::fs::read_dir(dir.path()).expect("a directory").collect();
+        assert_eq!(files.len(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_save_that_fails_leaves_the_old_file() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut shards = gathered(1);
+        let plan = Plan { name: "no/such/directory".into(), ..plan(dir.path()) };
+        save_at_once(&plan, &mut shards).expect_err("no such directory");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("a directory").count(), 0);
+    }
+}
