@@ -47,6 +47,8 @@ mod crc64;
 pub mod decode;
 pub mod encode;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod grammar;
 mod input;
 pub mod load;

@@ -165,5 +165,6 @@ proptest! {
             bytes[at] = byte;
         }
         let _ = read(&bytes, window, true);
+        fuzz::any_chunks_agree(&[&[window as u8], &bytes[..]].concat());
     }
 }
