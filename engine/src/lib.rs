@@ -30,6 +30,7 @@ pub mod journal;
 pub mod keyspace;
 pub mod notice;
 pub mod persist;
+pub mod script;
 pub mod shard;
 pub mod sys;
 pub mod transaction;
