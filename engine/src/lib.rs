@@ -7,6 +7,7 @@
 //! ```text
 //! transaction   commands over several shards: locks, coordinator, order rules, as plain data
 //! persist       log and snapshots: how a shard outlives the process
+//! script        scripts and functions in Lua, and the host that executes their commands
 //! shard         one keyspace, its clock and its figures; executes commands, does background work
 //! command       one row and one function per command, one file per family
 //! keyspace      databases of entries: table, deadlines, scanning; who hears of changes

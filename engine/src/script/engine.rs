@@ -1,21 +1,28 @@
 //! What a worker runs scripts with: compiled scripts and functions, and the one that is under way.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use tessera_proto::{Protocol, ReplyBuffer, ReplyWriter};
 
 use super::{
     convert::{reply_error, reply_value},
+    error::uncaught,
     flags::ScriptFlags,
+    library::{Function, Libraries, Library, Metadata, read_metadata},
     lua::{
         Returns, Stack,
         machine::{Machine, Stretch},
     },
+    register::{Registrations, kept_name, register_function},
     run::{Run, RunState, ScriptHost},
     sandbox,
     sha1::Sha1Hex,
 };
+use crate::shard::Caller;
 
 /// How far a script has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,33 +52,63 @@ pub struct Invocation<'a> {
     pub protocol: Protocol,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// Who calls.
+    pub caller: Caller,
     /// Called by a command of the `_RO` kind.
     pub is_read_only: bool,
 }
 
 /// A worker's scripts.
 pub struct ScriptEngine {
-    /// Made when the first script comes.
+    /// The state for EVAL's scripts, made when the first one comes.
     scripts: Option<Machine>,
-    compiled: HashMap<Sha1Hex, ()>,
+    compiled: HashSet<Sha1Hex>,
+    /// The state for functions, made when the first library is loaded.
+    functions: Option<Machine>,
+    loaded: HashMap<Vec<u8>, Loaded>,
+    /// How many libraries have been loaded ever.
+    loads: u64,
     state: RunState,
-    running: bool,
+    /// What is suspended.
+    running: Option<Place>,
+}
+
+/// A library whose code this worker has run.
+struct Loaded {
+    library: Arc<Library>,
+    /// The number of its load.
+    load: u64,
+}
+
+/// In which state something runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Scripts,
+    Functions,
 }
 
 impl ScriptEngine {
     /// Without any script. `seed` is where `math.random` begins.
     pub fn new(seed: u64) -> Self {
-        Self { scripts: None, compiled: HashMap::new(), state: RunState::new(seed), running: false }
+        Self {
+            scripts: None,
+            compiled: HashSet::new(),
+            functions: None,
+            loaded: HashMap::new(),
+            loads: 0,
+            state: RunState::new(seed),
+            running: None,
+        }
     }
 
     /// Memory that the Lua states hold, in bytes.
     pub fn used_bytes(&self) -> usize {
-        self.scripts.as_ref().map_or(0, Machine::used_bytes)
+        self.scripts.iter().chain(&self.functions).map(Machine::used_bytes).sum()
     }
 
     /// Whether a script is suspended.
     pub fn is_suspended(&self) -> bool {
-        self.running
+        self.running.is_some()
     }
 
     /// Forgets all scripts, and everything that they may have left in their state.
@@ -82,7 +119,7 @@ impl ScriptEngine {
 
     /// Forgets one script.
     pub fn forget(&mut self, sha: &Sha1Hex) {
-        if self.compiled.remove(sha).is_some()
+        if self.compiled.remove(sha)
             && let Some(machine) = &mut self.scripts
         {
             let mut stack = machine.stack();
@@ -93,7 +130,7 @@ impl ScriptEngine {
 
     /// Whether this script is compiled already.
     pub fn knows(&self, sha: &Sha1Hex) -> bool {
-        self.compiled.contains_key(sha)
+        self.compiled.contains(sha)
     }
 
     /// Compiles a script, without its shebang, if that has not been done.
@@ -114,7 +151,7 @@ impl ScriptEngine {
             return Err(format!("Error compiling script (new function): {text}"));
         }
         stack.keep(sha.as_bytes());
-        self.compiled.insert(sha, ());
+        self.compiled.insert(sha);
         Ok(())
     }
 
@@ -130,7 +167,7 @@ impl ScriptEngine {
         host: &mut dyn ScriptHost,
         out: &mut ReplyBuffer,
     ) -> Progress {
-        assert!(!self.running, "one script at a time");
+        assert!(self.running.is_none(), "one script at a time");
         let machine = self.scripts.as_mut().expect("a compiled script");
         begin(&mut self.state, sha.as_str(), flags, invocation);
         let mut stack = machine.stack();
@@ -148,7 +185,153 @@ impl ScriptEngine {
         stack.set_function_globals();
         let mut run = Run { state: &mut self.state, host, out };
         let stretch = machine.start(&mut run, 1);
-        self.settle(stretch, out)
+        self.settle(Place::Scripts, stretch, out)
+    }
+
+    /// Loads a library that is no part of any set yet: runs its code, which registers its functions.
+    /// `code_at` is where that begins.
+    ///
+    /// # Errors
+    ///
+    /// The text of the error, without a code.
+    ///
+    /// # Panics
+    ///
+    /// When a script is suspended.
+    pub fn load(
+        &mut self,
+        code: &[u8],
+        metadata: Metadata,
+        host: &mut dyn ScriptHost,
+    ) -> Result<Library, String> {
+        let registrations = self.run_library(&code[metadata.code_at..], host)?;
+        if registrations.functions.is_empty() {
+            return Err("No functions registered".into());
+        }
+        let Registrations { load, mut functions } = registrations;
+        functions.sort_by(|a, b| a.name.cmp(&b.name));
+        let library = Library { name: metadata.name, code: code.to_vec(), functions };
+        // Loaded again when it is called: the set may refuse it.
+        self.forget_functions(&library, load);
+        Ok(library)
+    }
+
+    /// Runs the code of a library; its callbacks are kept under the number of the load.
+    fn run_library(
+        &mut self,
+        code: &[u8],
+        host: &mut dyn ScriptHost,
+    ) -> Result<Registrations, String> {
+        assert!(self.running.is_none(), "one script at a time");
+        self.loads += 1;
+        let build = || sandbox::build(Some(register_function));
+        let machine = self.functions.get_or_insert_with(build);
+        let mut stack = machine.stack();
+        stack.set_top(0);
+        reset_globals(&mut stack);
+        stack.push_native(main_of_load);
+        if stack.load(code, c"@user_function").is_err() {
+            let text = String::from_utf8_lossy(stack.text(-1).unwrap_or_default()).into_owned();
+            return Err(format!("Error compiling function: {text}"));
+        }
+        redirect_globals(&mut stack, sandbox::LOADING);
+        self.state.loading = Some(Registrations { load: self.loads, functions: Vec::new() });
+        self.state.needs_shards = false;
+        self.state.has_written = false;
+        let mut out = ReplyBuffer::default();
+        let mut run = Run { state: &mut self.state, host, out: &mut out };
+        let mut stretch = machine.start(&mut run, 1);
+        while stretch == Stretch::Suspended {
+            // Loading is not interrupted: it is short, or fails.
+            let mut run = Run { state: &mut self.state, host, out: &mut out };
+            stretch = machine.resume(&mut run);
+        }
+        redirect_globals(&mut machine.stack(), sandbox::REAL);
+        let registrations = self.state.loading.take().unwrap_or_default();
+        if out.is_empty() && stretch == Stretch::Ended(Ok(())) {
+            return Ok(registrations);
+        }
+        let machine = self.functions.as_mut().expect("it has just run");
+        forget_callbacks(machine, &registrations.functions, registrations.load);
+        let text = String::from_utf8_lossy(&out.to_vec()).into_owned();
+        Err(format!("Error registering functions: {text}"))
+    }
+
+    fn forget_functions(&mut self, library: &Library, load: u64) {
+        if let Some(machine) = &mut self.functions {
+            forget_callbacks(machine, &library.functions, load);
+        }
+    }
+
+    /// Forgets the libraries that are not in `libraries` any more, or are others now.
+    pub fn keep_loaded(&mut self, libraries: &Libraries) {
+        let is_there = |loaded: &Loaded| {
+            libraries.get(&loaded.library.name).is_some_and(|it| Arc::ptr_eq(it, &loaded.library))
+        };
+        let gone: Vec<Vec<u8>> = self
+            .loaded
+            .iter()
+            .filter(|(_, loaded)| !is_there(loaded))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            if let Some(Loaded { library, load }) = self.loaded.remove(&name) {
+                self.forget_functions(&library, load);
+            }
+        }
+    }
+
+    /// Calls a function of `library`, whose code runs first if this worker has not done so.
+    ///
+    /// # Errors
+    ///
+    /// The library's code fails here, although it has not where it was loaded.
+    ///
+    /// # Panics
+    ///
+    /// When a script is suspended.
+    pub fn call(
+        &mut self,
+        (library, function): (&Arc<Library>, &Function),
+        invocation: &Invocation<'_>,
+        host: &mut dyn ScriptHost,
+        out: &mut ReplyBuffer,
+    ) -> Result<Progress, String> {
+        let load = self.loaded_as(library, host)?;
+        let name = String::from_utf8_lossy(&function.name);
+        begin(&mut self.state, &name, function.flags, invocation);
+        let machine = self.functions.as_mut().expect("a loaded library has a state");
+        let mut stack = machine.stack();
+        stack.set_top(0);
+        reset_globals(&mut stack);
+        stack.push_native(main);
+        stack.push_kept(&kept_name(load, &function.name));
+        push_list(&mut stack, invocation.keys);
+        push_list(&mut stack, invocation.arguments);
+        let mut run = Run { state: &mut self.state, host, out };
+        let stretch = machine.start(&mut run, 3);
+        Ok(self.settle(Place::Functions, stretch, out))
+    }
+
+    /// The number of the load of `library`, which is loaded now if it is not.
+    fn loaded_as(
+        &mut self,
+        library: &Arc<Library>,
+        host: &mut dyn ScriptHost,
+    ) -> Result<u64, String> {
+        match self.loaded.get(&library.name) {
+            Some(loaded) if Arc::ptr_eq(&loaded.library, library) => return Ok(loaded.load),
+            Some(loaded) => {
+                let (old, load) = (Arc::clone(&loaded.library), loaded.load);
+                self.forget_functions(&old, load);
+            }
+            None => {}
+        }
+        let metadata = read_metadata(&library.code)?;
+        let load = self.run_library(&library.code[metadata.code_at..], host)?.load;
+        let loaded = Loaded { library: Arc::clone(library), load };
+        self.loaded.insert(library.name.clone(), loaded);
+        Ok(load)
     }
 
     /// Goes on with the suspended script.
@@ -157,16 +340,20 @@ impl ScriptEngine {
     ///
     /// When no script is suspended.
     pub fn resume(&mut self, host: &mut dyn ScriptHost, out: &mut ReplyBuffer) -> Progress {
-        assert!(self.running, "a suspended script");
-        let machine = self.scripts.as_mut().expect("a suspended script has a state");
+        let place = self.running.expect("a suspended script");
+        let machine = match place {
+            Place::Scripts => self.scripts.as_mut(),
+            Place::Functions => self.functions.as_mut(),
+        };
+        let machine = machine.expect("a suspended script has a state");
         let mut run = Run { state: &mut self.state, host, out };
         let stretch = machine.resume(&mut run);
-        self.settle(stretch, out)
+        self.settle(place, stretch, out)
     }
 
     /// Takes up what a stretch has brought.
-    fn settle(&mut self, stretch: Stretch, out: &mut ReplyBuffer) -> Progress {
-        self.running = stretch == Stretch::Suspended;
+    fn settle(&mut self, place: Place, stretch: Stretch, out: &mut ReplyBuffer) -> Progress {
+        self.running = (stretch == Stretch::Suspended).then_some(place);
         match stretch {
             Stretch::Suspended => return Progress::Suspended,
             Stretch::Ended(_) if self.state.needs_shards => return Progress::NeedsShards,
@@ -190,6 +377,7 @@ fn begin(state: &mut RunState, name: &str, flags: ScriptFlags, invocation: &Invo
     state.inner = Protocol::Resp2;
     state.outer = invocation.protocol;
     state.no_touch = invocation.no_touch;
+    state.caller = invocation.caller;
     state.is_read_only = invocation.is_read_only || flags.forbids_writes();
     state.flags = flags;
     state.has_written = false;
@@ -231,4 +419,32 @@ fn main(stack: &mut Stack<'_>) -> Returns {
         debug_assert!(run.out.mark() != before);
     });
     Ok(0)
+}
+
+/// The outermost function while a library is loaded: calls its code, and writes the error of it.
+fn main_of_load(stack: &mut Stack<'_>) -> Returns {
+    if stack.call(0, 0, 0).is_err() {
+        stack.with_run(|stack, run| {
+            let error = uncaught(stack, "");
+            let text = error.text.strip_prefix(b"ERR Error running script , ");
+            let text = text.map(|text| [b"ERR ", text].concat());
+            run.out.extend(&text.unwrap_or(error.text));
+        });
+    }
+    Ok(0)
+}
+
+/// Lets global variables be those kept under `name`.
+fn redirect_globals(stack: &mut Stack<'_>, name: &[u8]) {
+    stack.push_kept(name);
+    stack.push_kept(sandbox::PROTECTED);
+    stack.redirect();
+}
+
+fn forget_callbacks(machine: &mut Machine, functions: &[Function], load: u64) {
+    let mut stack = machine.stack();
+    for function in functions {
+        stack.push_nil();
+        stack.keep(&kept_name(load, &function.name));
+    }
 }

@@ -171,6 +171,13 @@ impl Stack<'_> {
         unsafe { ffi::lua_insert(self.raw, self.valid(index)) }
     }
 
+    /// Puts the topmost value in the place of the one at `index`, and removes it from the top.
+    pub(super) fn replace(&mut self, index: c_int) {
+        assert!(index > 0);
+        // SAFETY: the index is on the stack.
+        unsafe { ffi::lua_replace(self.raw, self.valid(index)) }
+    }
+
     /// Removes the value at `index`.
     pub(super) fn remove(&mut self, index: c_int) {
         assert!(index.abs() <= self.top());

@@ -12,6 +12,8 @@
 //! convert       replies to values and back
 //! error         errors as tables, and their text for the client
 //! engine        compiled scripts, and the one that is under way
+//! library       libraries of functions, as a value that workers share
+//! register      what a library calls while it is loaded
 //! flags, sha1   a script's first line, and its name
 //! lib           cjson, cmsgpack, struct, bit
 //! ```
@@ -34,9 +36,11 @@ mod engine;
 mod error;
 mod flags;
 mod lib;
+mod library;
 mod lua;
 mod number;
 mod redis;
+mod register;
 mod run;
 mod sandbox;
 mod sha1;
@@ -45,6 +49,7 @@ mod tests;
 
 pub use engine::{Invocation, Progress, ScriptEngine};
 pub use flags::{ScriptFlags, read_shebang};
+pub use library::{Function, Libraries, Library, Metadata, RestorePolicy, read_metadata};
 pub use redis::REDIS_VERSION;
 pub use run::{LogLevel, NeedsShards, ScriptHost, Verdict};
 pub use sha1::{Sha1Hex, sha1_hex};

@@ -196,7 +196,7 @@ fn status_reply(stack: &mut Stack<'_>) -> Returns {
 /// commands did, and to leave any of it out would break the promise that a log gives.
 fn set_repl(stack: &mut Stack<'_>) -> Returns {
     if stack.top() != 1 {
-        return raise(stack, "redis.set_repl() requires one argument.");
+        return raise(stack, "server.set_repl() requires one argument.");
     }
     match stack.integer(1) {
         Some(0..=3) => Ok(0),
@@ -225,13 +225,13 @@ fn acl_check_cmd(stack: &mut Stack<'_>) -> Returns {
     }
 }
 
-const INVALID: &str = "Invalid command passed to redis.acl_check_cmd()";
+const INVALID: &str = "Invalid command passed to server.acl_check_cmd()";
 
 /// `redis.log(level, text…)`
 fn log(stack: &mut Stack<'_>) -> Returns {
     let count = stack.top();
     if count < 2 {
-        return raise(stack, "redis.log() requires two arguments or more.");
+        return raise(stack, "server.log() requires two arguments or more.");
     }
     let level = match stack.integer(1) {
         None => return raise(stack, "First argument must be a number (log level)."),
@@ -250,7 +250,7 @@ fn log(stack: &mut Stack<'_>) -> Returns {
 /// `redis.setresp(version)`
 fn set_resp(stack: &mut Stack<'_>) -> Returns {
     if stack.top() != 1 {
-        return raise(stack, "redis.setresp() requires one argument.");
+        return raise(stack, "server.setresp() requires one argument.");
     }
     let protocol = match stack.integer(1) {
         Some(2) => Protocol::Resp2,

@@ -3,10 +3,10 @@
 
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter, RequestBatch, parse_i64};
 
-use super::flags::ScriptFlags;
+use super::{flags::ScriptFlags, register::Registrations};
 use crate::{
     command::{Command, Run as Code, table, table::flag},
-    shard::Call,
+    shard::{Call, Caller},
 };
 
 /// Whether a script may go on.
@@ -82,6 +82,8 @@ pub(super) struct RunState {
     pub(super) outer: Protocol,
     /// CLIENT NO-TOUCH.
     pub(super) no_touch: bool,
+    /// Who has called the script.
+    pub(super) caller: Caller,
     /// Only commands that do not write.
     pub(super) is_read_only: bool,
     pub(super) flags: ScriptFlags,
@@ -91,6 +93,8 @@ pub(super) struct RunState {
     pub(super) needs_shards: bool,
     /// The script's own reply is an error that has not been counted.
     pub(super) has_failed: bool,
+    /// What is registered, while a library is loaded.
+    pub(super) loading: Option<Registrations>,
     /// The generator of `math.random`.
     pub(super) random: Random48,
     /// A command on its way, and its reply.
@@ -106,11 +110,13 @@ impl RunState {
             inner: Protocol::Resp2,
             outer: Protocol::Resp2,
             no_touch: false,
+            caller: Caller::default(),
             is_read_only: false,
             flags: ScriptFlags::default(),
             has_written: false,
             needs_shards: false,
             has_failed: false,
+            loading: None,
             random: Random48(seed & Random48::MASK),
             request: RequestBatch::new(),
             reply: ReplyBuffer::default(),
@@ -163,6 +169,7 @@ impl Run<'_> {
             database: state.database,
             protocol: state.inner,
             no_touch: state.no_touch,
+            caller: state.caller,
         };
         if let Some(text) = host.refusal(&call, state.flags.allows_oom(), state.has_written) {
             return Err(text);

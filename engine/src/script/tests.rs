@@ -58,6 +58,7 @@ impl Bench {
             database: 0,
             protocol: tessera_proto::Protocol::Resp2,
             no_touch: false,
+            caller: crate::shard::Caller::default(),
             is_read_only: false,
         };
         self.engine.eval((sha, flags), &invocation, &mut self.host, &mut self.out)
@@ -215,7 +216,7 @@ fn what_would_exhaust_the_c_stack_or_memory_is_an_error() {
             "return string.find(string.rep('a', 90000), string.rep('a?', 90000))",
             "pattern too complex",
         ),
-        ("local s = string.rep('x', 2^30) return #(s .. s .. s)", "not enough memory"),
+        ("local s = string.rep('x', 2^25) return #(s .. s .. s)", "not enough memory"),
         (
             "local t = {} for i = 1, 3000 do t = {t} end return cjson.encode(t)",
             "excessive nesting (1001)",
@@ -319,4 +320,96 @@ fn random_numbers_are_those_of_redis_for_a_seed() {
                   math.random(5, 9)}";
     let (first, second) = (Bench::new().eval(script), Bench::new().eval(script));
     assert_eq!(first, second);
+}
+
+/// Loads a library into a set.
+fn load(
+    bench: &mut Bench,
+    set: &Libraries,
+    code: &str,
+    replaces: bool,
+) -> Result<Libraries, String> {
+    let metadata = read_metadata(code.as_bytes())?;
+    let library = bench.engine.load(code.as_bytes(), metadata, &mut bench.host)?;
+    set.with(library, replaces)
+}
+
+fn fcall(bench: &mut Bench, set: &Libraries, name: &str, keys: &[&[u8]]) -> String {
+    let invocation = Invocation {
+        keys,
+        arguments: &[b"arg"],
+        database: 0,
+        protocol: tessera_proto::Protocol::Resp2,
+        no_touch: false,
+        caller: crate::shard::Caller::default(),
+        is_read_only: false,
+    };
+    bench.out.clear();
+    let function = set.function(name.as_bytes()).expect("a function");
+    let Bench { engine, host, out } = bench;
+    let progress = engine.call(function, &invocation, host, out).expect("a good library");
+    assert!(matches!(progress, Progress::Done { .. }));
+    bench.reply()
+}
+
+#[test]
+fn libraries_register_functions_that_can_be_called() {
+    let mut bench = Bench::new();
+    let code = "#!lua name=lib\nlocal n = 0\nredis.register_function('count', function(keys, args) \
+                n = n + 1 return {n, keys[1], args[1]} end)\n\
+                redis.register_function{function_name='get', callback=function(keys) return \
+                redis.call('get', keys[1]) end, flags={'no-writes'}, description='reads'}\n\
+                redis.register_function('set', function(keys) return redis.call('set', keys[1], 1) \
+                end)\nredis.register_function('bad', function() error('oops') end)";
+    let set = load(&mut bench, &Libraries::default(), code, false).expect("a good library");
+    assert_eq!(fcall(&mut bench, &set, "count", &[b"k"]), "*3\r\n:1\r\n$1\r\nk\r\n$3\r\narg\r\n");
+    assert_eq!(fcall(&mut bench, &set, "count", &[]), "*1\r\n:2\r\n");
+    assert_eq!(fcall(&mut bench, &set, "set", &[b"k"]), "+OK\r\n");
+    assert_eq!(fcall(&mut bench, &set, "get", &[b"k"]), "$1\r\n1\r\n");
+    assert_eq!(
+        fcall(&mut bench, &set, "bad", &[]),
+        "-ERR user_function:6: oops script: bad, on @user_function:6.\r\n"
+    );
+    let (_, get) = set.function(b"get").expect("it is there");
+    assert!(get.flags.forbids_writes() && get.description.as_deref() == Some(b"reads"));
+    let other = "#!lua name=lib\nredis.register_function('count', function() return 'new' end)";
+    let set = load(&mut bench, &set, other, true).expect("it is replaced");
+    bench.engine.keep_loaded(&set);
+    assert_eq!(fcall(&mut bench, &set, "count", &[]), "$3\r\nnew\r\n");
+}
+
+#[test]
+fn libraries_that_cannot_be_loaded_say_why() {
+    let mut bench = Bench::new();
+    for (code, error) in [
+        ("local x = 1", "No functions registered"),
+        ("(", "Error compiling function: user_function:1: unexpected symbol near '<eof>'"),
+        (
+            "redis.call('get', 'x')",
+            "Error registering functions: ERR user_function:1: Script attempted to access \
+             nonexistent global variable 'call'",
+        ),
+        (
+            "return math.random()",
+            "Error registering functions: ERR user_function:1: Script attempted to access \
+             nonexistent global variable 'math'",
+        ),
+        ("redis.register_function('x')", "calling server.register_function with a single argument"),
+        ("redis.register_function('x', 1)", "second argument to server.register_function"),
+        ("redis.register_function('a-b', function() end)", "Library names can only contain"),
+        ("redis.register_function{callback=function() end}", "must get a function name argument"),
+        ("redis.register_function{function_name='f'}", "must get a callback argument"),
+        ("redis.register_function{function_name='f', x=1}", "unknown argument given"),
+        (
+            "redis.register_function{function_name='f', callback=function() end, flags={'x'}}",
+            "unknown flag given",
+        ),
+        ("local t t.x = 1", "Error registering functions: ERR user_function:1: attempt to index"),
+        ("x = 1", "Attempt to modify a readonly table"),
+    ] {
+        let code = format!("#!lua name=lib\n{code}");
+        let result = load(&mut bench, &Libraries::default(), &code, false);
+        let text = result.map(|_| ()).expect_err("it is refused");
+        assert!(text.replace("function:2", "function:1").contains(error), "{code}: {text}");
+    }
 }
