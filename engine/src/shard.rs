@@ -315,6 +315,11 @@ impl Shard {
         self.changes
     }
 
+    /// Sets the count of changes back: what was counted since is undone.
+    pub(crate) fn set_changes(&mut self, changes: u64) {
+        self.changes = changes;
+    }
+
     /// Does the background work that is due, a slice of it: removes keys whose deadline passed and
     /// frees what was removed. Answers whether it should be called again in the next turn;
     /// otherwise [`tick_due_us`](Self::tick_due_us) says when.

@@ -212,7 +212,7 @@ impl Worker {
                         Err(blocked) => break blocked.into(),
                     }
                 }
-                Route::Shard(_) | Route::Session | Route::Parts | Route::Across => {
+                Route::Shard(_) | Route::Session | Route::Parts | Route::Across | Route::Script => {
                     self.spare_look = look;
                     return true;
                 }
@@ -243,6 +243,11 @@ impl Worker {
                         return advance;
                     }
                 }
+                Route::Script => {
+                    if let Some(advance) = self.run_script(id, held, may_run) {
+                        return advance;
+                    }
+                }
                 Route::Parts | Route::Across => return Advance::Cut,
             }
         }
@@ -269,6 +274,7 @@ impl Worker {
             metrics: &self.metrics,
             stopwatch: &mut self.stopwatch,
             pause: self.pause,
+            busy: self.busy,
             is_loading: self.is_loading,
             care: self.care,
             output_bytes_max: output_limit(&self.output_limits, &connection.session).hard_bytes,

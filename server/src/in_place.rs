@@ -29,6 +29,7 @@ use crate::{
     own_shard::OwnShard,
     replies::BufferPool,
     route::{Route, ShardMap},
+    scripts::shared::Busy,
     server::Shared,
     session::{Held, Session},
     session_commands,
@@ -127,6 +128,8 @@ pub(crate) struct InPlace<'a> {
     pub(crate) metrics: &'a WorkerMetrics,
     pub(crate) stopwatch: &'a mut Stopwatch,
     pub(crate) pause: Pause,
+    /// A script that runs too long, anywhere.
+    pub(crate) busy: Option<Busy>,
     /// Some shard is not loaded yet: no key may be looked at.
     pub(crate) is_loading: bool,
     /// Flags of commands that are not permitted to everyone at any time.
@@ -265,6 +268,11 @@ impl InPlace<'_> {
             && let Err(error) = session_commands::permit(command, self.shared, session.is_local)
         {
             return Err((Some(command), error));
+        }
+        if let Some(busy) = self.busy
+            && !command.flags.has(flag::ALLOW_BUSY)
+        {
+            return Err((Some(command), CommandError::text(busy.text())));
         }
         if self.is_loading && !command.flags.has(flag::LOADING) {
             let error = CommandError::text("LOADING Redis is loading the dataset in memory");

@@ -16,9 +16,10 @@ use crate::config::Config;
 use crate::loading::LoadingStatus;
 use crate::metrics::{Metrics, ProcessInfo, Snapshot, unix_time};
 use crate::saving::Saves;
+use crate::scripts::shared::ScriptFigures;
 
 /// The version of Redis that clients may take this server for.
-pub const REDIS_VERSION: &str = "7.2.4";
+pub use tessera_engine::script::REDIS_VERSION;
 
 /// This server's own version.
 pub const TESSERA_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -72,6 +73,8 @@ pub struct Source<'a> {
     pub loading: LoadingStatus,
     /// Saves, past and under way.
     pub saves: &'a Saves,
+    /// Scripts and libraries.
+    pub scripts: ScriptFigures,
     /// The counters.
     pub metrics: &'a Metrics,
     /// The full name (`get`, `config|set`) of a row of the command table.
@@ -176,6 +179,7 @@ mod tests {
             process: &ProcessInfo::gather(),
             replication_id: "0123456789012345678901234567890123456789",
             loading: LoadingStatus::default(),
+            scripts: ScriptFigures::default(),
             metrics: &metrics,
             command_name: &|row| ["get", "config|set"][row].to_owned(),
         };

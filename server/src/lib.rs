@@ -21,6 +21,7 @@
 //! saving              snapshots of all shards in one file, written while commands go on
 //! pubsub              messages, notifications and invalidations on their way to clients
 //! session, session_commands   a connection's state and the commands about it
+//! scripts             scripts and functions: where they run, how they wait
 //! metrics             figures for INFO
 //! mesh                mailboxes, credits, sleep and wake
 //! net                 listeners, connections, buffers
@@ -58,6 +59,7 @@ pub mod pubsub;
 pub mod replies;
 pub mod runtime;
 pub mod saving;
+pub mod scripts;
 pub mod server;
 pub mod session;
 pub mod session_commands;

@@ -25,6 +25,7 @@
 use std::mem;
 
 use tessera_engine::{
+    command::Run,
     shard::Shard,
     transaction::{Gathered, Missing, ShardId, ShardMap, ShardSet},
 };
@@ -87,6 +88,11 @@ impl Loans {
         }
     }
 
+    /// The shards that are here.
+    pub(crate) fn gathered_mut(&mut self) -> &mut Gathered {
+        &mut self.gathered
+    }
+
     /// Whether a loan is under way.
     fn is_under_way(&self) -> bool {
         !self.asked.is_empty()
@@ -129,10 +135,22 @@ impl Worker {
         let Some(connection) = self.network.connection(id) else { return Advance::Finished };
         let Connection { input, session, .. } = connection;
         let args = session.parser.args(input.bytes());
-        let shards = match self.splitter.shards(self.map, held.command, &args) {
+        let shards = match held.command.run {
+            Run::Script => {
+                let mut request = RequestBatch::new();
+                request.push(&args);
+                let Some(args) = request.get(0) else { return Advance::Finished };
+                self.script_shards(held, &args)
+            }
+            _ => self.splitter.shards(self.map, held.command, &args),
+        };
+        let shards = match shards {
             Ok(shards) => shards,
             Err(error) => return self.refuse(id, held, &error),
         };
+        let Some(connection) = self.network.connection(id) else { return Advance::Finished };
+        let Connection { input, session, .. } = connection;
+        let args = session.parser.args(input.bytes());
         if !self.outboxes.may_borrow(shards) {
             return Advance::NoCredit;
         }
@@ -187,11 +205,15 @@ impl Worker {
     }
 
     /// Executes the units over the shards that are here, and sends these back.
-    fn execute_units(&mut self) {
+    /// A script that gets suspended keeps them; when it has ended, this goes on.
+    pub(crate) fn execute_units(&mut self) {
         self.loans.gathered.align_clocks(self.now_us);
         let mut units = mem::take(&mut self.loans.running);
-        for unit in units.drain(..) {
-            self.execute_unit(unit);
+        let mut left = units.drain(..);
+        let is_suspended = left.by_ref().any(|unit| !self.execute_unit(unit));
+        self.loans.running.extend(left);
+        if is_suspended {
+            return;
         }
         self.loans.running = units;
         let now_us = self.now_us;
@@ -207,47 +229,78 @@ impl Worker {
         self.serve_waiting();
     }
 
-    /// Executes one unit, and lets its connection go on.
-    fn execute_unit(&mut self, mut unit: Unit) {
+    /// Executes one unit, and lets its connection go on. Answers false if it is a script that has
+    /// been suspended.
+    fn execute_unit(&mut self, unit: Unit) -> bool {
         let mut answer = self.pool.take();
         self.stopwatch.start();
-        match &unit.work {
-            Work::Call { header, request } => {
-                if let Err(missing) =
-                    self.execute_gathered(unit.connection, header, request, &mut answer)
-                {
-                    self.pool.put(answer);
-                    unit.shards = match missing {
-                        Missing::All => ShardSet::all(self.map.shards()),
-                        Missing::Shard(shard) => unit.shards.iter().chain([shard]).collect(),
-                    };
-                    return self.loans.again.push(unit);
-                }
+        let Work::Call { header, request } = &unit.work;
+        match self.execute_gathered((unit.connection, unit.ticket), header, request, &mut answer) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.pool.put(answer);
+                return false;
+            }
+            Err(missing) => {
+                self.pool.put(answer);
+                self.start_over(unit, missing);
+                return true;
             }
         }
         let whole = Mark::default()..answer.mark();
         self.arrive(unit.connection, unit.ticket, 0, (&answer, whole));
         self.pool.put(answer);
-        if let Some(connection) = self.network.connection(unit.connection)
+        self.let_go_on(unit.connection);
+        true
+    }
+
+    /// Lets a unit start over with more shards.
+    fn start_over(&mut self, mut unit: Unit, missing: Missing) {
+        unit.shards = match missing {
+            Missing::All => ShardSet::all(self.map.shards()),
+            Missing::Shard(shard) => unit.shards.iter().chain([shard]).collect(),
+        };
+        self.loans.again.push(unit);
+    }
+
+    /// Lets a call that has run, and was undone, start over with all shards.
+    pub(crate) fn start_over_with_all(
+        &mut self,
+        (connection, ticket): (ConnectionId, u64),
+        header: CallHeader,
+        request: RequestBatch,
+    ) {
+        let shards = ShardSet::all(self.map.shards());
+        let work = Work::Call { header, request };
+        self.loans.again.push(Unit { connection, ticket, shards, work });
+    }
+
+    /// A connection whose unit has ended goes on.
+    pub(crate) fn let_go_on(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.network.connection(id)
             && connection.session.standing == Standing::Stalled
         {
             connection.session.standing = Standing::Ready;
-            self.ready.push(unit.connection);
+            self.ready.push(id);
         }
     }
 
-    /// Executes one command over the shards that are here.
+    /// Executes one command over the shards that are here. Answers false if it is a script that has
+    /// been suspended.
     fn execute_gathered(
         &mut self,
-        client: ConnectionId,
+        to: (ConnectionId, u64),
         header: &CallHeader,
         request: &RequestBatch,
         answer: &mut ReplyBuffer,
-    ) -> Result<(), Missing> {
-        let Some(args) = request.get(0) else { return Ok(()) };
+    ) -> Result<bool, Missing> {
+        if let Run::Script = header.command.run {
+            return self.run_script_unit(to, header, request, answer);
+        }
+        let Some(args) = request.get(0) else { return Ok(true) };
         let outcome = self.loans.gathered.execute(&header.call(args), answer)?;
-        self.note_call(Some(client), header.command, &args, outcome.as_ref().err());
-        Ok(())
+        self.note_call(Some(to.0), header.command, &args, outcome.as_ref().err());
+        Ok(true)
     }
 
     /// Takes the own shard back and goes on with what has waited for it.
@@ -256,7 +309,7 @@ impl Worker {
         self.serve_waiting();
     }
 
-    fn put_back(&mut self, shard: Box<Shard>) {
+    pub(crate) fn put_back(&mut self, shard: Box<Shard>) {
         self.shard.put_back(shard);
         if mem::take(&mut self.configure_when_back) {
             self.configure_shard();

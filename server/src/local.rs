@@ -122,6 +122,7 @@ impl Worker {
             map: self.map,
             now_us: self.now_us,
             sizes,
+            scripts: Some(&mut self.scripts),
             after: After::GoOn,
             waits_for: None,
             answers_anyway: false,

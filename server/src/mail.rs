@@ -185,7 +185,7 @@ impl Worker {
     }
 
     #[cold]
-    fn note_slow(
+    pub(crate) fn note_slow(
         &mut self,
         client: Option<ConnectionId>,
         command: &'static Command,

@@ -19,6 +19,7 @@ use crate::{
     metrics::{Metrics, ProcessInfo, random_id},
     net::{Board, listener::Relocation},
     saving::Saves,
+    scripts::shared::SharedScripts,
     signal::Shutdown,
     slowlog::SlowLog,
     worker::Next,
@@ -43,6 +44,8 @@ pub struct Shared {
     pub log: Log,
     /// Who takes places, and the cut that what concerns several shards needs.
     pub cut: Cut,
+    /// Scripts and libraries of functions.
+    pub scripts: SharedScripts,
     /// CLIENT PAUSE.
     pub pause: PauseState,
     /// The file that is loaded at the start.
@@ -83,6 +86,7 @@ impl Shared {
             board,
             log,
             cut: Cut::new(workers),
+            scripts: SharedScripts::new(workers),
             pause: PauseState::default(),
             loading,
             stop: Stop::new(workers),

@@ -73,7 +73,7 @@ impl Worker {
             let advance = match held.route {
                 Route::Parts => self.pack_parts(id, held),
                 Route::Session => self.pack_questions(id, held),
-                Route::Across => Some(self.promise_command(id, held)),
+                Route::Across | Route::Script => Some(self.promise_command(id, held)),
                 Route::Shard(_) => Some(Advance::NextRound),
             };
             if let Some(advance) = advance {

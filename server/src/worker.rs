@@ -42,6 +42,7 @@ use crate::{
     route::ShardMap,
     runtime::{background::Background, pace::Pacer, wake::Mail},
     saving::drive::{SaveWaiter, Saving},
+    scripts::{Scripts, shared::Busy},
     server::Shared,
     session::{Session, Standing},
     session_commands::{Codes, care},
@@ -73,6 +74,10 @@ pub struct Worker {
     pub(crate) now_us: i64,
     /// What clients may send, before and after they have authenticated.
     pub(crate) limits: [Limits; 2],
+    /// Scripts and functions.
+    pub(crate) scripts: Scripts,
+    /// A script that runs too long, anywhere.
+    pub(crate) busy: Option<Busy>,
     /// Shards that this worker borrows.
     pub(crate) loans: Loans,
     /// The configuration has changed while the own shard was lent.
@@ -199,6 +204,8 @@ impl Worker {
             random: Random::from_seed(seed.rotate_left(32)),
             now_us: wall_clock_us(),
             limits: Default::default(),
+            scripts: Scripts::new(seed.rotate_left(16)),
+            busy: None,
             loans: Loans::new(map, seed.rotate_left(16)),
             configure_when_back: false,
             waiting_mail: VecDeque::new(),
@@ -282,6 +289,7 @@ impl Worker {
             self.configure();
         }
         self.pause = self.shared.pause.at(self.now_us);
+        self.busy = self.shared.scripts.busy();
         if self.is_loading {
             self.load_slice();
             self.is_loading = self.shared.loading.is_active();
@@ -294,6 +302,9 @@ impl Worker {
         self.serve_mail();
         self.wake_stalled(|worker| mem::take(&mut worker.next_turn));
         self.run_rounds();
+        if self.scripts.is_suspended() {
+            self.resume_script();
+        }
         self.unregister_departed();
         self.tick();
         self.deliver();
@@ -342,7 +353,11 @@ impl Worker {
         // While the shard is lent, mail ends the wait for the next turn.
         let has_next_turn = !self.next_turn.is_empty() && self.shard.is_here();
         let is_loading = self.loader.is_some();
-        let is_busy = !self.ready.is_empty() || has_next_turn || self.is_behind || is_loading;
+        let is_busy = self.scripts.is_suspended()
+            || !self.ready.is_empty()
+            || has_next_turn
+            || self.is_behind
+            || is_loading;
         if self.shared.stop.is_asked() {
             return self.shared.stop.next();
         }
@@ -495,6 +510,7 @@ impl Worker {
         counters.connections_rejected.set(network.rejected);
         counters.net_input_bytes.set(network.received);
         counters.net_output_bytes.set(network.sent);
+        counters.lua_bytes.set(self.scripts.used_bytes() as u64);
         counters.mailbox_depth.set(self.mail.depth() as u64);
         if self.shard.is_here() {
             self.publish_shard();

@@ -105,8 +105,13 @@ pub mod flag {
     /// Allowed on a slot that is being imported, as if ASKING came before.
     pub const ASKING: u32 = 1 << 21;
 
+    /// May change something although it is not said to write: scripts, PUBLISH.
+    pub const MAY_REPLICATE: u32 = 1 << 22;
+    /// May be called without any key although it has places for them.
+    pub const NO_MANDATORY_KEYS: u32 = 1 << 23;
+
     /// Names as COMMAND INFO lists them, in Redis's order.
-    pub const REDIS_NAMES: [(u32, &str); 17] = [
+    pub const REDIS_NAMES: [(u32, &str); 19] = [
         (WRITE, "write"),
         (READONLY, "readonly"),
         (DENYOOM, "denyoom"),
@@ -121,9 +126,11 @@ pub mod flag {
         (ASKING, "asking"),
         (FAST, "fast"),
         (NO_AUTH, "no_auth"),
+        (MAY_REPLICATE, "may_replicate"),
         (NO_MULTI, "no_multi"),
         (MOVABLE_KEYS, "movablekeys"),
         (ALLOW_BUSY, "allow_busy"),
+        (NO_MANDATORY_KEYS, "no_mandatory_keys"),
     ];
 }
 
@@ -208,6 +215,8 @@ pub enum Way {
     RandomShard,
     /// Executed by the connection's own worker: it needs no keyspace.
     Session,
+    /// To the script engine of the connection's worker, with the shards of its keys.
+    Script,
 }
 
 /// The function of a command that works on a shard.
@@ -220,6 +229,8 @@ pub enum Run {
     Shard(ShardFn),
     /// The server: the function stands in `server/src/session_commands`, found by the row's name.
     Session,
+    /// The script engine of a worker.
+    Script,
     /// A container of subcommands, each with a row of its own.
     Container,
 }
@@ -332,6 +343,9 @@ macro_rules! command_rows {
 macro_rules! command_run {
     (session) => {
         $crate::command::table::Run::Session
+    };
+    (script) => {
+        $crate::command::table::Run::Script
     };
     ([$($rows:tt)*]) => {
         $crate::command::table::Run::Container

@@ -194,6 +194,13 @@ impl Journal {
         }
     }
 
+    /// Records an effect that no command has had: a key is set back to what it was.
+    pub fn record_aside(&mut self, database: usize, arguments: &[&[u8]]) {
+        if self.on {
+            self.append(database, arguments.len(), arguments.iter().copied());
+        }
+    }
+
     /// Records that `key` is gone without a command having asked for it: it has expired, or was
     /// evicted.
     pub fn record_gone(&mut self, database: usize, key: &[u8]) {

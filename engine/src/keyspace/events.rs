@@ -231,6 +231,16 @@ impl Events {
         self.listen(Listener::TRACKING, self.tracking.has_clients());
     }
 
+    /// How many events wait.
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Keeps only the first `len` of the events that wait.
+    pub fn truncate(&mut self, len: usize) {
+        self.pending.truncate(len);
+    }
+
     /// Says for whom the next command is executed. Needed only while [`Events::is_observed`].
     pub fn set_cause(&mut self, cause: Option<Client>) {
         self.cause = cause;

@@ -50,6 +50,7 @@ use usage::Policy;
 pub use capture::{CaptureBusy, CapturedKey, Preserved};
 pub use entry::{Body, BodyMut, EntryRef, INLINE_MAX, KIND_MAX, LRU_MAX, NewBody, RemovedBody};
 pub use hash::{KeyHash, Seed};
+pub use notices::Savepoint;
 pub use slot::{Deadline, Slot};
 pub use table::{CURSOR_BITS, Drain, Entry, EntryMut, Table, VacantEntry, Verdict};
 
@@ -370,6 +371,16 @@ impl Keyspace {
     /// Publishes `payload` on `channel`; answers how many clients receive it.
     pub fn publish(&mut self, kind: Kind, channel: &Bytes, payload: &Bytes) -> usize {
         self.notices.publish(&mut self.events, kind, channel, payload)
+    }
+
+    /// What waits to be told now, for [`forget_since`](Self::forget_since).
+    pub fn savepoint(&self) -> Savepoint {
+        self.notices.savepoint(&self.events)
+    }
+
+    /// Drops what has come to be told since: what it tells of is undone.
+    pub fn forget_since(&mut self, savepoint: Savepoint) {
+        self.notices.forget_since(&mut self.events, savepoint);
     }
 
     /// Whether there is something to tell clients.

@@ -24,7 +24,30 @@ pub struct Notices {
     ready: Vec<(u32, Notice)>,
 }
 
+/// How much waited to be told at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Savepoint {
+    ready: usize,
+    events: usize,
+}
+
 impl Notices {
+    /// How much waits now.
+    pub fn savepoint(&self, events: &Events) -> Savepoint {
+        Savepoint { ready: self.ready.len(), events: events.len() }
+    }
+
+    /// Drops what has come since.
+    pub fn forget_since(&mut self, events: &mut Events, savepoint: Savepoint) {
+        if self.ready.len() > savepoint.ready {
+            // Events that waited have become notices meanwhile, and stand before all that is new.
+            self.ready.truncate(savepoint.ready + savepoint.events);
+            events.truncate(0);
+        } else {
+            events.truncate(savepoint.events);
+        }
+    }
+
     /// Nobody listens. Hash functions follow from `seed`.
     pub fn new(seed: u64) -> Self {
         Self { audience: Audience::new(seed), ready: Vec::new() }

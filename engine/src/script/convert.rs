@@ -4,6 +4,7 @@
 use tessera_proto::{Protocol, ReplyWriter, float::parse_f64, parse_i64};
 
 use super::{
+    engine::Ended,
     error::{push_counted_error, uncaught},
     lua::{Kind, Stack, truncated},
     run::Run,
@@ -114,13 +115,13 @@ fn push_verbatim(stack: &mut Stack<'_>, rest: &mut &[u8], len: usize) {
 pub(super) fn reply_value(stack: &mut Stack<'_>, run: &mut Run<'_>) {
     let inner = run.state.inner;
     let mut reply = ReplyWriter::new(run.out, run.state.outer);
-    run.state.has_failed = Writer { reply: &mut reply, inner }.value(stack);
+    run.state.ended = Writer { reply: &mut reply, inner }.value(stack);
 }
 
 /// Writes the error on top of the stack as the script's reply, and removes it.
 pub(super) fn reply_error(stack: &mut Stack<'_>, run: &mut Run<'_>) {
     let error = uncaught(stack, &run.state.name);
-    run.state.has_failed = !error.is_counted;
+    run.state.ended = if error.is_counted { Ended::CommandFailed } else { Ended::Failed };
     ReplyWriter::new(run.out, run.state.outer).error_bytes(&error.text);
     stack.pop(1);
 }
@@ -142,13 +143,12 @@ fn has(stack: &mut Stack<'_>, name: &[u8], kind: Kind) -> bool {
 }
 
 impl Writer<'_, '_> {
-    /// Writes the value on top of the stack and removes it. Answers whether it was an error that
-    /// has not been counted.
-    fn value(&mut self, stack: &mut Stack<'_>) -> bool {
+    /// Writes the value on top of the stack and removes it. Answers what it is as a whole reply.
+    fn value(&mut self, stack: &mut Stack<'_>) -> Ended {
         if !stack.reserve(4) {
             self.reply.error("ERR reached lua stack limit");
             stack.pop(1);
-            return true;
+            return Ended::Failed;
         }
         match stack.kind(-1) {
             Kind::String => self.reply.bulk(stack.string(-1).unwrap_or_default()),
@@ -158,18 +158,18 @@ impl Writer<'_, '_> {
             }
             Kind::Boolean if stack.boolean(-1) => self.reply.integer(1),
             Kind::Table => {
-                let has_failed = self.table(stack);
+                let ended = self.table(stack);
                 stack.pop(1);
-                return has_failed;
+                return ended;
             }
             _ => self.reply.null(),
         }
         stack.pop(1);
-        false
+        Ended::Well
     }
 
     /// Writes the table on top of the stack: by the field that says what it is, or as a list.
-    fn table(&mut self, stack: &mut Stack<'_>) -> bool {
+    fn table(&mut self, stack: &mut Stack<'_>) -> Ended {
         // What is found is on top of the table.
         if has(stack, b"err", Kind::String) {
             return self.error(stack);
@@ -189,10 +189,10 @@ impl Writer<'_, '_> {
             self.pairs(stack, false);
         } else {
             self.list(stack);
-            return false;
+            return Ended::Well;
         }
         stack.pop(1);
-        false
+        Ended::Well
     }
 
     fn line(&mut self, text: &[u8]) {
@@ -203,14 +203,14 @@ impl Writer<'_, '_> {
     }
 
     /// An error that the script returns, whose text is on top of its table. The text is all that counts, not where it was raised.
-    fn error(&mut self, stack: &mut Stack<'_>) -> bool {
+    fn error(&mut self, stack: &mut Stack<'_>) -> Ended {
         let text = stack.string(-1).unwrap_or_default().to_vec();
         stack.pop(1);
         stack.raw_get_field(-1, b"ignore_error_stats_update");
         let is_counted = stack.boolean(-1);
         stack.pop(1);
         self.reply.error_bytes(&text);
-        !is_counted
+        if is_counted { Ended::CommandFailed } else { Ended::Failed }
     }
 
     /// The verbatim string whose table is on top of the stack; without one, removes that table.

@@ -27,16 +27,25 @@ use crate::shard::Caller;
 /// How far a script has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Its reply is written. `is_error` if that is an error which no command of its has counted.
-    Done {
-        /// The reply is an error.
-        is_error: bool,
-    },
+    /// Its reply is written.
+    Done(Ended),
     /// It has been suspended, and nothing is written: call [`ScriptEngine::resume`].
     Suspended,
     /// It has met keys that its host does not have. What it has written must be undone; it can be
     /// run once more with a host that has all.
     NeedsShards,
+}
+
+/// How a script has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ended {
+    /// With a reply that is no error.
+    #[default]
+    Well,
+    /// With an error of its own.
+    Failed,
+    /// With the error of one of its commands, which has been counted there.
+    CommandFailed,
 }
 
 /// A call of a script or of a function.
@@ -281,7 +290,7 @@ impl ScriptEngine {
         }
     }
 
-    /// Calls a function of `library`, whose code runs first if this worker has not done so.
+    /// Runs the code of `library` if this worker has not done so; then its functions can be called.
     ///
     /// # Errors
     ///
@@ -290,14 +299,28 @@ impl ScriptEngine {
     /// # Panics
     ///
     /// When a script is suspended.
+    pub fn prepare_library(
+        &mut self,
+        library: &Arc<Library>,
+        host: &mut dyn ScriptHost,
+    ) -> Result<(), String> {
+        self.loaded_as(library, host).map(|_| ())
+    }
+
+    /// Calls a function of `library`, which is prepared.
+    ///
+    /// # Panics
+    ///
+    /// When it is not, or a script is suspended.
     pub fn call(
         &mut self,
         (library, function): (&Arc<Library>, &Function),
         invocation: &Invocation<'_>,
         host: &mut dyn ScriptHost,
         out: &mut ReplyBuffer,
-    ) -> Result<Progress, String> {
-        let load = self.loaded_as(library, host)?;
+    ) -> Progress {
+        assert!(self.running.is_none(), "one script at a time");
+        let load = self.loaded.get(&library.name).expect("a library that is prepared").load;
         let name = String::from_utf8_lossy(&function.name);
         begin(&mut self.state, &name, function.flags, invocation);
         let machine = self.functions.as_mut().expect("a loaded library has a state");
@@ -310,7 +333,7 @@ impl ScriptEngine {
         push_list(&mut stack, invocation.arguments);
         let mut run = Run { state: &mut self.state, host, out };
         let stretch = machine.start(&mut run, 3);
-        Ok(self.settle(Place::Functions, stretch, out))
+        self.settle(Place::Functions, stretch, out)
     }
 
     /// The number of the load of `library`, which is loaded now if it is not.
@@ -362,10 +385,10 @@ impl ScriptEngine {
                 // `main` itself has failed: memory has run out while it made the reply.
                 let mut reply = ReplyWriter::new(out, self.state.outer);
                 reply.error("ERR not enough memory for the reply of the script");
-                self.state.has_failed = true;
+                self.state.ended = Ended::Failed;
             }
         }
-        Progress::Done { is_error: self.state.has_failed }
+        Progress::Done(self.state.ended)
     }
 }
 
@@ -382,7 +405,7 @@ fn begin(state: &mut RunState, name: &str, flags: ScriptFlags, invocation: &Invo
     state.flags = flags;
     state.has_written = false;
     state.needs_shards = false;
-    state.has_failed = false;
+    state.ended = Ended::Well;
 }
 
 /// Undoes what a script may have done by `setfenv(0, …)`. For what it has done to itself see

@@ -37,7 +37,7 @@ pub struct Library {
 #[derive(Clone, Debug, Default)]
 pub struct Libraries {
     libraries: BTreeMap<Vec<u8>, Arc<Library>>,
-    /// For every function its library, and its place there.
+    /// For every function, by its name in lower case, its library and its place there.
     functions: BTreeMap<Vec<u8>, (Arc<Library>, usize)>,
 }
 
@@ -79,9 +79,9 @@ impl Libraries {
         self.libraries.get(name)
     }
 
-    /// The function called `name`, with its library.
+    /// The function called `name`, in any case, with its library.
     pub fn function(&self, name: &[u8]) -> Option<(&Arc<Library>, &Function)> {
-        let (library, place) = self.functions.get(name)?;
+        let (library, place) = self.functions.get(&name.to_ascii_lowercase())?;
         Some((library, &library.functions[*place]))
     }
 
@@ -99,13 +99,16 @@ impl Libraries {
             }
             libraries = libraries.without(&library.name).unwrap_or_default();
         }
-        let taken = |function: &&Function| libraries.functions.contains_key(&function.name);
+        let taken = |function: &&Function| {
+            libraries.functions.contains_key(&function.name.to_ascii_lowercase())
+        };
         if let Some(function) = library.functions.iter().find(taken) {
             return Err(format!("Function {} already exists", shown(&function.name)));
         }
         let library = Arc::new(library);
         for (place, function) in library.functions.iter().enumerate() {
-            libraries.functions.insert(function.name.clone(), (Arc::clone(&library), place));
+            let name = function.name.to_ascii_lowercase();
+            libraries.functions.insert(name, (Arc::clone(&library), place));
         }
         libraries.libraries.insert(library.name.clone(), library);
         Ok(libraries)
@@ -116,7 +119,7 @@ impl Libraries {
         let mut libraries = self.clone();
         let library = libraries.libraries.remove(name)?;
         for function in &library.functions {
-            libraries.functions.remove(&function.name);
+            libraries.functions.remove(&function.name.to_ascii_lowercase());
         }
         Some(libraries)
     }
@@ -209,7 +212,7 @@ mod tests {
         let error = one.with(library("b", &["g"]), true).expect_err("a function's name is taken");
         assert_eq!(error, "Function g already exists");
         let other = one.with(library("a", &["g", "h"]), true).expect("it is replaced");
-        assert!(other.function(b"f").is_none() && other.function(b"h").is_some());
+        assert!(other.function(b"f").is_none() && other.function(b"H").is_some());
         assert!(one.function(b"f").is_some(), "the old set stays as it was");
         let gone = other.without(b"a").expect("it is there");
         assert!(gone.is_empty() && gone.function_count() == 0 && gone.without(b"a").is_none());

@@ -123,7 +123,7 @@ impl Stack<'_> {
     #[track_caller]
     fn valid(&self, index: c_int) -> c_int {
         let top = self.top();
-        let is_upvalue = index < ffi::LUA_GLOBALSINDEX && index >= ffi::LUA_GLOBALSINDEX - 255;
+        let is_upvalue = (ffi::LUA_GLOBALSINDEX - 255..ffi::LUA_GLOBALSINDEX).contains(&index);
         let is_known = index == ffi::LUA_REGISTRYINDEX || index == ffi::LUA_GLOBALSINDEX;
         let is_there = index > 0 && index <= top || index < 0 && -index <= top;
         assert!(is_there || is_known || is_upvalue, "index {index} on a Lua stack of {top} values");
@@ -561,8 +561,8 @@ pub(super) const fn upvalue(number: c_int) -> c_int {
 /// the smallest integer.
 #[expect(clippy::cast_possible_truncation, reason = "that is its purpose")]
 pub(super) fn truncated(number: f64) -> i64 {
-    let is_inside = number >= -9_223_372_036_854_775_808.0 && number < 9_223_372_036_854_775_808.0;
-    if is_inside { number as i64 } else { i64::MIN }
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    if (-END..END).contains(&number) { number as i64 } else { i64::MIN }
 }
 
 /// The home of a state.

@@ -14,6 +14,7 @@
 //! engine        compiled scripts, and the one that is under way
 //! library       libraries of functions, as a value that workers share
 //! register      what a library calls while it is loaded
+//! undo          takes back what a script has written that must start over
 //! flags, sha1   a script's first line, and its name
 //! lib           cjson, cmsgpack, struct, bit
 //! ```
@@ -46,10 +47,12 @@ mod sandbox;
 mod sha1;
 #[cfg(test)]
 mod tests;
+mod undo;
 
-pub use engine::{Invocation, Progress, ScriptEngine};
+pub use engine::{Ended, Invocation, Progress, ScriptEngine};
 pub use flags::{ScriptFlags, read_shebang};
 pub use library::{Function, Libraries, Library, Metadata, RestorePolicy, read_metadata};
 pub use redis::REDIS_VERSION;
 pub use run::{LogLevel, NeedsShards, ScriptHost, Verdict};
 pub use sha1::{Sha1Hex, sha1_hex};
+pub use undo::Undo;

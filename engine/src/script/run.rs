@@ -3,7 +3,7 @@
 
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter, RequestBatch, parse_i64};
 
-use super::{flags::ScriptFlags, register::Registrations};
+use super::{engine::Ended, flags::ScriptFlags, register::Registrations};
 use crate::{
     command::{Command, Run as Code, table, table::flag},
     shard::{Call, Caller},
@@ -54,6 +54,11 @@ pub trait ScriptHost {
         None
     }
 
+    /// A command, if there is one of that name, is refused with this text.
+    fn refused(&mut self, command: Option<&'static Command>, text: &str) {
+        let _ = (command, text);
+    }
+
     /// Whether the script's user may execute a command (`redis.acl_check_cmd`).
     fn permits(&mut self, command: &'static Command, args: &Args<'_>) -> bool {
         let _ = (command, args);
@@ -91,8 +96,8 @@ pub(super) struct RunState {
     pub(super) has_written: bool,
     /// It has met keys that are not here: it ends, whatever it does.
     pub(super) needs_shards: bool,
-    /// The script's own reply is an error that has not been counted.
-    pub(super) has_failed: bool,
+    /// What the script's reply is.
+    pub(super) ended: Ended,
     /// What is registered, while a library is loaded.
     pub(super) loading: Option<Registrations>,
     /// The generator of `math.random`.
@@ -115,7 +120,7 @@ impl RunState {
             flags: ScriptFlags::default(),
             has_written: false,
             needs_shards: false,
-            has_failed: false,
+            ended: Ended::Well,
             loading: None,
             random: Random48(seed & Random48::MASK),
             request: RequestBatch::new(),
@@ -156,12 +161,20 @@ impl Run<'_> {
             return Err(MISSING_SHARD.into());
         }
         let Some(args) = state.request.get(0) else { return Err(UNKNOWN.into()) };
-        let command = find(&args)?;
+        let mut refuse = |command, text: String| {
+            host.refused(command, &text);
+            Err(text)
+        };
+        let command = match find(&args) {
+            Ok(command) => command,
+            Err(text) => return refuse(table().find(&args[0]), text),
+        };
         if command.flags.has(flag::NOSCRIPT) {
-            return Err("This Redis command is not allowed from script".into());
+            return refuse(Some(command), "This Redis command is not allowed from script".into());
         }
         if state.is_read_only && may_change(command) {
-            return Err("Write commands are not allowed from read-only scripts.".into());
+            let text = "Write commands are not allowed from read-only scripts.";
+            return refuse(Some(command), text.into());
         }
         let call = Call {
             command,
@@ -172,6 +185,7 @@ impl Run<'_> {
             caller: state.caller,
         };
         if let Some(text) = host.refusal(&call, state.flags.allows_oom(), state.has_written) {
+            host.refused(Some(command), &text);
             return Err(text);
         }
         if command.full_name == "select" {
@@ -207,7 +221,8 @@ pub(super) fn find(args: &Args<'_>) -> Result<&'static Command, String> {
 
 /// Commands that write, or tell others something.
 fn may_change(command: &Command) -> bool {
-    command.flags.has(flag::WRITE) || matches!(command.name, "publish" | "spublish" | "pfcount")
+    command.flags.has(flag::WRITE | flag::MAY_REPLICATE)
+        || matches!(command.name, "publish" | "spublish" | "pfcount")
 }
 
 /// SELECT within a script, which ends with it.

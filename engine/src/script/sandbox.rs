@@ -60,7 +60,8 @@ fn remove_unsafe(stack: &mut Stack<'_>) {
 }
 
 fn add_libraries(stack: &mut Stack<'_>) {
-    let libraries: [(&[u8], fn(&mut Stack<'_>)); 4] = [
+    type Push = fn(&mut Stack<'_>);
+    let libraries: [(&[u8], Push); 4] = [
         (b"cjson", json::push_library),
         (b"cmsgpack", msgpack::push_library),
         (b"struct", structs::push_library),

@@ -136,7 +136,9 @@ impl Gathered {
         match self.map.route(command, args, &mut self.positions)? {
             Route::Shard(shard) => Ok([shard].into_iter().collect()),
             Route::Session => Ok(ShardSet::default()),
-            Route::Parts | Route::Across => self.splitter.shards(self.map, command, args),
+            Route::Parts | Route::Across | Route::Script => {
+                self.splitter.shards(self.map, command, args)
+            }
         }
     }
 
@@ -157,7 +159,9 @@ impl Gathered {
             }
             Ok(Route::Parts) => self.execute_parts(call, out),
             Ok(Route::Across) => self.execute_together(call, out),
-            Ok(Route::Session) => panic!("'{}' does not run on a shard", call.command.full_name),
+            Ok(Route::Session | Route::Script) => {
+                panic!("'{}' does not run on a shard", call.command.full_name)
+            }
             Err(error) => Ok(refuse(call, error, out)),
         }
     }

@@ -29,6 +29,9 @@ pub enum Route {
     Parts,
     /// Whole, but with keys on several shards, which are gathered for it (see [`super::gathered`]).
     Across,
+    /// To the script engine of the connection's worker, with the shards of its keys (see
+    /// [`crate::script`]).
+    Script,
 }
 
 impl ShardMap {
@@ -67,8 +70,10 @@ impl ShardMap {
         args: &Args<'_>,
         positions: &mut Vec<usize>,
     ) -> Result<Route, CommandError> {
-        if command.way == Way::Session {
-            return Ok(Route::Session);
+        match command.way {
+            Way::Session => return Ok(Route::Session),
+            Way::Script => return Ok(Route::Script),
+            _ => {}
         }
         if self.shards == 1 {
             return Ok(Route::Shard(0));

@@ -220,6 +220,10 @@ options! {
 
     // Observation.
 
+    /// Milliseconds after which other clients are told that a script keeps the server busy; 0 is
+    /// never.
+    busy_reply_threshold: u64 = 5000;
+        "busy-reply-threshold" | "lua-time-limit", NONE, Kind::number(0, LONG_MAX);
     /// Microseconds from which a command enters the slow log; -1 is never, 0 always.
     slowlog_log_slower_than: i64 = 10_000;
         "slowlog-log-slower-than", NONE, Kind::number(-1, LONG_MAX);

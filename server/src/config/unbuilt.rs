@@ -244,7 +244,6 @@ pub(super) static UNBUILT: &[Row] = &[
         "resetchannels",
     ),
     row("enable-module-command", IMMUTABLE, Kind::Choice(&["no", "yes", "local"]), "no"),
-    renamed("busy-reply-threshold", "lua-time-limit", NONE, Kind::number(0, LONG_MAX), "5000"),
     row("lua-enable-insecure-api", HIDDEN, Kind::Bool, "no"),
 ];
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::{LoadingStatus, Page, REDIS_VERSION, TESSERA_VERSION};
+use super::{LoadingStatus, Page, REDIS_VERSION, TESSERA_VERSION, human_bytes};
 use crate::{
     config::{Supervised, format_percentile},
     metrics::{CommandTotals, CpuTime, cpu_times, resident_bytes, unix_time},
@@ -130,21 +130,19 @@ pub(super) fn memory(page: &mut Page) {
 }
 
 fn script_memory(page: &mut Page) {
-    page.fields(&[
-        ("used_memory_lua", "0"),
-        ("used_memory_vm_eval", "0"),
-        ("used_memory_lua_human", "0B"),
-        ("used_memory_scripts_eval", "0"),
-        ("number_of_cached_scripts", "0"),
-        ("number_of_functions", "0"),
-        ("number_of_libraries", "0"),
-        ("used_memory_vm_functions", "0"),
-        ("used_memory_vm_total", "0"),
-        ("used_memory_vm_total_human", "0B"),
-        ("used_memory_functions", "0"),
-        ("used_memory_scripts", "0"),
-        ("used_memory_scripts_human", "0B"),
-    ]);
+    let figures = page.source.scripts;
+    let (machines, texts) = (page.snapshot.totals.lua_bytes, figures.script_bytes as u64);
+    page.field("used_memory_lua", machines);
+    page.field("used_memory_vm_eval", machines);
+    page.field("used_memory_lua_human", human_bytes(machines));
+    page.field("used_memory_scripts_eval", texts);
+    page.field("number_of_cached_scripts", figures.scripts);
+    page.field("number_of_functions", figures.functions);
+    page.field("number_of_libraries", figures.libraries);
+    page.field("used_memory_vm_functions", 0);
+    page.bytes("used_memory_vm_total", machines);
+    page.field("used_memory_functions", 0);
+    page.bytes("used_memory_scripts", texts);
 }
 
 fn fragmentation(page: &mut Page, used: u64, resident: u64) {
@@ -245,10 +243,10 @@ pub(super) fn stats(page: &mut Page) {
     page.field("evicted_keys", totals.evicted_keys);
     page.fields(&[
         ("evicted_clients", "0"),
-        ("evicted_scripts", "0"),
         ("total_eviction_exceeded_time", "0"),
         ("current_eviction_exceeded_time", "0"),
     ]);
+    page.field("evicted_scripts", page.source.scripts.evicted);
     page.field("keyspace_hits", totals.keyspace_hits);
     page.field("keyspace_misses", totals.keyspace_misses);
     idle_stats(page);

@@ -128,6 +128,8 @@ counters! {
         keys,
         /// Bytes that keys and values take.
         memory_bytes,
+        /// Bytes that the Lua states take.
+        lua_bytes,
         /// Changes of the keyspace since the start; no CONFIG RESETSTAT forgets them.
         changes,
         /// Messages that wait in the worker's mailbox.

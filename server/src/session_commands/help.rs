@@ -11,8 +11,10 @@ pub(super) const FAMILY: &[(&str, Code)] = &[
     ("command|help", Code::Local(help)),
     ("config|help", Code::Local(help)),
     ("debug|help", Code::Local(help)),
+    ("function|help", Code::Local(help)),
     ("latency|help", Code::Local(help)),
     ("pubsub|help", Code::Local(help)),
+    ("script|help", Code::Local(help)),
     ("slowlog|help", Code::Local(help)),
 ];
 

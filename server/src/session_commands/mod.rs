@@ -18,6 +18,7 @@ mod help;
 mod parts;
 pub(crate) mod pubsub;
 mod save;
+mod scripting;
 mod server;
 mod slowness;
 
@@ -27,7 +28,9 @@ use tessera_engine::{
 };
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter};
 
-use crate::{gather::Merge, saving::Save, server::Shared, session::Session, worker::Worker};
+use crate::{
+    gather::Merge, saving::Save, scripts::Scripts, server::Shared, session::Session, worker::Worker,
+};
 
 pub(crate) use client_line::Sizes;
 
@@ -57,6 +60,8 @@ pub struct SessionContext<'a> {
     pub now_us: i64,
     /// What the connection holds besides this request.
     pub(crate) sizes: Sizes,
+    /// The worker's scripts; scripts themselves have none.
+    pub scripts: Option<&'a mut Scripts>,
     /// What becomes of the connection.
     pub after: After,
     /// The reply comes when this save has ended, behind all answers of the workers.
@@ -126,6 +131,7 @@ const FAMILIES: &[&[(&str, Code)]] = &[
     help::FAMILY,
     save::FAMILY,
     pubsub::FAMILY,
+    scripting::FAMILY,
     server::FAMILY,
     slowness::FAMILY,
 ];

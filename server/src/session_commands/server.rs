@@ -42,6 +42,7 @@ fn info_text(shared: &Shared, sections: &[&[u8]]) -> String {
         replication_id: &shared.replication_id(),
         loading: shared.loading.status(),
         saves: &shared.saves,
+        scripts: shared.scripts.figures(),
         metrics: &shared.metrics,
         command_name: &|row| {
             let command = table().all().find(|command| usize::from(command.id) == row);
@@ -99,6 +100,11 @@ fn ask_shutdown(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, C
     let is_known = options.iter().all(|option| known.contains(&option.as_slice()));
     if !is_known || (has(b"abort") && options.len() > 1) || (has(b"save") && has(b"nosave")) {
         return Err(CommandError::Syntax);
+    }
+    if let Some(busy) = cx.shared.scripts.busy()
+        && !has(b"nosave")
+    {
+        return Err(CommandError::text(busy.text()));
     }
     if has(b"abort") {
         return Err(CommandError::text("ERR No shutdown in progress."));

@@ -47,6 +47,7 @@ mod crc64;
 pub mod decode;
 pub mod encode;
 mod error;
+pub mod functions;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod grammar;

@@ -368,10 +368,11 @@ unsafe extern "C-unwind" fn read_piece(
         ffi::lua_replace(raw, 3);
         let piece = ffi::lua_tolstring(raw, 3, len);
         let is_first: *mut bool = is_first.cast();
-        if *len > 0 && std::mem::replace(&mut *is_first, false) {
-            if *piece.cast::<u8>() == ffi::LUA_SIGNATURE[0] {
-                ffi::luaL_error(raw, c"precompiled code is not allowed".as_ptr());
-            }
+        if *len > 0
+            && std::mem::replace(&mut *is_first, false)
+            && *piece.cast::<u8>() == ffi::LUA_SIGNATURE[0]
+        {
+            ffi::luaL_error(raw, c"precompiled code is not allowed".as_ptr());
         }
         piece
     }

@@ -39,7 +39,7 @@ use super::{
 
 /// Most memory that scripts of one worker may hold, in bytes. What Redis leaves to the kernel's
 /// out-of-memory killer ends in an error that the script can catch.
-const MEMORY_BYTES_MAX: usize = if cfg!(test) { 64 << 20 } else { 2 << 30 };
+const MEMORY_BYTES_MAX: usize = if cfg!(test) { 256 << 20 } else { 2 << 30 };
 /// Address space of a fibre's stack, in bytes; only what is used takes memory.
 const FIBRE_BYTES: usize = 16 << 20;
 /// What is left of it when nested coroutines and recursions over data are stopped. Lua itself stops
