@@ -23,3 +23,4 @@ mod startup;
 mod stream;
 mod string;
 mod tools;
+mod tracking;

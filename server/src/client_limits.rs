@@ -49,6 +49,7 @@ impl Worker {
             // for messages.
             let is_waiting = !session.replies.is_empty()
                 || session.has_subscriptions()
+                || session.monitors
                 || matches!(session.standing, Standing::Ready | Standing::Stalled);
             if over_us.is_some_and(|over_us| over_us >= soft_max_us) {
                 self.disconnect_overrun(id);
@@ -66,7 +67,14 @@ impl Worker {
 /// and subscribers.
 #[inline]
 pub(crate) fn output_limit<'l>(limits: &'l [BufferLimit; 3], session: &Session) -> &'l BufferLimit {
-    if session.subscriptions.is_none() { &limits[0] } else { &limits[2] }
+    if session.has_subscriptions() {
+        &limits[2]
+    } else if session.monitors && limits[0].hard_bytes == 0 {
+        // Who sees all commands and does not read them must not cost memory without bound.
+        &limits[1]
+    } else {
+        &limits[0]
+    }
 }
 
 /// For how many microseconds a client has been over the soft limit without a break.

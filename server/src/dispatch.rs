@@ -53,6 +53,7 @@ use crate::{
     client_limits::output_limit,
     in_place::{AHEAD_MAX, Ahead, InPlace, OWNED_REQUEST_MIN, Stop},
     mesh::mailbox::Position,
+    monitor,
     net::{CloseMode, Connection, ConnectionId},
     parcel::{Addressee, CallHeader},
     route::Route,
@@ -279,6 +280,8 @@ impl Worker {
             care: self.care,
             output_bytes_max: output_limit(&self.output_limits, &connection.session).hard_bytes,
             watch: &self.watch,
+            is_monitored: self.is_monitored,
+            shown: &mut self.shown,
             shared: &self.shared,
             now_us: self.now_us,
         };
@@ -287,6 +290,7 @@ impl Worker {
         if connection.session.commands != before {
             connection.session.active_us = self.now_us;
         }
+        self.show_all();
         Some(done)
     }
 
@@ -294,6 +298,10 @@ impl Worker {
     fn pack(&mut self, id: ConnectionId, held: Held, shard: u32) {
         let Some(connection) = self.network.connection(id) else { return };
         let Connection { input, session, .. } = connection;
+        let line = self.is_monitored.then(|| {
+            let args = session.parser.args(input.bytes());
+            monitor::line(self.now_us, session.database, &session.peer, held.command, &args)
+        });
         let discard = session.discards_reply();
         let ticket = match self.outboxes.last(shard) {
             Some(last)
@@ -313,6 +321,7 @@ impl Worker {
             input.consume(held.consumed);
         }
         session.note(held.command, self.now_us);
+        self.show_if_any(line);
         if self.outboxes.is_full(shard) {
             self.shared.cut.enter(self.own);
             self.outboxes.post_up_to(shard, self.now_us);

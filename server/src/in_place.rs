@@ -15,16 +15,18 @@
 
 use std::mem;
 
+use bytes::Bytes;
 use tessera_engine::{
     command::{Command, CommandError, CommandTable, table::flag},
     keyspace::KeyHash,
-    shard::{Call, Caller, Shard},
+    shard::{Call, Shard},
 };
 use tessera_proto::{Args, Limits, ProtocolError, ReplyBuffer, ReplyWriter, Span, Step};
 
 use crate::{
     dispatch::{Advance, Pause},
     metrics::WorkerMetrics,
+    monitor,
     net::Connection,
     own_shard::OwnShard,
     replies::BufferPool,
@@ -137,6 +139,8 @@ pub(crate) struct InPlace<'a> {
     /// `client-output-buffer-limit`, hard, in bytes; 0 is none.
     pub(crate) output_bytes_max: u64,
     pub(crate) watch: &'a Watch,
+    pub(crate) is_monitored: bool,
+    pub(crate) shown: &'a mut Vec<Bytes>,
     pub(crate) shared: &'a Shared,
     pub(crate) now_us: i64,
 }
@@ -381,7 +385,7 @@ impl InPlace<'_> {
             database: session.database,
             protocol: session.protocol,
             no_touch: session.no_touch,
-            caller: Caller { client: session.client, caches: false },
+            caller: session.take_caller(command),
         };
         let out = session.replies.sink(output, self.pool);
         let before = out.mark();
@@ -394,6 +398,10 @@ impl InPlace<'_> {
         if self.watch.is_slow(nanos) {
             let client = (session.peer.as_str(), session.name.as_str());
             self.watch.note(self.shared, command, &args, (self.now_us, nanos), client);
+            if self.is_monitored {
+                let (database, peer) = (session.database, &session.peer);
+                self.shown.extend(monitor::line(self.now_us, database, peer, command, &args));
+            }
         }
         session.commands += 1;
         session.last_command = Some(command);

@@ -19,7 +19,9 @@
 //! parcel, outbox      what travels between workers
 //! replies             the order of a connection's replies
 //! saving              snapshots of all shards in one file, written while commands go on
+//! monitor             every command, for those who asked to see them
 //! pubsub              messages, notifications and invalidations on their way to clients
+//! tracking            what clients that cache keys are told
 //! session, session_commands   a connection's state and the commands about it
 //! scripts             scripts and functions: where they run, how they wait
 //! metrics             figures for INFO
@@ -51,6 +53,7 @@ pub mod log;
 pub mod mail;
 pub mod mesh;
 pub mod metrics;
+pub mod monitor;
 pub mod net;
 pub mod outbox;
 mod own_shard;
@@ -69,6 +72,7 @@ pub mod slowlog;
 pub mod start;
 mod stopwatch;
 mod supervision;
+pub mod tracking;
 pub mod worker;
 
 pub use start::main_with_args;

@@ -33,6 +33,7 @@ use tessera_proto::{Mark, ReplyBuffer, RequestBatch};
 
 use crate::{
     dispatch::Advance,
+    monitor,
     net::{Connection, ConnectionId},
     parcel::{CallHeader, Message},
     replies::NO_SHARD,
@@ -157,11 +158,15 @@ impl Worker {
         self.outboxes.will_borrow(shards);
         let mut request = RequestBatch::new();
         request.push(&args);
+        let line = self.is_monitored.then(|| {
+            monitor::line(self.now_us, session.database, &session.peer, held.command, &args)
+        });
         let discard = session.discards_reply();
         let ticket = session.replies.wait(NO_SHARD, discard);
         let header = CallHeader::new(held.command, session);
         input.consume(held.consumed);
         session.note(held.command, self.now_us);
+        self.show_if_any(line);
         let work = Work::Call { header, request };
         self.loans.promised.push(Unit { connection: id, ticket, shards, work });
         Advance::Across

@@ -13,6 +13,7 @@ use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter};
 use crate::{
     dispatch::Advance,
     gather::{Count, Gather, Merge},
+    monitor,
     net::{Connection, ConnectionId},
     parcel::{Addressee, CallHeader},
     saving::{Save, drive::SaveWaiter},
@@ -111,6 +112,7 @@ impl Worker {
         sizes.input -= held.consumed;
         let Connection { input, session, .. } = connection;
         let discard = session.discards_reply();
+        let database = session.database;
         let parser = mem::take(&mut session.parser);
         let args = parser.args(input.bytes());
         let mut reply = self.pool.take();
@@ -147,9 +149,13 @@ impl Worker {
             let client = (session.peer.as_str(), session.name.as_str());
             self.watch.note(&self.shared, held.command, &args, (self.now_us, nanos), client);
         }
+        let line = self
+            .is_monitored
+            .then(|| monitor::line(self.now_us, database, &session.peer, held.command, &args));
         session.parser = parser;
         session.note(held.command, self.now_us);
         input.consume(held.consumed);
+        self.show_if_any(line);
         Some(Called {
             asked: outcome.unwrap_or(Asked::Answered),
             after,

@@ -104,7 +104,7 @@ pub struct CallHeader {
 impl CallHeader {
     /// How `command` is to be executed for this session.
     pub fn new(command: &'static Command, session: &Session) -> Self {
-        let caller = Caller { client: session.client, caches: false };
+        let caller = session.caller();
         Self {
             command,
             database: session.database,

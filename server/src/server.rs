@@ -17,11 +17,13 @@ use crate::{
     loading::Loading,
     log::Log,
     metrics::{Metrics, ProcessInfo, random_id},
+    monitor::Monitors,
     net::{Board, listener::Relocation},
     saving::Saves,
     scripts::shared::SharedScripts,
     signal::Shutdown,
     slowlog::SlowLog,
+    tracking::directory::Directory,
     worker::Next,
 };
 
@@ -54,6 +56,10 @@ pub struct Shared {
     pub stop: Stop,
     /// Facts about this process.
     pub process: ProcessInfo,
+    /// Where each client is.
+    pub clients: Directory,
+    /// Who sees all commands.
+    pub monitors: Monitors,
     /// Commands that took long.
     pub slowlog: SlowLog,
     /// Events that took long.
@@ -63,7 +69,7 @@ pub struct Shared {
     /// Listeners that CONFIG SET has opened.
     pub new_listeners: Arc<NewListeners>,
     replication_id: Mutex<String>,
-    clients: AtomicU64,
+    last_client: AtomicU64,
 }
 
 impl Shared {
@@ -91,11 +97,13 @@ impl Shared {
             loading,
             stop: Stop::new(workers),
             process,
+            clients: Directory::default(),
+            monitors: Monitors::new(workers),
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
             new_listeners,
             replication_id: Mutex::new(random_id()),
-            clients: AtomicU64::new(0),
+            last_client: AtomicU64::new(0),
         }
     }
 
@@ -118,7 +126,7 @@ impl Shared {
 
     /// The number of a new client.
     pub fn next_client_id(&self) -> u64 {
-        self.clients.fetch_add(1, Ordering::Relaxed) + 1
+        self.last_client.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 

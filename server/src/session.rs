@@ -4,10 +4,12 @@
 //! Commands that change it (HELLO, AUTH, SELECT, CLIENT …) stand in `session_commands`.
 #![forbid(unsafe_code)]
 
-use tessera_engine::{command::Command, notice::Client};
+use tessera_engine::{command::Command, notice::Client, shard::Caller};
 use tessera_proto::{Protocol, RequestParser};
 
-use crate::{pubsub::subscriptions::Subscriptions, replies::ReplyQueue, route::Route};
+use crate::{
+    pubsub::subscriptions::Subscriptions, replies::ReplyQueue, route::Route, tracking::Tracking,
+};
 
 /// CLIENT REPLY's modes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +77,10 @@ pub struct Session {
     pub is_confined: bool,
     /// What it has subscribed to; nothing rather than none.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// CLIENT TRACKING.
+    pub tracking: Option<Box<Tracking>>,
+    /// MONITOR.
+    pub monitors: bool,
     /// CLIENT NO-EVICT.
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
@@ -121,6 +127,8 @@ impl Session {
             authenticated,
             is_confined: false,
             subscriptions: None,
+            tracking: None,
+            monitors: false,
             no_evict: false,
             no_touch: false,
             reply_mode: ReplyMode::On,
@@ -161,10 +169,34 @@ impl Session {
         self.is_confined = self.has_subscriptions() && self.protocol == Protocol::Resp2;
     }
 
+    /// Who executes the next command, and whether what it reads is cached.
+    #[inline]
+    pub fn caller(&self) -> Caller {
+        let caches = self.tracking.as_ref().is_some_and(|tracking| tracking.caches());
+        Caller { client: self.client, caches }
+    }
+
+    /// The same, when the next command, `command`, executes at once.
+    #[inline]
+    pub fn take_caller(&mut self, command: &Command) -> Caller {
+        let caches = match &mut self.tracking {
+            None => false,
+            Some(tracking) => {
+                let caches = tracking.caches();
+                tracking.use_up(command);
+                caches
+            }
+        };
+        Caller { client: self.client, caches }
+    }
+
     /// Notes a command that was just executed or sent to its shard: nothing is held any more.
     #[inline]
     pub fn note(&mut self, command: &'static Command, now_us: i64) {
         self.held = None;
+        if let Some(tracking) = &mut self.tracking {
+            tracking.use_up(command);
+        }
         self.commands += 1;
         self.last_command = Some(command);
         self.active_us = now_us;
@@ -178,6 +210,7 @@ impl Session {
         self.no_evict = false;
         self.no_touch = false;
         self.reply_mode = ReplyMode::On;
+        self.monitors = false;
         self.name.clear();
         self.update_confinement();
     }

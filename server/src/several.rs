@@ -24,6 +24,7 @@ use crate::{
     dispatch::Advance,
     gather::{Gather, Merge},
     in_place::Stop,
+    monitor,
     net::{Connection, ConnectionId},
     parcel::{Addressee, CallHeader},
     session::Held,
@@ -114,11 +115,15 @@ impl Worker {
             Ok(merge) => merge,
             Err(error) => return Some(self.refuse(id, held, &error)),
         };
+        let line = self.is_monitored.then(|| {
+            monitor::line(self.now_us, session.database, &session.peer, held.command, &args)
+        });
         let gather = Gather::new(Merge::Parts(merge), session.protocol, parts as usize);
         let discard = session.discards_reply();
         session.replies.gather(gather, discard);
         input.consume(held.consumed);
         session.note(held.command, self.now_us);
+        self.show_if_any(line);
         None
     }
 }

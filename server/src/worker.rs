@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tessera_engine::{
     command::{CommandTable, table, table::flag},
     keyspace::events::Class,
@@ -38,6 +39,7 @@ use crate::{
     outbox::Outboxes,
     own_shard::OwnShard,
     parcel::Message,
+    pubsub::Farewell,
     replies::BufferPool,
     route::ShardMap,
     runtime::{background::Background, pace::Pacer, wake::Mail},
@@ -96,7 +98,13 @@ pub struct Worker {
     /// How much output may wait for a client to read it, by the client's class.
     pub(crate) output_limits: [BufferLimit; 3],
     /// What shards have to be told of connections that are gone.
-    pub(crate) departed: VecDeque<(Client, u32, Vec<Vec<u8>>)>,
+    pub(crate) departed: VecDeque<Farewell>,
+    /// Somebody sees all commands.
+    pub(crate) is_monitored: bool,
+    /// Own connections that see all commands.
+    pub(crate) monitoring: Vec<ConnectionId>,
+    /// Lines for those who see all commands, which have not been handed on.
+    pub(crate) shown: Vec<Bytes>,
     /// From when on a command is slow.
     pub(crate) watch: Watch,
     /// Connections to serve in the next round.
@@ -190,7 +198,7 @@ impl Worker {
         let map = ShardMap::new(shared.workers);
         let own = own as u32;
         let mut worker = Self {
-            shard: OwnShard::new(Shard::new(seed, settings(config.get()))),
+            shard: OwnShard::new(shard(own, seed, settings(config.get()))),
             network,
             own,
             map,
@@ -216,6 +224,9 @@ impl Worker {
             care: flag::ADMIN,
             output_limits: config.get().client_output_buffer_limit,
             departed: VecDeque::new(),
+            is_monitored: false,
+            monitoring: Vec::new(),
+            shown: Vec::new(),
             watch: Watch::default(),
             ready: Vec::new(),
             spare_ready: Vec::new(),
@@ -258,6 +269,7 @@ impl Worker {
         });
         self.output_limits = config.client_output_buffer_limit;
         self.watch = Watch::new(config);
+        self.watch.monitor(self.is_monitored);
         if self.shard.is_here() {
             self.configure_shard();
         } else {
@@ -298,6 +310,7 @@ impl Worker {
             self.pause = Pause::Writes;
         }
         self.care = care(&self.shared);
+        self.look_for_monitors();
         self.take_events();
         self.serve_mail();
         self.wake_stalled(|worker| mem::take(&mut worker.next_turn));
@@ -346,6 +359,16 @@ impl Worker {
             tracing::warn!(
                 "The machine's clock was set back: deadlines go by the new time from now on"
             );
+        }
+    }
+
+    /// Lets commands be shown while somebody monitors.
+    #[inline]
+    fn look_for_monitors(&mut self) {
+        let is_monitored = self.shared.monitors.any();
+        if is_monitored != self.is_monitored {
+            self.is_monitored = is_monitored;
+            self.watch.monitor(is_monitored);
         }
     }
 
@@ -424,6 +447,7 @@ impl Worker {
         connection.session = Session::new(client, peer, local, self.now_us, no_password);
         connection.session.client = Client { worker: self.own, connection: id.number() };
         connection.session.is_local = is_near;
+        self.shared.clients.add(client, connection.session.client);
         self.metrics.counters.connections_received.add(1);
         if is_protected && !is_near {
             connection.session.standing = Standing::Finished;
@@ -455,8 +479,15 @@ impl Worker {
     fn forget(&mut self, id: ConnectionId) {
         let Some(connection) = self.network.connection(id) else { return };
         connection.session.standing = Standing::Finished;
-        if connection.session.has_subscriptions() {
+        self.shared.clients.remove(connection.session.id);
+        let session = &connection.session;
+        let (has_registered, monitors) =
+            (session.has_subscriptions() || session.tracking.is_some(), session.monitors);
+        if has_registered {
             self.take_leave(id);
+        }
+        if monitors {
+            self.count_monitors();
         }
     }
 
@@ -555,6 +586,7 @@ impl Worker {
 fn settings(config: &Config) -> Settings {
     Settings {
         notify: Class::from_bits(config.notify_keyspace_events as u16),
+        tracking_keys_max: tracking_keys_max(config),
         bulk_bytes_max: config.proto_max_bulk_len as usize,
         databases: config.databases as usize,
         active_expire_effort: config.active_expire_effort,
@@ -563,6 +595,22 @@ fn settings(config: &Config) -> Settings {
         thresholds: thresholds(config),
         ..Settings::default()
     }
+}
+
+/// A worker's own shard, empty.
+fn shard(own: u32, seed: u64, settings: Settings) -> Shard {
+    let mut shard = Shard::new(seed, settings);
+    if own != 0 {
+        // FLUSHALL concerns all shards, and clients are told once.
+        shard.keyspace.events.tracking.leave_flushes();
+    }
+    shard
+}
+
+/// Keys that one shard remembers for clients that cache them: its part of what all may.
+fn tracking_keys_max(config: &Config) -> usize {
+    let keys_max = usize::try_from(config.tracking_table_max_keys).unwrap_or(usize::MAX);
+    keys_max.div_ceil((config.shards as usize).max(1))
 }
 
 /// When collections change their encoding; what goes beyond the machine means never.

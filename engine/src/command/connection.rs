@@ -21,6 +21,10 @@ commands! { Connection;
     "auth" "1.0.0", AtLeast(2), HANDSHAKE, KeySpec::NONE, Session, session;
     /// Commands about client connections.
     "client" "2.4.0", AtLeast(2), NONE, KeySpec::NONE, Session, [
+        /// Says whether the keys that the next command reads are cached.
+        "caching" "6.0.0", Exactly(3), OWN, KeySpec::NONE, Session, session;
+        /// Answers which client is told of keys that this one caches.
+        "getredir" "6.0.0", Exactly(2), OWN, KeySpec::NONE, Session, session;
         /// Answers the name of this connection, or nothing.
         "getname" "2.6.9", Exactly(2), OWN, KeySpec::NONE, Session, session;
         /// Lists the subcommands.
@@ -45,6 +49,10 @@ commands! { Connection;
         "setinfo" "7.2.0", Exactly(4), OWN, KeySpec::NONE, Session, session;
         /// Names this connection.
         "setname" "2.6.9", Exactly(3), OWN, KeySpec::NONE, Session, session;
+        /// Lets the server tell this client which of the keys that it caches have changed, or ends that.
+        "tracking" "6.0.0", AtLeast(3), OWN, KeySpec::NONE, Session, session;
+        /// Answers what was asked for by CLIENT TRACKING.
+        "trackinginfo" "6.2.0", Exactly(2), OWN, KeySpec::NONE, Session, session;
         /// Ends the wait of a blocked client, as by timeout or with an error.
         "unblock" "5.0.0", AtLeast(3), OTHERS, KeySpec::NONE, Session, session;
         /// Lets paused clients go on.

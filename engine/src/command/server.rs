@@ -122,6 +122,8 @@ commands! { Server;
     ];
     /// Saves the keys to a file and answers when that is done.
     "save" "1.0.0", Exactly(1), ADMIN | NOSCRIPT | NO_MULTI, KeySpec::NONE, Session, session;
+    /// Shows all commands that are executed from now on.
+    "monitor" "1.0.0", Exactly(1), OPERATOR, KeySpec::NONE, Session, session;
     /// Ends the server.
     "shutdown" "1.0.0", AtLeast(1), OPERATOR | NO_MULTI | ALLOW_BUSY, KeySpec::NONE, Session, session;
     /// Commands about the log of slow commands.

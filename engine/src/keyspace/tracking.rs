@@ -101,6 +101,11 @@ impl Tracking {
                 !clients.is_empty()
             });
         }
+        if self.clients.is_empty() {
+            self.places.clear();
+            self.remembered.clear();
+            self.items = 0;
+        }
     }
 
     /// Whether any client tracks keys.

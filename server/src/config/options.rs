@@ -72,6 +72,9 @@ options! {
     /// Bytes of a client's request that may be gathered.
     client_query_buffer_limit: u64 = 1024 * MIB;
         "client-query-buffer-limit", NONE, Kind::memory(MIB as i128, LONG_MAX);
+    /// Keys that are remembered for clients that cache them; 0 is no bound.
+    tracking_table_max_keys: u64 = 1_000_000;
+        "tracking-table-max-keys", NONE, Kind::number(0, LONG_MAX);
     /// Output that may wait: normal, replica and pubsub clients.
     client_output_buffer_limit: [BufferLimit; 3] = [
         BufferLimit { hard_bytes: 0, soft_bytes: 0, soft_seconds: 0 },

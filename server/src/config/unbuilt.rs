@@ -172,7 +172,6 @@ pub(super) static UNBUILT: &[Row] = &[
     row("active-defrag-max-scan-fields", NONE, Kind::number(1, LONG_MAX), "1000"),
     row("active-defrag-ignore-bytes", NONE, Kind::memory(1, LONG_MAX), "100mb"),
     row("jemalloc-bg-thread", NONE, Kind::Bool, "yes"),
-    row("tracking-table-max-keys", NONE, Kind::number(0, LONG_MAX), "1000000"),
     row("dynamic-hz", NONE, Kind::Bool, "yes"),
     // Process and operating system.
     row("oom-score-adj", NONE, Kind::Choice(&["no", "yes", "relative", "absolute"]), "no"),

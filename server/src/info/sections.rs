@@ -79,7 +79,7 @@ pub(super) fn clients(page: &mut Page) {
     page.field("client_recent_max_input_buffer", 0);
     page.field("client_recent_max_output_buffer", 0);
     page.field("blocked_clients", totals.blocked_clients);
-    page.field("tracking_clients", 0);
+    page.field("tracking_clients", totals.tracking_clients);
     page.field("pubsub_clients", totals.pubsub_clients);
     page.field("watching_clients", totals.watching_clients);
     page.fields(&[
@@ -290,10 +290,10 @@ fn idle_stats(page: &mut Page) {
         ("active_defrag_key_misses", "0"),
         ("total_active_defrag_time", "0"),
         ("current_active_defrag_time", "0"),
-        ("tracking_total_keys", "0"),
-        ("tracking_total_items", "0"),
-        ("tracking_total_prefixes", "0"),
     ]);
+    page.field("tracking_total_keys", totals.tracking_keys);
+    page.field("tracking_total_items", totals.tracking_items);
+    page.field("tracking_total_prefixes", totals.tracking_prefixes);
 }
 
 pub(super) fn replication(page: &mut Page) {

@@ -122,6 +122,14 @@ counters! {
         pubsub_patterns,
         /// Channels of slots that somebody listens to.
         pubsub_sharded,
+        /// Clients that cache keys.
+        tracking_clients,
+        /// Keys that they have read.
+        tracking_keys,
+        /// How many clients have read these, all together.
+        tracking_items,
+        /// Prefixes of keys that they have asked for.
+        tracking_prefixes,
         /// Clients that watch keys.
         watching_clients,
         /// Keys of all databases.

@@ -8,6 +8,7 @@ use super::{News, message::Push, queue::Lost};
 use crate::{
     client_limits::output_limit,
     net::{Connection, ConnectionId},
+    replies::NO_SHARD,
     worker::Worker,
 };
 
@@ -60,7 +61,10 @@ impl Worker {
     pub(crate) fn hear(&mut self, news: News) {
         match news {
             News::Of(shard, Notice::Message(message)) => self.hand_on(shard, &message),
-            News::Of(_, Notice::Stale(_) | Notice::AllStale) => {}
+            News::Of(shard, Notice::Stale(stale)) => self.tell_stale(shard, &stale),
+            News::Of(shard, Notice::AllStale) => self.tell_all_stale(shard),
+            News::Redirected { to, keys } => self.tell_redirected(to, keys),
+            News::Command(line) => self.hand_on_line(&line),
             News::Lost(lost) => self.make_good(lost),
         }
     }
@@ -95,11 +99,18 @@ impl Worker {
         self.network.mark_dirty(id);
     }
 
-    /// Disconnects those who would miss a message without knowing.
+    /// Disconnects those who would miss something without knowing, and lets those who cache keys
+    /// forget them all.
     #[cold]
     fn make_good(&mut self, lost: Lost) {
-        for number in lost.receivers {
-            self.disconnect_overrun(ConnectionId::from_number(number));
+        let monitors = if lost.commands { self.monitoring.clone() } else { Vec::new() };
+        let receivers = lost.receivers.into_iter().map(ConnectionId::from_number);
+        for id in receivers.chain(monitors) {
+            self.disconnect_overrun(id);
         }
+        if lost.keys {
+            self.tell_all_stale(NO_SHARD);
+        }
+        lost.redirected.into_iter().for_each(|number| self.tell_redirected(number, None));
     }
 }

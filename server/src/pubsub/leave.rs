@@ -4,16 +4,42 @@
 //! it may wait here for a turn in which there are some.
 #![forbid(unsafe_code)]
 
-use tessera_engine::{notice::audience::Kind, shard::Caller};
+use tessera_engine::{
+    command::{Command, table},
+    notice::{Client, audience::Kind},
+    shard::Caller,
+    transaction::ShardId,
+};
 use tessera_proto::{Protocol, ReplyBuffer, RequestBatch};
 
 use super::tells_of_keys;
 use crate::{
     net::ConnectionId,
     parcel::{Addressee, CallHeader},
-    session_commands::pubsub::{farewell, farewell_row},
+    session_commands::{pubsub::farewell, tracking},
     worker::Worker,
 };
+
+/// What one shard is told of a connection that is gone.
+pub(crate) struct Farewell {
+    client: Client,
+    shard: ShardId,
+    /// The command in whose name it is told.
+    command: &'static [&'static str],
+    args: Vec<Vec<u8>>,
+}
+
+const LISTENED: &[&str] = &["unsubscribe"];
+const TRACKED: &[&str] = &["client", "tracking"];
+
+/// The row of a command with these names.
+fn row_of(names: &[&str]) -> Option<&'static Command> {
+    let row = table().find(names[0].as_bytes())?;
+    match names.get(1) {
+        Some(name) => row.subcommands.iter().find(|sub| sub.name == *name),
+        None => Some(row),
+    }
+}
 
 impl Worker {
     /// Notes what shards have to be told of a connection that has just been closed.
@@ -26,7 +52,16 @@ impl Worker {
             let subscribers = &self.metrics.counters.pubsub_clients;
             subscribers.set(subscribers.get().saturating_sub(1));
             let told = farewell(self.map, client, &subscriptions);
-            self.departed.extend(told.into_iter().map(|(shard, args)| (client, shard, args)));
+            let farewell = |(shard, args)| Farewell { client, shard, command: LISTENED, args };
+            self.departed.extend(told.into_iter().map(farewell));
+        }
+        if session.tracking.take().is_some() {
+            let trackers = &self.metrics.counters.tracking_clients;
+            trackers.set(trackers.get().saturating_sub(1));
+            for shard in 0..self.map.shards() as u32 {
+                let args = tracking::unregister(client);
+                self.departed.push_back(Farewell { client, shard, command: TRACKED, args });
+            }
         }
     }
 
@@ -40,14 +75,15 @@ impl Worker {
 
     #[cold]
     fn tell_of_departed(&mut self) {
-        let Some(command) = farewell_row() else { return };
-        while let Some(&(client, shard, _)) = self.departed.front() {
+        while let Some(farewell) = self.departed.front() {
+            let (client, shard) = (farewell.client, farewell.shard);
+            let Some(command) = row_of(farewell.command) else { return };
             let is_own = shard == self.own;
             let may_go = if is_own { self.shard.is_here() } else { self.outboxes.has_room(shard) };
             if !may_go {
                 return;
             }
-            let Some((.., args)) = self.departed.pop_front() else { return };
+            let Some(Farewell { args, .. }) = self.departed.pop_front() else { return };
             let caller = Caller { client, caches: false };
             let protocol = Protocol::Resp3;
             let header = CallHeader { command, database: 0, protocol, no_touch: false, caller };
@@ -80,6 +116,10 @@ impl Worker {
         let channels = audience.names(Kind::Channel).filter(|name| is_own(name)).count();
         counters.pubsub_channels.set(channels as u64);
         counters.pubsub_sharded.set(audience.count(Kind::Sharded) as u64);
+        let tracking = &self.shard.keyspace.events.tracking;
+        counters.tracking_keys.set(tracking.keys() as u64);
+        counters.tracking_items.set(tracking.items() as u64);
+        counters.tracking_prefixes.set(if self.own == 0 { tracking.prefixes() as u64 } else { 0 });
         let patterns = if self.own == 0 { audience.count(Kind::Pattern) } else { 0 };
         counters.pubsub_patterns.set(patterns as u64);
     }

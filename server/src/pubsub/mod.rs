@@ -46,6 +46,9 @@ pub mod message;
 pub mod queue;
 pub mod subscriptions;
 
+pub(crate) use leave::Farewell;
+
+use bytes::Bytes;
 use tessera_engine::{
     notice::{Notice, audience::Kind},
     transaction::ShardMap,
@@ -56,6 +59,16 @@ use tessera_engine::{
 pub enum News {
     /// What the shard of this number has to tell.
     Of(u32, Notice),
+    /// Keys that a client of this worker is told of in place of the one that tracks them; nothing
+    /// stands for all.
+    Redirected {
+        /// The connection that is told.
+        to: u64,
+        /// The keys.
+        keys: Option<Vec<Vec<u8>>>,
+    },
+    /// A line for the clients that monitor.
+    Command(Bytes),
     /// Something was lost; see there.
     Lost(queue::Lost),
 }
@@ -74,6 +87,10 @@ impl News {
                     + size_of_val(stale.to.as_slice())
             }
             Self::Of(_, Notice::AllStale) => 0,
+            Self::Redirected { keys, .. } => {
+                keys.iter().flatten().map(|key| size_of_val(key) + key.len()).sum()
+            }
+            Self::Command(line) => line.len(),
             Self::Lost(lost) => lost.receivers.len() * size_of::<u64>(),
         };
         size_of::<Self>() + data

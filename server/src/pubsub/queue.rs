@@ -28,6 +28,10 @@ pub struct Lost {
     pub receivers: BTreeSet<u64>,
     /// Keys have changed.
     pub keys: bool,
+    /// Connections that are told of other clients' keys.
+    pub redirected: BTreeSet<u64>,
+    /// A command was not shown.
+    pub commands: bool,
 }
 
 impl Lost {
@@ -39,9 +43,13 @@ impl Lost {
         match news {
             News::Of(_, Notice::Message(message)) => self.receivers.extend(message.to.iter()),
             News::Of(_, Notice::Stale(_) | Notice::AllStale) => self.keys = true,
+            News::Redirected { to, .. } => _ = self.redirected.insert(*to),
+            News::Command(_) => self.commands = true,
             News::Lost(lost) => {
                 self.receivers.extend(&lost.receivers);
+                self.redirected.extend(&lost.redirected);
                 self.keys |= lost.keys;
+                self.commands |= lost.commands;
             }
         }
     }

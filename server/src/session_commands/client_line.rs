@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use tessera_engine::notice::audience::Kind;
 
+use super::tracking::redirection;
 use crate::{
     net::{Connection, ConnectionId},
     session::{Session, Standing},
@@ -54,7 +55,7 @@ pub(super) fn client_line(session: &Session, sizes: Sizes, now_us: i64) -> Strin
         line,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} \
          multi=-1 watch=0 qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 \
-         omem=0 tot-mem={} events=r cmd={command} user=default redir=-1 resp={} lib-name={} \
+         omem=0 tot-mem={} events=r cmd={command} user=default redir={} resp={} lib-name={} \
          lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
         session.id,
         session.peer,
@@ -71,6 +72,7 @@ pub(super) fn client_line(session: &Session, sizes: Sizes, now_us: i64) -> Strin
         sizes.input,
         sizes.output,
         sizes.total,
+        redirection(session.tracking.as_deref()),
         session.protocol.version(),
         session.library_name,
         session.library_version,
@@ -83,8 +85,13 @@ pub(super) fn client_line(session: &Session, sizes: Sizes, now_us: i64) -> Strin
 
 /// The client's state, a letter each.
 fn flags(session: &Session) -> String {
+    let tracking = session.tracking.as_deref();
     let states = [
+        (session.monitors, 'O'),
         (session.has_subscriptions(), 'P'),
+        (tracking.is_some(), 't'),
+        (tracking.is_some_and(|tracking| tracking.is_broken), 'R'),
+        (tracking.is_some_and(|tracking| tracking.broadcast), 'B'),
         (session.standing == Standing::Finished, 'c'),
         (session.peer.starts_with('/'), 'U'),
         (session.no_evict, 'e'),

@@ -4,8 +4,8 @@
 use tessera_engine::command::CommandError;
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter, parse_i64};
 
-use super::{After, Asked, Code, Everywhere, SessionContext, client::check_name, pubsub};
-use crate::{gather::Merge, info::REDIS_VERSION, session::ReplyMode};
+use super::{After, Asked, Code, Everywhere, SessionContext, client::check_name, pubsub, tracking};
+use crate::{gather::Merge, info::REDIS_VERSION, session::ReplyMode, worker::Worker};
 
 pub(super) const FAMILY: &[(&str, Code)] = &[
     ("auth", Code::Local(auth)),
@@ -13,7 +13,7 @@ pub(super) const FAMILY: &[(&str, Code)] = &[
     ("hello", Code::Local(hello)),
     ("ping", Code::Local(ping)),
     ("quit", Code::Local(quit)),
-    ("reset", Code::Everywhere(&Everywhere { ask: ask_reset, part: pubsub::change_part })),
+    ("reset", Code::Everywhere(&Everywhere { ask: ask_reset, part: reset_part })),
     ("select", Code::Local(select)),
 ];
 
@@ -188,7 +188,10 @@ fn ask_reset(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<Asked, Command
     // It ends CLIENT REPLY OFF, so it is answered itself.
     cx.answers_anyway = cx.session.reply_mode == ReplyMode::Off;
     let without_password = cx.shared.config.current().requirepass.is_empty();
-    let parts = pubsub::leave(cx);
+    let mut parts = pubsub::leave(cx);
+    if let Some(args) = tracking::leave(cx) {
+        parts.extend((0..cx.map.shards() as u32).map(|shard| (shard, args.clone())));
+    }
     cx.session.reset(without_password);
     if parts.is_empty() {
         cx.reply().simple("RESET");
@@ -196,6 +199,14 @@ fn ask_reset(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<Asked, Command
     }
     let finish = |_: &[ReplyBuffer], reply: &mut ReplyWriter<'_>| reply.simple("RESET");
     Ok(Asked::Parts { parts, merge: Merge::Custom(Box::new(finish)) })
+}
+
+/// A shard is told of subscriptions that end, or that the client tracks keys no more.
+fn reset_part(worker: &mut Worker, args: &Args<'_>, reply: &mut ReplyWriter<'_>) {
+    match args.len() {
+        3 => tracking::tracking_part(worker, args, reply),
+        _ => pubsub::change_part(worker, args, reply),
+    }
 }
 
 /// SELECT index.

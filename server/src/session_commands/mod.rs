@@ -21,6 +21,7 @@ mod save;
 mod scripting;
 mod server;
 mod slowness;
+pub(crate) mod tracking;
 
 use tessera_engine::{
     command::{Command, CommandError, Run, table, table::flag},
@@ -134,6 +135,7 @@ const FAMILIES: &[&[(&str, Code)]] = &[
     scripting::FAMILY,
     server::FAMILY,
     slowness::FAMILY,
+    tracking::FAMILY,
 ];
 
 impl Codes {

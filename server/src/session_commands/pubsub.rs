@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use tessera_engine::{
-    command::{Command, CommandError, table},
+    command::{Command, CommandError},
     notice::{Client, audience::Kind},
     transaction::ShardMap,
 };
@@ -123,11 +123,6 @@ pub(crate) fn farewell(
 ) -> Vec<(u32, Vec<Vec<u8>>)> {
     let ended = |kind| parts(map, false, kind, client, subscriptions.names(kind).iter());
     [Kind::Channel, Kind::Pattern, Kind::Sharded].into_iter().flat_map(ended).collect()
-}
-
-/// The row in whose name shards are told of a farewell.
-pub(crate) fn farewell_row() -> Option<&'static Command> {
-    table().find(b"unsubscribe")
 }
 
 /// Begins or ends the subscriptions named in a part.
@@ -375,6 +370,8 @@ pub(super) fn pong(session: &Session, text: Option<&[u8]>, reply: &mut ReplyWrit
 
 #[cfg(test)]
 mod tests {
+    use tessera_engine::command::table;
+
     use super::*;
 
     #[test]

@@ -10,6 +10,7 @@ use super::{After, Asked, Code, Everywhere, SessionContext, config::publish_part
 use crate::{
     gather::Merge,
     info::{REDIS_VERSION, Source, TESSERA_VERSION, info},
+    net::ConnectionId,
     server::Shared,
     worker::Worker,
 };
@@ -17,6 +18,7 @@ use crate::{
 pub(super) const FAMILY: &[(&str, Code)] = &[
     ("info", Code::Everywhere(&Everywhere { ask: ask_info, part: publish_part })),
     ("lolwut", Code::Local(lolwut)),
+    ("monitor", Code::Everywhere(&Everywhere { ask: ask_monitor, part: monitor_part })),
     ("shutdown", Code::Everywhere(&Everywhere { ask: ask_shutdown, part: shutdown_part })),
     ("time", Code::Local(time)),
 ];
@@ -50,6 +52,20 @@ fn info_text(shared: &Shared, sections: &[&[u8]]) -> String {
         },
     };
     info(&source, sections)
+}
+
+/// MONITOR: only the connection's own worker is asked.
+fn ask_monitor(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<Asked, CommandError> {
+    cx.session.monitors = true;
+    let number = cx.session.client.connection.to_string().into_bytes();
+    Ok(Asked::Parts { parts: vec![(cx.worker as u32, vec![number])], merge: Merge::AllOk })
+}
+
+fn monitor_part(worker: &mut Worker, args: &Args<'_>, reply: &mut ReplyWriter<'_>) {
+    if let Some(number) = parse_i64(&args[0]) {
+        worker.add_monitor(ConnectionId::from_number(number as u64));
+    }
+    reply.ok();
 }
 
 /// TIME.
