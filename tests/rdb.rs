@@ -18,6 +18,8 @@ on_1_2_and_4_shards!(
     keys_are_refused_while_the_file_is_loaded,
     loading_can_be_stopped,
     damaged_files_stop_the_start,
+    append_only_files_are_moved_in,
+    a_torn_append_only_file_is_cut,
 );
 
 /// The file that `client`'s server saves.
@@ -159,4 +161,118 @@ fn damaged_files_stop_the_start(shards: usize) {
             assert!(log.contains(text), "'{text}' in\n{log}");
         }
     }
+}
+
+/// Lets a server write an append-only file: its directory.
+fn append_only(client: &mut Client) -> std::path::PathBuf {
+    assert_eq!(client.run("CONFIG SET appendonly yes"), Reply::ok());
+    loop {
+        let info = client.run("INFO persistence").into_text();
+        if info.contains("aof_rewrite_in_progress:0") && info.contains("aof_enabled:1") {
+            break;
+        }
+    }
+    let setting = |client: &mut Client, name: &str| {
+        client.call(["CONFIG", "GET", name]).into_items().remove(1).into_text()
+    };
+    Path::new(&setting(client, "dir")).join(setting(client, "appenddirname"))
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("a new directory");
+    for file in fs::read_dir(from).expect("a directory") {
+        let file = file.expect("a file of the directory");
+        fs::copy(file.path(), to.join(file.file_name())).expect("a copy");
+    }
+}
+
+/// A base of keys, commands behind it over several keys and databases: all of it is there, also at the
+/// next start, and the files are kept aside.
+fn append_only_files_are_moved_in(shards: usize) {
+    if !ServerKind::under_test().is_tessera() {
+        return skip("redis-server does not move in");
+    }
+    for rival in rivals() {
+        let mut theirs = rival.connect();
+        theirs.run("FLUSHALL");
+        theirs.run("SET base 1");
+        let written = append_only(&mut theirs);
+        let keys = fill(&mut theirs);
+        fill_databases(&mut theirs);
+        theirs.transcript(
+            r#"
+            MSET a 1 b 2 c 3          => +OK
+            MULTI                     => +OK
+            RENAME a d                => +QUEUED
+            INCR b                    => +QUEUED
+            EXEC                      => [+OK :3]
+            SET brief x PX 1          => +OK
+            SUNIONSTORE union set bigset => :6000
+            "#,
+        );
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        copy_files(&written, &dir.path().join("appendonlydir"));
+        theirs.run("CONFIG SET appendonly no");
+        for start in ["moves in", "starts again"] {
+            let server = Server::builder(shards)
+                .option("dir", dir.path().display())
+                .option("appendonly", "yes")
+                .start();
+            let mut ours = server.connect();
+            for key in keys.iter().copied().chain(["base", "b", "c", "d", "union"]) {
+                assert_eq!(content(&mut ours, key), content(&mut theirs, key), "{key}: {start}");
+            }
+            for line in ["EXISTS brief", "DBSIZE", "PEXPIRETIME soon", "SELECT 5", "DBSIZE"] {
+                assert_eq!(ours.run(line), theirs.run(line), "{line}: {start}");
+            }
+            theirs.run("SELECT 0");
+            let names: Vec<String> = fs::read_dir(dir.path())
+                .expect("a directory")
+                .map(|file| file.expect("a file").file_name().to_string_lossy().into_owned())
+                .collect();
+            assert!(names.iter().any(|name| name == "dump.rdb"), "{names:?}");
+            assert!(names.iter().any(|name| name.starts_with("appendonlydir.imported-")));
+            assert!(!names.iter().any(|name| name == "appendonlydir"));
+        }
+    }
+}
+
+fn a_torn_append_only_file_is_cut(shards: usize) {
+    if !ServerKind::under_test().is_tessera() {
+        return skip("redis-server does not move in");
+    }
+    // The form of before Redis 7: one file, with an RDB file at its front.
+    let mut whole = b"REDIS0009\x00\x01a\x01b\xFF\0\0\0\0\0\0\0\0".to_vec();
+    whole.extend_from_slice(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n");
+    let torn = [&whole[..], b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$1"].concat();
+    let directory = || {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::write(dir.path().join("appendonly.aof"), &torn).expect("a file");
+        dir
+    };
+    let dir = directory();
+    let server = Server::builder(shards)
+        .option("dir", dir.path().display())
+        .option("appendonly", "yes")
+        .start();
+    server.connect().transcript(
+        r#"
+        GET a       => "b"
+        GET k       => "v"
+        EXISTS x    => :0
+        "#,
+    );
+    assert!(server.log().contains("are left out"), "{}", server.log());
+    let dir = directory();
+    let (status, log) = Server::builder(shards)
+        .option("dir", dir.path().display())
+        .option("appendonly", "yes")
+        .option("aof-load-truncated", "no")
+        .start_refused();
+    assert!(!status.success());
+    let begin = format!("begins at byte {}", whole.len());
+    for text in ["appendonly.aof", &begin, "Cure: mend"] {
+        assert!(log.contains(text), "'{text}' in\n{log}");
+    }
+    assert!(dir.path().join("appendonly.aof").exists());
 }

@@ -375,16 +375,15 @@ impl Worker {
     fn next(&self) -> Next {
         // While the shard is lent, mail ends the wait for the next turn.
         let has_next_turn = !self.next_turn.is_empty() && self.shard.is_here();
-        let is_loading = self.loader.is_some();
         let is_busy = self.scripts.is_suspended()
             || !self.ready.is_empty()
             || has_next_turn
-            || self.is_behind
-            || is_loading;
+            || self.is_behind;
         if self.shared.stop.is_asked() {
             return self.shared.stop.next();
         }
-        let save_wait = self.save_due().unwrap_or(TICK_MAX);
+        let load_wait = self.loader.as_ref().map_or(TICK_MAX, Loader::due);
+        let save_wait = self.save_due().unwrap_or(TICK_MAX).min(load_wait);
         if (self.pause == Pause::Off && is_busy) || save_wait.is_zero() {
             return Next::Now;
         }

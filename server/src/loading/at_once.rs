@@ -1,66 +1,119 @@
-//! Loading at once: a file into shards that are all at one worker, for DEBUG RELOAD.
+//! Loading an RDB file into shards that are all at one worker: for DEBUG RELOAD at once, for the base
+//! of an append-only file in slices.
 #![forbid(unsafe_code)]
 
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use tessera_engine::{
     persist::rdb::{Collision, Load, LoadStats, LoadStep, Reader},
-    shard::Shard,
-    transaction::{Gathered, ShardId, ShardMap},
+    transaction::{Gathered, ShardId},
 };
 
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Loads one file, shard after shard: each passes by what belongs to the others.
+#[derive(Debug)]
+pub struct GatheredLoad {
+    path: PathBuf,
+    checksum: bool,
+    collision: Collision,
+    shard: ShardId,
+    under_way: Option<(File, Load)>,
+    chunk: Vec<u8>,
+    stats: LoadStats,
+    /// Where in the file the RDB part ends, once a shard has been loaded.
+    end: u64,
+}
+
+impl GatheredLoad {
+    /// Loads the file at `path`.
+    pub fn new(path: &Path, checksum: bool, collision: Collision) -> Self {
+        Self {
+            path: path.to_owned(),
+            checksum,
+            collision,
+            shard: 0,
+            under_way: None,
+            chunk: vec![0; CHUNK_BYTES],
+            stats: LoadStats::default(),
+            end: 0,
+        }
+    }
+
+    /// What has been loaded.
+    pub fn stats(&self) -> LoadStats {
+        self.stats
+    }
+
+    /// Bytes of the file's RDB part; known when all is loaded.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Goes on by about a chunk; whether all is loaded.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file, or what the system says; what was loaded before stays.
+    pub fn step(&mut self, shards: &mut Gathered) -> Result<bool, String> {
+        let map = shards.map();
+        let (id, Some(shard)) = (self.shard, shards.get_mut(self.shard)) else { return Ok(true) };
+        let (file, load) = match &mut self.under_way {
+            Some(under_way) => under_way,
+            None => {
+                let file = File::open(&self.path).map_err(in_words)?;
+                let total = file.metadata().map_err(in_words)?.len();
+                // One look at the checksum is enough.
+                let reader = Reader::new(Some(total), self.checksum && id == 0);
+                self.under_way.insert((file, Load::new(reader, self.collision)))
+            }
+        };
+        let thresholds = shard.thresholds().clone();
+        let step = load.step(&mut shard.keyspace, &thresholds, |key| map.owner(key) == id);
+        match step.map_err(|error| error.to_string())? {
+            LoadStep::NeedMore(_) => {
+                let read = file.read(&mut self.chunk).map_err(in_words)?;
+                if read == 0 {
+                    return Err("the file has become shorter while it was read".into());
+                }
+                load.supply(&self.chunk[..read]);
+            }
+            LoadStep::Aux { .. } | LoadStep::Function(_) => {}
+            LoadStep::Done => {
+                let stats = load.stats();
+                self.stats.loaded += stats.loaded;
+                self.stats.expired += stats.expired;
+                self.stats.empty += stats.empty;
+                self.end = load.offset();
+                (self.shard, self.under_way) = (id + 1, None);
+            }
+        }
+        Ok(false)
+    }
+}
 
 /// Loads the file at `path` into the shards that are here.
 ///
 /// # Errors
 ///
-/// What is wrong with the file, or what the system says; what was loaded before stays.
+/// As [`GatheredLoad::step`].
 pub fn load_at_once(
     path: &Path,
     checksum: bool,
     collision: Collision,
     shards: &mut Gathered,
 ) -> Result<LoadStats, String> {
-    let map = shards.map();
-    let mut all = LoadStats::default();
-    for (id, shard) in shards.iter_mut() {
-        // One look at the checksum is enough.
-        let stats = load_shard(path, checksum && id == 0, collision, (id, shard), map)?;
-        all.loaded += stats.loaded;
-        all.expired += stats.expired;
-        all.empty += stats.empty;
-    }
-    Ok(all)
+    let mut load = GatheredLoad::new(path, checksum, collision);
+    while !load.step(shards)? {}
+    Ok(load.stats())
 }
 
-fn load_shard(
-    path: &Path,
-    checksum: bool,
-    collision: Collision,
-    (id, shard): (ShardId, &mut Shard),
-    map: ShardMap,
-) -> Result<LoadStats, String> {
-    let in_words = |error: std::io::Error| error.to_string();
-    let mut file = File::open(path).map_err(in_words)?;
-    let total = file.metadata().map_err(in_words)?.len();
-    let mut load = Load::new(Reader::new(Some(total), checksum), collision);
-    let thresholds = shard.thresholds().clone();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        let step = load.step(&mut shard.keyspace, &thresholds, |key| map.owner(key) == id);
-        match step.map_err(|error| error.to_string())? {
-            LoadStep::NeedMore(_) => {
-                let read = file.read(&mut chunk).map_err(in_words)?;
-                if read == 0 {
-                    return Err("the file has become shorter while it was read".into());
-                }
-                load.supply(&chunk[..read]);
-            }
-            LoadStep::Aux { .. } | LoadStep::Function(_) => {}
-            LoadStep::Done => return Ok(load.stats()),
-        }
-    }
+fn in_words(error: std::io::Error) -> String {
+    error.to_string()
 }
 
 #[cfg(test)]
@@ -70,7 +123,8 @@ mod tests {
             rdb::{Options, writer::put_header},
             snapshot::{SnapshotOptions, UsageKept},
         },
-        shard::Settings,
+        shard::{Settings, Shard},
+        transaction::ShardMap,
         value::Value,
     };
 

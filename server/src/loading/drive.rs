@@ -5,27 +5,79 @@ use std::{
     fs::File,
     io::Read,
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use tessera_engine::persist::rdb::{
-    Collision, Load, LoadError, LoadStep, RdbError, ReadError, Reader,
+use tessera_engine::{
+    persist::rdb::{Collision, Load, LoadError, LoadStats, LoadStep, RdbError, ReadError, Reader},
+    shard::Shard,
+    transaction::Gathered,
 };
 
-use super::{Loading, Plan};
-use crate::{metrics::unix_time, server::Shared, worker::Worker};
+use super::{Loading, Plan, Source, import::Import};
+use crate::{
+    metrics::unix_time,
+    saving::{self, Why},
+    server::Shared,
+    worker::Worker,
+};
 
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
 /// After so long a slice ends, and the network gets its turn. What a chunk holds is loaded whole, so
 /// a slice may take a few times as long.
 const SLICE: Duration = Duration::from_millis(2);
+/// How often a worker looks whether its shard is filled.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// How often the log tells how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
-/// What a worker loads.
-pub(crate) struct Loader {
+/// What a worker does to load.
+pub(crate) enum Loader {
+    /// It reads an RDB file for the keys of its own shard.
+    Own(Box<OwnPart>),
+    /// It fills all shards with what Redis's append-only files say.
+    Host(Box<Host>),
+    /// It waits for its shard to be filled.
+    Guest,
+}
+
+impl Loader {
+    /// The part of `worker`, if there is something to load.
+    pub(crate) fn new(shared: &Arc<Shared>, worker: usize) -> Option<Self> {
+        let plan = shared.loading.plan.as_ref()?;
+        match &plan.source {
+            Source::Rdb(path) => {
+                let part = OwnPart::new(shared, plan, path, worker)?;
+                Some(Self::Own(Box::new(part)))
+            }
+            Source::Aof(files) if worker == 0 => {
+                let import = Import::new(files, plan.may_be_torn, plan.checksum);
+                Some(Self::Host(Box::new(Host { import, shards: None })))
+            }
+            Source::Aof(_) => Some(Self::Guest),
+        }
+    }
+
+    /// How long the worker may sleep before the next slice.
+    pub(crate) fn due(&self) -> Duration {
+        match self {
+            Self::Own(_) | Self::Host(_) => Duration::ZERO,
+            Self::Guest => LOOK_AGAIN,
+        }
+    }
+}
+
+/// What the first worker fills.
+pub(crate) struct Host {
+    import: Import,
+    /// The shards, made when they are needed. Their clocks stand at 0.
+    shards: Option<Gathered>,
+}
+
+/// One worker's part of an RDB file.
+pub(crate) struct OwnPart {
     shared: Arc<Shared>,
     file: File,
     load: Load,
@@ -35,14 +87,12 @@ pub(crate) struct Loader {
     told: Instant,
 }
 
-impl Loader {
-    /// The part of `worker`, if there is something to load.
-    pub(crate) fn new(shared: &Arc<Shared>, worker: usize) -> Option<Self> {
-        let plan = shared.loading.plan.as_ref()?;
-        let file = match File::open(&plan.path) {
+impl OwnPart {
+    fn new(shared: &Arc<Shared>, plan: &Plan, path: &Path, worker: usize) -> Option<Self> {
+        let file = match File::open(path) {
             Ok(file) => file,
             Err(error) => {
-                give_up(shared, format!("cannot open {}: {error}", plan.path.display()));
+                give_up(shared, format!("cannot open {}: {error}", path.display()));
                 return None;
             }
         };
@@ -73,7 +123,7 @@ impl Loader {
             return;
         }
         let loading = &self.shared.loading;
-        loading.bytes.store(self.load.offset(), std::sync::atomic::Ordering::Relaxed);
+        loading.bytes.store(self.load.offset(), Ordering::Relaxed);
         if self.told.elapsed() >= PROGRESS_EVERY {
             self.told = Instant::now();
             let status = loading.status();
@@ -100,7 +150,7 @@ impl Loader {
                 let mib = number() as f64 / (1024.0 * 1024.0);
                 tracing::info!("RDB memory usage when created {mib:.2} Mb");
                 let used = &self.shared.loading.used_memory;
-                used.store(number(), std::sync::atomic::Ordering::Relaxed);
+                used.store(number(), Ordering::Relaxed);
             }
             _ => {}
         }
@@ -108,32 +158,114 @@ impl Loader {
 }
 
 impl Worker {
-    /// Loads a slice of the own shard's part of the file.
+    /// Loads a slice.
     pub(crate) fn load_slice(&mut self) {
-        let Some(mut loader) = self.loader.take() else { return };
+        let goes_on = match self.loader.take() {
+            None => return,
+            Some(Loader::Own(part)) => self.load_own(part),
+            Some(Loader::Host(host)) => self.import(host),
+            Some(Loader::Guest) => self.look_for_shard(),
+        };
+        // Another worker may have found something wrong meanwhile.
+        self.loader = goes_on.filter(|_| self.shared.loading.failure().is_none());
+    }
+
+    /// Loads a slice of the own shard's part of an RDB file.
+    fn load_own(&mut self, mut part: Box<OwnPart>) -> Option<Loader> {
         let start = Instant::now();
         while start.elapsed() < SLICE {
-            match self.load_step(&mut loader) {
-                Ok(true) => {
-                    loader.note_progress();
-                    self.publish();
-                    return self.shared.loading.worker_done(loader.load.stats());
-                }
+            match self.load_step(&mut part) {
                 Ok(false) => {}
+                Ok(true) => {
+                    part.note_progress();
+                    self.publish();
+                    self.shared.loading.worker_done(part.load.stats());
+                    return None;
+                }
                 Err(cause) => {
-                    return give_up(&self.shared, complaint(&self.shared.loading, &cause));
+                    give_up(&self.shared, complaint(&self.shared.loading, &cause));
+                    return None;
                 }
             }
         }
-        loader.note_progress();
-        // Another worker may have found something wrong meanwhile.
-        if self.shared.loading.failure().is_none() {
-            self.loader = Some(loader);
+        part.note_progress();
+        Some(Loader::Own(part))
+    }
+
+    /// Repeats a slice of Redis's append-only files.
+    fn import(&mut self, mut host: Box<Host>) -> Option<Loader> {
+        let mut shards = host.shards.take().unwrap_or_else(|| self.make_shards());
+        let start = Instant::now();
+        while start.elapsed() < SLICE {
+            match host.import.step(&mut shards) {
+                Ok(false) => {}
+                Ok(true) => {
+                    if let Err(reason) = self.move_in(&mut shards, &host.import) {
+                        give_up(&self.shared, reason);
+                        return None;
+                    }
+                    self.shared.loading.assembly.release(shards);
+                    return Some(Loader::Guest);
+                }
+                Err(cause) => {
+                    give_up(&self.shared, complaint(&self.shared.loading, &Failure::Aof(cause)));
+                    return None;
+                }
+            }
         }
+        self.shared.loading.bytes.store(host.import.offset(), Ordering::Relaxed);
+        host.shards = Some(shards);
+        Some(Loader::Host(host))
+    }
+
+    /// New shards for all workers.
+    fn make_shards(&mut self) -> Gathered {
+        let mut gathered = Gathered::new(self.map, self.random.next_u64());
+        for id in 0..self.map.shards() as u32 {
+            let shard = Shard::new(self.random.next_u64(), self.shard.settings().clone());
+            gathered.put(id, Box::new(shard));
+        }
+        gathered
+    }
+
+    /// Makes what was imported last: an RDB file holds it from now on, and Redis's files are kept
+    /// aside.
+    fn move_in(&self, shards: &mut Gathered, import: &Import) -> Result<(), String> {
+        let (keys, commands) = import.counts();
+        tracing::info!("Append-only files are read: {keys} keys of a base, {commands} commands");
+        let plan = saving::plan(&self.shared, Why::Asked);
+        let name = plan.name.display().to_string();
+        saving::at_once::save_at_once(&plan, shards)
+            .map_err(|error| format!("Fatal error: cannot save what was imported: {error}"))?;
+        let source = self.shared.loading.plan.as_ref().map(|plan| &plan.source);
+        if let Some(Source::Aof(files)) = source {
+            let aside = files.keep_aside(unix_time().as_secs()).map_err(|error| {
+                format!("Fatal error: cannot rename what was imported: {error}")
+            })?;
+            let aside = aside.display();
+            tracing::info!("The data are in {name} now; the old files are kept in {aside}");
+        }
+        Ok(())
+    }
+
+    /// Takes the own shard, if it is filled.
+    fn look_for_shard(&mut self) -> Option<Loader> {
+        let Some(mut shard) = self.shared.loading.assembly.take(self.own) else {
+            return Some(Loader::Guest);
+        };
+        shard.advance_clock_us(self.now_us);
+        let keyspace = &shard.keyspace;
+        let keys = (0..keyspace.database_count()).map(|database| keyspace.len(database) as u64);
+        let stats = LoadStats { loaded: keys.sum(), ..LoadStats::default() };
+        *self.shard = *shard;
+        self.configure_shard();
+        self.publish();
+        self.shared.loading.worker_done(stats);
+        None
     }
 
     /// Goes on by about a chunk; whether the file has ended.
-    fn load_step(&mut self, loader: &mut Loader) -> Result<bool, Failure> {
+    fn load_step(&mut self, loader: &mut OwnPart) -> Result<bool, Failure> {
         let (own, map) = (self.own, self.map);
         let shard = &mut *self.shard;
         let thresholds = shard.thresholds().clone();
@@ -160,6 +292,7 @@ impl Worker {
 enum Failure {
     Io(String),
     Load(LoadError),
+    Aof(String),
 }
 
 impl From<LoadError> for Failure {
@@ -176,10 +309,14 @@ fn give_up(shared: &Shared, reason: String) {
 
 /// What is wrong with the file, and what can be done about it.
 fn complaint(loading: &Loading, failure: &Failure) -> String {
-    let path = loading.plan.as_ref().map_or(Path::new(""), |Plan { path, .. }| path).display();
+    let path = loading.plan.as_ref().map_or(Path::new(""), Plan::path).display();
     let (cause, cure) = match failure {
         Failure::Io(error) => (error.clone(), "check the disk"),
         Failure::Load(error) => (error.to_string(), cure(error)),
+        Failure::Aof(error) => (
+            error.clone(),
+            "mend the file with redis-check-aof --fix, on a copy, or start with 'appendonly no'",
+        ),
     };
     format!("Fatal error loading the DB from {path}: {cause}. Cure: {cure}.")
 }

@@ -5,6 +5,9 @@
 //! shows how far it is. What one worker does for all (the checksum, the progress, lines in the log)
 //! the first one does.
 //!
+//! With `appendonly yes` the append-only files of a redis-server that are in the directory are moved
+//! in instead (see [`import`]).
+//!
 //! Invariants:
 //! - commands that read or write keys are refused until every shard is loaded, so nobody sees a part
 //!   of the file;
@@ -12,8 +15,10 @@
 //!   saved over them.
 #![forbid(unsafe_code)]
 
+mod aof;
 pub mod at_once;
 mod drive;
+mod import;
 
 use std::{
     ffi::OsStr,
@@ -32,16 +37,37 @@ use tessera_engine::persist::rdb::LoadStats;
 use crate::{config::Config, metrics::unix_time};
 
 pub(crate) use drive::Loader;
+use import::{AofFiles, Assembly, setting};
 
 /// How often whoever waits for the end of loading looks whether the server is to stop.
 const WAIT_STEP: Duration = Duration::from_millis(50);
 
-/// The file to load.
+/// What to load.
 #[derive(Clone, Debug)]
 struct Plan {
-    path: PathBuf,
+    source: Source,
     total_bytes: u64,
     checksum: bool,
+    /// `aof-load-truncated`.
+    may_be_torn: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    /// An RDB file.
+    Rdb(PathBuf),
+    /// Redis's append-only files.
+    Aof(AofFiles),
+}
+
+impl Plan {
+    /// What log lines call it.
+    fn path(&self) -> &Path {
+        match &self.source {
+            Source::Rdb(path) => path,
+            Source::Aof(files) => files.root(),
+        }
+    }
 }
 
 /// What has been loaded, or is being.
@@ -59,6 +85,8 @@ pub struct Loading {
     failure: OnceLock<String>,
     /// Whether loading has ended, for whoever waits.
     end: (Mutex<bool>, Condvar),
+    /// Shards that were filled by the first worker.
+    assembly: Assembly,
 }
 
 /// What INFO shows of loading.
@@ -83,19 +111,23 @@ pub struct LoadingStatus {
 }
 
 impl Loading {
-    /// What `workers` workers are to load: the file that the configuration names, if it is there.
+    /// What `workers` workers are to load: the files that the configuration names, if they are there.
     ///
     /// # Errors
     ///
-    /// The file is there and cannot be read.
+    /// A file is there and cannot be read.
     pub fn plan(config: &Config, workers: usize) -> Result<Self, String> {
+        let checksum = config.rdbchecksum;
+        let may_be_torn = setting(config, "aof-load-truncated") == b"yes";
+        let plan = |source, total_bytes| Plan { source, total_bytes, checksum, may_be_torn };
+        if let Some(files) = AofFiles::find(config)? {
+            let total_bytes = files.total_bytes();
+            return Ok(Self::new(Some(plan(Source::Aof(files), total_bytes)), workers));
+        }
         let directory = Path::new(OsStr::from_bytes(&config.dir));
         let path = directory.join(OsStr::from_bytes(&config.dbfilename));
         let plan = match fs::File::open(&path).and_then(|file| file.metadata()) {
-            Ok(data) if data.is_file() => {
-                let (total_bytes, checksum) = (data.len(), config.rdbchecksum);
-                Some(Plan { path, total_bytes, checksum })
-            }
+            Ok(data) if data.is_file() => Some(plan(Source::Rdb(path), data.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let path = path.display();
@@ -132,6 +164,7 @@ impl Loading {
             keys_expired: AtomicU64::new(0),
             failure: OnceLock::new(),
             end: (Mutex::new(!is_active), Condvar::new()),
+            assembly: Assembly::default(),
         }
     }
 
@@ -180,9 +213,16 @@ impl Loading {
         if self.workers_left.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
-        tracing::info!("Done loading RDB, keys loaded: {keys}, keys expired: {expired}.");
         let seconds = self.started.elapsed().as_secs_f64();
-        tracing::info!("DB loaded from disk: {seconds:.3} seconds");
+        match self.plan.as_ref().map(|plan| &plan.source) {
+            Some(Source::Aof(_)) => {
+                tracing::info!("DB loaded from append only file: {seconds:.3} seconds");
+            }
+            _ => {
+                tracing::info!("Done loading RDB, keys loaded: {keys}, keys expired: {expired}.");
+                tracing::info!("DB loaded from disk: {seconds:.3} seconds");
+            }
+        }
         self.is_active.store(false, Ordering::Release);
         self.finish();
     }
