@@ -126,6 +126,8 @@ pub struct Shard {
     settings: Settings,
     random: Random,
     expire: ExpireCycle,
+    /// The millisecond in which fields of hashes that are due were last removed.
+    fields_checked_ms: i64,
     changes: u64,
 }
 
@@ -145,6 +147,7 @@ impl Shard {
             settings,
             random,
             expire: ExpireCycle::default(),
+            fields_checked_ms: 0,
             changes: 0,
         };
         shard.apply_settings();
@@ -187,6 +190,7 @@ impl Shard {
     #[cold]
     pub fn set_clock_back_us(&mut self, now_us: i64) {
         self.keyspace.set_clock_back_us(now_us);
+        self.fields_checked_ms = 0;
         self.expire = ExpireCycle::default();
     }
 
@@ -326,8 +330,19 @@ impl Shard {
     pub fn tick(&mut self) -> bool {
         if self.settings.active_expire {
             self.expire.slice(&mut self.keyspace, self.settings.active_expire_effort);
+            self.expire_fields();
         }
         self.keyspace.free_slice()
+    }
+
+    /// Removes fields of hashes that are due. Deadlines are milliseconds, so once in each is enough;
+    /// what a slice leaves is due in the next.
+    fn expire_fields(&mut self) {
+        let now_ms = self.keyspace.now_ms();
+        if now_ms != self.fields_checked_ms {
+            self.fields_checked_ms = now_ms;
+            self.keyspace.expire_fields_slice();
+        }
     }
 
     /// When background work is due, in microseconds since the Unix epoch; nothing while there is
@@ -337,7 +352,15 @@ impl Shard {
             return Some(0);
         }
         let volatile = (0..self.settings.databases).any(|db| self.keyspace.volatile_len(db) > 0);
-        (self.settings.active_expire && volatile).then(|| self.expire.due_us())
+        if !self.settings.active_expire {
+            return None;
+        }
+        let keys_due_us = volatile.then(|| self.expire.due_us());
+        // What is due already has had its slice in this millisecond.
+        let soonest_ms = self.fields_checked_ms + 1;
+        let fields_due_ms = self.keyspace.next_field_due_ms().map(|due| due.max(soonest_ms));
+        let fields_due_us = fields_due_ms.map(|due| due.saturating_mul(1_000));
+        keys_due_us.into_iter().chain(fields_due_us).min()
     }
 
     /// Checks everything that must always hold, at the cost of visiting every key. For tests.

@@ -113,7 +113,14 @@ impl Bench {
         }
         // The order of members and fields says nothing.
         let words: Vec<&str> = value.trim_matches(['[', ']']).split(' ').collect();
-        let mut parts: Vec<_> = words.chunks(group).collect();
+        let mut parts: Vec<String> = words.chunks(group).map(|part| part.join(" ")).collect();
+        if kind == "hash" {
+            for part in &mut parts {
+                let field = part.split(' ').next().unwrap_or_default().trim_matches('"').to_owned();
+                let words = [b"HPEXPIRETIME", key, b"FIELDS", b"1", field.as_bytes()];
+                part.push_str(&self.call(&words));
+            }
+        }
         parts.sort();
         format!("{kind} {parts:?}")
     }

@@ -16,6 +16,7 @@ pub mod capture;
 pub mod entry;
 pub mod events;
 pub mod expire;
+mod fields;
 mod garbage;
 pub mod hash;
 pub mod notices;
@@ -31,6 +32,8 @@ pub mod usage;
 
 use bytes::Bytes;
 
+use std::collections::BTreeSet;
+
 use crate::{
     journal::Journal,
     notice::{
@@ -43,6 +46,7 @@ use crate::{
 };
 use capture::Capture;
 use events::{Class, Events};
+use fields::Objects;
 use garbage::Garbage;
 use notices::Notices;
 use usage::Policy;
@@ -67,13 +71,15 @@ pub struct KeyspaceStats {
     pub misses: u64,
     /// Keys removed because their deadline passed.
     pub expired: u64,
+    /// Fields of hashes removed because their deadline passed.
+    pub expired_fields: u64,
 }
 
 /// One numbered database.
 struct Database {
     table: Table<Object>,
-    /// Memory of the entries' objects, which the table does not count.
-    object_bytes: usize,
+    /// What belongs to the entries' objects.
+    objects: Objects,
 }
 
 /// What a deadline is compared with and use is noted by, fixed while a command runs.
@@ -144,7 +150,8 @@ impl Keyspace {
     /// `databases` empty databases whose hash function follows from `seed`.
     pub fn new(seed: u64, databases: usize) -> Self {
         let hash_seed = Seed::fixed(seed);
-        let database = || Database { table: Table::new(hash_seed.clone()), object_bytes: 0 };
+        let database =
+            || Database { table: Table::new(hash_seed.clone()), objects: Objects::default() };
         Self {
             databases: (0..databases).map(|_| database()).collect(),
             selected: 0,
@@ -237,7 +244,7 @@ impl Keyspace {
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_, Object>> {
         let Self { databases, aside, stats, events, journal, moment, random, .. } = self;
-        let Database { table, object_bytes } = &mut databases[self.selected];
+        let Database { table, objects } = &mut databases[self.selected];
         let hash = table.hash(key);
         let Some(mut entry) = table.get_mut(hash, key) else {
             stats.misses += 1;
@@ -246,7 +253,8 @@ impl Keyspace {
         };
         if moment.has_passed(entry.deadline()) {
             aside.capture.preserve(&mut entry, true);
-            slot::discard(entry.remove(), object_bytes, &mut aside.garbage);
+            objects.due.forget(key);
+            slot::discard(entry.remove(), &mut objects.bytes, &mut aside.garbage);
             journal.record_gone(self.selected, key);
             note_expired(stats, events, self.selected, key);
             stats.misses += 1;
@@ -324,9 +332,9 @@ impl Keyspace {
         touch: bool,
     ) -> (Slot<'_, 'k>, &mut KeyspaceStats, &mut Events) {
         let Self { databases, aside, stats, events, journal, moment, random, .. } = self;
-        let Database { table, object_bytes } = &mut databases[number];
+        let Database { table, objects } = &mut databases[number];
         let hash = table.hash(key);
-        let mut slot = Slot::new(table.entry(hash, key), object_bytes, aside, moment);
+        let mut slot = Slot::new(table.entry(hash, key), objects, aside, moment);
         if moment.has_passed(slot.deadline()) {
             slot = slot.vacate(key);
             journal.record_gone(number, key);
@@ -423,7 +431,7 @@ impl Keyspace {
 
     /// Bytes of memory that keys and values take.
     pub fn used_bytes(&self) -> usize {
-        self.databases.iter().map(|each| each.table.used_bytes() + each.object_bytes).sum()
+        self.databases.iter().map(|each| each.table.used_bytes() + each.objects.bytes).sum()
     }
 
     /// A key of the selected database, each about equally likely; none past its deadline, unless it
@@ -468,7 +476,7 @@ impl Keyspace {
     fn expire_slice(&mut self, database: usize, cursor: u64, budget: usize) -> ExpireSlice {
         let Self { databases, aside, stats, events, journal, moment, .. } = self;
         let Aside { capture, garbage } = aside;
-        let Database { table, object_bytes } = &mut databases[database];
+        let Database { table, objects: Objects { bytes, due } } = &mut databases[database];
         let number = table.captured_as();
         let (mut visited, mut expired) = (0, 0);
         let cursor = table.for_each_volatile_slice(
@@ -483,11 +491,12 @@ impl Keyspace {
                 if !is_captured {
                     capture.preserve_removed(number, entry);
                 }
+                due.forget(entry.key());
                 journal.record_gone(database, entry.key());
                 note_expired(stats, events, database, entry.key());
                 Verdict::Remove
             },
-            |removed| slot::discard(removed, object_bytes, garbage),
+            |removed| slot::discard(removed, bytes, garbage),
         );
         ExpireSlice { cursor, visited, expired }
     }
@@ -501,12 +510,12 @@ impl Keyspace {
     /// Empties `database`; answers how many keys it had. The memory is freed in slices.
     pub fn flush(&mut self, database: usize) -> usize {
         self.events.flushed(database);
-        let Database { table, object_bytes } = &mut self.databases[database];
+        let Database { table, objects } = &mut self.databases[database];
         let keys = table.len();
         if keys > 0 {
             let Aside { capture, garbage } = &mut self.aside;
             capture.adopt(table.detach(), garbage);
-            *object_bytes = 0;
+            *objects = Objects::default();
         }
         keys
     }
@@ -534,10 +543,20 @@ impl Keyspace {
 
     /// Checks everything that must always hold, at the cost of visiting every key. For tests.
     pub fn check(&self) {
-        for Database { table, object_bytes } in &self.databases {
+        for Database { table, objects } in &self.databases {
             table.check();
             let outside: usize = table.iter().map(|entry| outside_bytes(&entry.body())).sum();
-            assert_eq!(*object_bytes, outside, "objects' memory is miscounted");
+            assert_eq!(objects.bytes, outside, "objects' memory is miscounted");
+            let dated = table.iter().filter_map(|entry| match entry.body() {
+                Body::Object(object) => {
+                    let deadline = fields::hash_of(object)?.earliest_deadline()?;
+                    Some((deadline, entry.key().to_vec()))
+                }
+                Body::Int(_) | Body::Inline { .. } => None,
+            });
+            let dated: BTreeSet<_> = dated.collect();
+            let known = objects.due.iter().map(|(key, deadline)| (deadline, key.to_vec()));
+            assert!(known.eq(dated), "deadlines of fields are out of step");
         }
     }
 }

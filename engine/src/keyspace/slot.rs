@@ -4,7 +4,8 @@
 //! usage bits, and say in one word what becomes of the deadline.
 //!
 //! Invariants:
-//! - every change of a body goes through here, so that the memory of objects is counted;
+//! - every change of a body goes through here, so that the memory of objects is counted, and the
+//!   keys whose hashes have fields with deadlines are known;
 //! - before anything is changed but the usage, it is preserved for the capture under way, if there
 //!   is one.
 #![forbid(unsafe_code)]
@@ -14,11 +15,13 @@ use smallvec::SmallVec;
 use super::{
     Aside, Held, Moment,
     entry::{Body, BodyMut, EntryRef, NewBody, RemovedBody},
+    fields::{Objects, hash_of},
     garbage::Garbage,
     table::{Entry, EntryMut},
 };
 use crate::{
     sys::random::Random,
+    types::Hash,
     value::{Object, Value},
 };
 
@@ -36,8 +39,8 @@ pub enum Deadline {
 /// The place of one key in its database.
 pub struct Slot<'t, 'k> {
     entry: Entry<'t, 'k, Object>,
-    /// The database's count.
-    object_bytes: &'t mut usize,
+    /// What the database knows of its objects.
+    objects: &'t mut Objects,
     aside: &'t mut Aside,
     /// The usage bits of a key made now.
     fresh_usage: u32,
@@ -49,12 +52,12 @@ impl<'t, 'k> Slot<'t, 'k> {
     #[inline]
     pub(super) fn new(
         entry: Entry<'t, 'k, Object>,
-        object_bytes: &'t mut usize,
+        objects: &'t mut Objects,
         aside: &'t mut Aside,
         moment: &Moment,
     ) -> Self {
         let Moment { fresh_usage, is_capturing, .. } = *moment;
-        Self { entry, object_bytes, aside, fresh_usage, is_capturing }
+        Self { entry, objects, aside, fresh_usage, is_capturing }
     }
 
     /// Whether the key is not there.
@@ -112,7 +115,13 @@ impl<'t, 'k> Slot<'t, 'k> {
         let BodyMut::Object(object) = entry.body_mut() else { return None };
         let before = object.memory_bytes();
         let result = change(object);
-        *self.object_bytes = *self.object_bytes - before + object.memory_bytes();
+        self.objects.bytes = self.objects.bytes - before + object.memory_bytes();
+        if let Some(hash) = hash_of(object) {
+            let deadline = hash.earliest_deadline();
+            if deadline.is_some() || !self.objects.due.is_empty() {
+                self.objects.due.note(entry.key(), deadline);
+            }
+        }
         Some(result)
     }
 
@@ -134,8 +143,11 @@ impl<'t, 'k> Slot<'t, 'k> {
     #[inline]
     fn put_used(mut self, body: NewBody<'_, Object>, deadline: Deadline, usage: u32) {
         self.preserve(true);
+        self.forget_fields();
+        let mut due = None;
         if let NewBody::Object(object) = &body {
-            *self.object_bytes += object.memory_bytes();
+            self.objects.bytes += object.memory_bytes();
+            due = hash_of(object).and_then(Hash::earliest_deadline);
         }
         match self.entry {
             Entry::Occupied(mut entry) => {
@@ -145,14 +157,21 @@ impl<'t, 'k> Slot<'t, 'k> {
                     Deadline::Never => change_deadline(&mut entry, None),
                     Deadline::At(at) => change_deadline(&mut entry, Some(at)),
                 }
-                discard(removed, self.object_bytes, &mut self.aside.garbage);
+                discard(removed, &mut self.objects.bytes, &mut self.aside.garbage);
+                if due.is_some() {
+                    self.objects.due.note(entry.key(), due);
+                }
             }
             Entry::Vacant(vacant) => {
                 let deadline = match deadline {
                     Deadline::Keep | Deadline::Never => None,
                     Deadline::At(at) => Some(at),
                 };
-                vacant.insert(body, deadline).set_lru(usage);
+                let mut entry = vacant.insert(body, deadline);
+                entry.set_lru(usage);
+                if due.is_some() {
+                    self.objects.due.note(entry.key(), due);
+                }
             }
         }
     }
@@ -168,9 +187,10 @@ impl<'t, 'k> Slot<'t, 'k> {
     /// Removes the key; answers whether it was there.
     pub fn remove(mut self) -> bool {
         self.preserve(true);
+        self.forget_fields();
         match self.entry {
             Entry::Occupied(entry) => {
-                discard(entry.remove(), self.object_bytes, &mut self.aside.garbage);
+                discard(entry.remove(), &mut self.objects.bytes, &mut self.aside.garbage);
                 true
             }
             Entry::Vacant(_) => false,
@@ -180,6 +200,7 @@ impl<'t, 'k> Slot<'t, 'k> {
     /// Removes the key and hands over what belonged to it.
     pub fn take(mut self) -> Option<Held> {
         self.preserve(false);
+        self.forget_fields();
         let Entry::Occupied(entry) = self.entry else { return None };
         let (deadline, usage) = (entry.deadline(), entry.lru());
         let inline = match entry.body() {
@@ -190,7 +211,7 @@ impl<'t, 'k> Slot<'t, 'k> {
             RemovedBody::Int(number) => Value::Int(number),
             RemovedBody::Inline { kind } => Value::Inline { kind, bytes: inline },
             RemovedBody::Object(object) => {
-                *self.object_bytes -= object.memory_bytes();
+                self.objects.bytes -= object.memory_bytes();
                 Value::Object(object)
             }
         };
@@ -201,10 +222,11 @@ impl<'t, 'k> Slot<'t, 'k> {
     #[cold]
     pub(super) fn vacate(mut self, key: &'k [u8]) -> Self {
         self.preserve(true);
+        self.forget_fields();
         match self.entry {
             Entry::Occupied(entry) => {
                 let (removed, vacant) = entry.vacate(key);
-                discard(removed, self.object_bytes, &mut self.aside.garbage);
+                discard(removed, &mut self.objects.bytes, &mut self.aside.garbage);
                 Self { entry: Entry::Vacant(vacant), ..self }
             }
             Entry::Vacant(_) => self,
@@ -231,6 +253,16 @@ impl<'t, 'k> Slot<'t, 'k> {
     fn preserve_entry(&mut self, is_replaced: bool) {
         if let Entry::Occupied(entry) = &mut self.entry {
             self.aside.capture.preserve(entry, is_replaced);
+        }
+    }
+
+    /// Notes that the key will hold something else, or nothing. To be called before that.
+    #[inline]
+    fn forget_fields(&mut self) {
+        if !self.objects.due.is_empty()
+            && let Entry::Occupied(entry) = &self.entry
+        {
+            self.objects.due.forget(entry.key());
         }
     }
 

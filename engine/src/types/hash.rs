@@ -4,11 +4,18 @@
 //! larger one is a tree sorted by the fields' hashes, a record being `varint(field length) field
 //! value`.
 //!
-//! OBJECT ENCODING says `listpack` until the hash outgrows `hash-max-listpack-entries` or a field
+//! A hash of which a field has, or has had, a deadline is kept by [`timed`], whatever its size; another
+//! hash pays nothing for that. What has expired is still there until somebody removes it: the
+//! functions that take a time leave it out, the others do not.
+//!
+//! OBJECT ENCODING says `listpack` (or `listpackex`, with deadlines) until the hash outgrows `hash-max-listpack-entries` or a field
 //! or value outgrows `hash-max-listpack-value`, then `hashtable` for good, as in Redis.
 #![forbid(unsafe_code)]
 
+mod timed;
+
 use smallvec::SmallVec;
+use timed::Timed;
 
 use super::{
     Either, Garbage, SMALL_BYTES_MAX, Thresholds,
@@ -34,6 +41,8 @@ pub struct Hash {
 enum Repr {
     Small(Listpack),
     Large(Table),
+    /// Fields have deadlines.
+    Timed(Box<Timed>),
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +84,7 @@ impl Hash {
         match &self.repr {
             Repr::Small(pack) => pack.len() / 2,
             Repr::Large(table) => table.tree.len(),
+            Repr::Timed(timed) => timed.len(),
         }
     }
 
@@ -86,7 +96,11 @@ impl Hash {
 
     /// The name of the encoding that OBJECT ENCODING answers.
     pub fn encoding_name(&self) -> &'static str {
-        if self.is_hashtable { "hashtable" } else { "listpack" }
+        match self.repr {
+            _ if self.is_hashtable => "hashtable",
+            Repr::Timed(_) => "listpackex",
+            Repr::Small(_) | Repr::Large(_) => "listpack",
+        }
     }
 
     /// Bytes of memory behind the hash.
@@ -94,6 +108,7 @@ impl Hash {
         match &self.repr {
             Repr::Small(pack) => pack.memory_bytes(),
             Repr::Large(table) => table.tree.memory_bytes(),
+            Repr::Timed(timed) => timed.memory_bytes(),
         }
     }
 
@@ -102,6 +117,7 @@ impl Hash {
         match self.repr {
             Repr::Small(_) => Garbage::default(),
             Repr::Large(table) => table.tree.into_garbage().into(),
+            Repr::Timed(timed) => timed.into_garbage(),
         }
     }
 
@@ -115,6 +131,7 @@ impl Hash {
                 Some(view.get(view.next_offset(at)))
             }
             Repr::Large(table) => table.get(field),
+            Repr::Timed(timed) => timed.get(field).map(|(value, _)| value),
         }
     }
 
@@ -123,7 +140,7 @@ impl Hash {
         self.get(field).is_some()
     }
 
-    /// Sets `field` to `value`; whether the field is new.
+    /// Sets `field` to `value`, without a deadline; whether the field is new.
     pub fn set(&mut self, field: &[u8], value: &[u8], thresholds: &Thresholds) -> bool {
         if field.len().max(value.len()) > thresholds.hash_max_listpack_value {
             self.is_hashtable = true;
@@ -139,6 +156,7 @@ impl Hash {
                 }
             },
             Repr::Large(table) => table.set(field, value),
+            Repr::Timed(timed) => timed.set(field, value, None),
         };
         if self.len() > thresholds.hash_max_listpack_entries {
             self.is_hashtable = true;
@@ -163,6 +181,7 @@ impl Hash {
                 }
                 found
             }
+            Repr::Timed(timed) => timed.remove(field),
         }
     }
 
@@ -174,7 +193,12 @@ impl Hash {
                 let mut elements = view.iter().map(|(_, element)| element);
                 Either::Left(std::iter::from_fn(move || Some((elements.next()?, elements.next()?))))
             }
-            Repr::Large(table) => Either::Right(table.tree.iter().map(|record| parts(&record))),
+            Repr::Large(table) => {
+                Either::Right(Either::Left(table.tree.iter().map(|record| parts(&record))))
+            }
+            Repr::Timed(timed) => Either::Right(Either::Right(
+                timed.iter_from(0).map(|(field, value, _)| (field, value)),
+            )),
         }
     }
 
@@ -183,8 +207,12 @@ impl Hash {
         match &self.repr {
             Repr::Small(_) => Either::Left(self.iter().skip(index)),
             Repr::Large(table) => {
-                Either::Right(table.tree.seek(index).forward().map(|record| parts(&record)))
+                let records = table.tree.seek(index).forward();
+                Either::Right(Either::Left(records.map(|record| parts(&record))))
             }
+            Repr::Timed(timed) => Either::Right(Either::Right(
+                timed.iter_from(index).map(|(field, value, _)| (field, value)),
+            )),
         }
     }
 
@@ -194,15 +222,20 @@ impl Hash {
         match &self.repr {
             Repr::Small(_) => self.iter().nth(index),
             Repr::Large(table) => table.tree.get(index).map(|record| parts(&record)),
+            Repr::Timed(timed) => {
+                timed.iter_from(index).next().map(|(field, value, _)| (field, value))
+            }
         }
     }
 
     /// Calls `each` with about `count` fields and values from `cursor` on; the next cursor, 0 at
-    /// the end. A field that is there from the first call to the last is seen at least once.
+    /// the end. A field that is there from the first call to the last is seen at least once; one
+    /// that has expired at `now_ms` is not.
     pub fn scan(
         &self,
         cursor: u64,
         count: usize,
+        now_ms: i64,
         mut each: impl FnMut(Element<'_>, Element<'_>),
     ) -> u64 {
         match &self.repr {
@@ -214,8 +247,140 @@ impl Hash {
                 let (field, value) = parts(record);
                 each(field, value);
             }),
+            Repr::Timed(timed) => timed.scan(cursor, count, |field, value, deadline| {
+                if is_live(deadline, now_ms) {
+                    each(field, value);
+                }
+            }),
         }
     }
+}
+
+/// Fields that expire. Deadlines are Unix milliseconds.
+impl Hash {
+    /// The latest deadline that clients may give a field.
+    pub const DEADLINE_MAX_MS: i64 = (1 << 46) - 1;
+
+    /// The deadline of `field`, if it is there and has one.
+    pub fn deadline(&self, field: &[u8]) -> Option<i64> {
+        match &self.repr {
+            Repr::Timed(timed) => timed.get(field)?.1,
+            Repr::Small(_) | Repr::Large(_) => None,
+        }
+    }
+
+    /// Gives `field` a deadline, or takes it away; whether the field is there.
+    pub fn set_deadline(
+        &mut self,
+        field: &[u8],
+        deadline: Option<i64>,
+        thresholds: &Thresholds,
+    ) -> bool {
+        if !matches!(self.repr, Repr::Timed(_)) {
+            if deadline.is_none() || !self.contains(field) {
+                return self.contains(field);
+            }
+            let mut timed = Box::new(Timed::new(thresholds.hash_seed));
+            for (field, value) in self.iter() {
+                field.with_bytes(|field| value.with_bytes(|value| timed.set(field, value, None)));
+            }
+            self.repr = Repr::Timed(timed);
+        }
+        match &mut self.repr {
+            Repr::Timed(timed) => timed.set_deadline(field, deadline),
+            Repr::Small(_) | Repr::Large(_) => false,
+        }
+    }
+
+    /// Sets `field` to `value` and leaves its deadline alone; whether the field is new.
+    pub fn set_keeping_deadline(
+        &mut self,
+        field: &[u8],
+        value: &[u8],
+        thresholds: &Thresholds,
+    ) -> bool {
+        let deadline = self.deadline(field);
+        let is_new = self.set(field, value, thresholds);
+        if deadline.is_some() {
+            self.set_deadline(field, deadline, thresholds);
+        }
+        is_new
+    }
+
+    /// The earliest deadline of a field.
+    #[inline]
+    pub fn earliest_deadline(&self) -> Option<i64> {
+        match &self.repr {
+            Repr::Timed(timed) => timed.earliest(),
+            Repr::Small(_) | Repr::Large(_) => None,
+        }
+    }
+
+    /// Removes `field` if it has expired at `now_ms`; whether it did.
+    pub fn remove_expired(&mut self, field: &[u8], now_ms: i64) -> bool {
+        let expired = self.deadline(field).is_some_and(|deadline| deadline <= now_ms);
+        expired && self.remove(field)
+    }
+
+    /// A field that has expired at `now_ms`, the earliest first.
+    pub fn expired_field(&self, now_ms: i64) -> Option<Vec<u8>> {
+        match &self.repr {
+            Repr::Timed(timed) => timed.expired_field(now_ms),
+            Repr::Small(_) | Repr::Large(_) => None,
+        }
+    }
+
+    /// Number of fields that have not expired at `now_ms`.
+    #[inline]
+    pub fn live_len(&self, now_ms: i64) -> usize {
+        match &self.repr {
+            Repr::Timed(timed) => timed.len() - timed.expired_len(now_ms),
+            Repr::Small(_) | Repr::Large(_) => self.len(),
+        }
+    }
+
+    /// The value of `field`, unless it has expired at `now_ms`.
+    pub fn get_live(&self, field: &[u8], now_ms: i64) -> Option<Element<'_>> {
+        match &self.repr {
+            Repr::Timed(timed) => {
+                let (value, deadline) = timed.get(field)?;
+                is_live(deadline, now_ms).then_some(value)
+            }
+            Repr::Small(_) | Repr::Large(_) => self.get(field),
+        }
+    }
+
+    /// All fields and values but those that have expired at `now_ms`.
+    pub fn iter_live(&self, now_ms: i64) -> impl Iterator<Item = (Element<'_>, Element<'_>)> {
+        match &self.repr {
+            Repr::Timed(timed) => {
+                let live = move |&(_, _, deadline): &(_, _, Option<i64>)| is_live(deadline, now_ms);
+                let fields = timed.iter_from(0).filter(live);
+                Either::Left(fields.map(|(field, value, _)| (field, value)))
+            }
+            Repr::Small(_) | Repr::Large(_) => Either::Right(self.iter()),
+        }
+    }
+
+    /// The fields and values from `index` on with their deadlines, for what is written of a hash
+    /// that has any.
+    pub fn iter_timed(
+        &self,
+        index: usize,
+    ) -> impl Iterator<Item = (Element<'_>, Element<'_>, Option<i64>)> {
+        match &self.repr {
+            Repr::Timed(timed) => Either::Left(timed.iter_from(index)),
+            Repr::Small(_) | Repr::Large(_) => {
+                Either::Right(self.iter_from(index).map(|(field, value)| (field, value, None)))
+            }
+        }
+    }
+}
+
+/// Whether a field with `deadline` has not expired at `now_ms`.
+#[inline]
+fn is_live(deadline: Option<i64>, now_ms: i64) -> bool {
+    deadline.is_none_or(|deadline| deadline > now_ms)
 }
 
 /// Sets a field of a small hash; `None`, and nothing done, if the hash becomes too large.
@@ -292,16 +457,7 @@ impl Table {
     fn set(&mut self, field: &[u8], value: &[u8]) -> bool {
         let tag = hash(self.seed, field);
         let (path, found) = self.find(tag, field);
-        let mut body: SmallVec<[u8; 256]> = SmallVec::new();
-        let mut rest = field.len();
-        while rest >= 0x80 {
-            body.push(rest as u8 | 0x80);
-            rest >>= 7;
-        }
-        body.push(rest as u8);
-        body.extend_from_slice(field);
-        body.extend_from_slice(value);
-        with_body(&body, |body| {
+        with_body(&body_of(field, value), |body| {
             let record = NewRecord { tag, head: &[], body };
             if found {
                 self.tree.replace(&path, &record);
@@ -311,6 +467,20 @@ impl Table {
         });
         !found
     }
+}
+
+/// The body of the record of a field and its value.
+fn body_of(field: &[u8], value: &[u8]) -> SmallVec<[u8; 256]> {
+    let mut body: SmallVec<[u8; 256]> = SmallVec::new();
+    let mut rest = field.len();
+    while rest >= 0x80 {
+        body.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    body.push(rest as u8);
+    body.extend_from_slice(field);
+    body.extend_from_slice(value);
+    body
 }
 
 /// The bytes of a record's body, which is never a number.
@@ -404,7 +574,7 @@ mod tests {
         }
         let (mut seen, mut cursor, mut calls) = (BTreeSet::new(), 0, 0);
         loop {
-            cursor = hash.scan(cursor, 10, |field, _| {
+            cursor = hash.scan(cursor, 10, 0, |field, _| {
                 seen.insert(field.to_vec());
             });
             for number in 0..20 {

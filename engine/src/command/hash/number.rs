@@ -12,6 +12,7 @@ use crate::{
 pub(super) fn hincrby(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
     let (key, field) = (&args[1], &args[2]);
     let increment = parse_i64(&args[3]).ok_or(CommandError::NotAnInteger)?;
+    cx.keyspace.expire_touched(key, std::iter::once(field));
     let thresholds = &cx.settings.thresholds;
     let sum = update_or_create(cx.keyspace.slot(key), Hash::new, |hash| {
         let old = match hash.get(field) {
@@ -21,7 +22,7 @@ pub(super) fn hincrby(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, C
         };
         let old = old.ok_or(CommandError::text("ERR hash value is not an integer"))?;
         let sum = old.checked_add(increment).ok_or(CommandError::Overflow)?;
-        hash.set(field, itoa::Buffer::new().format(sum).as_bytes(), thresholds);
+        hash.set_keeping_deadline(field, itoa::Buffer::new().format(sum).as_bytes(), thresholds);
         Ok(sum)
     })?;
     cx.reply.integer(sum);
@@ -36,8 +37,9 @@ pub(super) fn hincrbyfloat(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effe
         return Err(CommandError::text("ERR value is NaN or Infinity"));
     }
     let increment = LongDouble::parse(&args[3]).ok_or(CommandError::NotAFloat)?;
+    cx.keyspace.expire_touched(key, std::iter::once(field));
     let thresholds = &cx.settings.thresholds;
-    let sum = update_or_create(cx.keyspace.slot(key), Hash::new, |hash| {
+    let (sum, has_deadline) = update_or_create(cx.keyspace.slot(key), Hash::new, |hash| {
         let old = match hash.get(field) {
             None => Some(LongDouble::from_i64(0)),
             Some(value) => value.with_bytes(LongDouble::parse),
@@ -47,11 +49,16 @@ pub(super) fn hincrbyfloat(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effe
             .plus(increment)
             .ok_or(CommandError::text("ERR increment would produce NaN or Infinity"))?
             .to_text();
-        hash.set(field, sum.as_bytes(), thresholds);
-        Ok(sum)
+        hash.set_keeping_deadline(field, sum.as_bytes(), thresholds);
+        Ok((sum, hash.deadline(field).is_some()))
     })?;
     cx.reply.bulk(sum.as_bytes());
-    cx.record(&[b"HSET", key, field, sum.as_bytes()]);
+    if has_deadline {
+        // Which HSET would take away.
+        cx.record(&[b"HSETEX", key, b"KEEPTTL", b"FIELDS", b"1", field, sum.as_bytes()]);
+    } else {
+        cx.record(&[b"HSET", key, field, sum.as_bytes()]);
+    }
     cx.notify(Class::HASH, "hincrbyfloat", key);
     Ok(Effect::Changed(1))
 }

@@ -26,6 +26,7 @@ pub(super) fn hmset(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Com
 /// HSETNX key field value: whether it was set.
 pub(super) fn hsetnx(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
     let key = &args[1];
+    cx.keyspace.expire_touched(key, args.iter().skip(2).take(1));
     let thresholds = &cx.settings.thresholds;
     let set = update_or_create(cx.keyspace.slot(key), Hash::new, |hash| {
         let absent = !hash.contains(&args[2]);
@@ -44,6 +45,7 @@ pub(super) fn hsetnx(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Co
 /// HDEL key field [field …]: how many were there.
 pub(super) fn hdel(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
     let key = &args[1];
+    cx.keyspace.expire_touched(key, args.iter().skip(2));
     let changed = update(cx.keyspace.slot(key), |hash: &mut Hash| {
         Ok(args.iter().skip(2).filter(|field| hash.remove(field)).count())
     })?;
@@ -68,6 +70,7 @@ fn set_pairs(
         return Err(CommandError::WrongArity { command: command.into() });
     }
     let key = &args[1];
+    cx.keyspace.expire_touched(key, args.iter().skip(2).step_by(2));
     let thresholds = &cx.settings.thresholds;
     let created = update_or_create(cx.keyspace.slot(key), Hash::new, |hash| {
         let pairs = (2..args.len()).step_by(2);

@@ -72,15 +72,18 @@ impl<'a> Pattern<'a> {
             return use_found(Some(Text::Short(element)));
         }
         let Some(key) = self.key_for(element) else { return use_found(None) };
+        let now_ms = keyspace.now_ms();
         let Some(entry) = keyspace.read(&key) else { return use_found(None) };
         let Some(field) = self.field else {
             return use_found(Text::of(entry.body()).ok());
         };
         let hash = View::<Hash>::of(entry.body()).ok();
-        use_found(hash.as_ref().and_then(|hash| hash.get(field)).map(|value| match value {
-            Element::Int(int) => Text::Int(int),
-            Element::Bytes(bytes) => Text::Short(bytes),
-            Element::Shared(bytes) => Text::Long(bytes),
+        use_found(hash.as_ref().and_then(|hash| hash.get_live(field, now_ms)).map(|value| {
+            match value {
+                Element::Int(int) => Text::Int(int),
+                Element::Bytes(bytes) => Text::Short(bytes),
+                Element::Shared(bytes) => Text::Long(bytes),
+            }
         }))
     }
 }

@@ -24,6 +24,9 @@ use crate::{
 use stream::StreamDecoder;
 
 const DUPLICATE_MEMBER: RdbError = RdbError::Corrupt("a set has a member twice");
+const BAD_DEADLINE: RdbError = RdbError::Corrupt("a field has an impossible deadline");
+/// The latest deadline of a field that Redis's own form can hold.
+const DEADLINE_READ_MAX_MS: i64 = (1 << 48) - 1;
 const DUPLICATE_FIELD: RdbError = RdbError::Corrupt("a hash has a field twice");
 const DUPLICATE_SCORED: RdbError = RdbError::Corrupt("a sorted set has a member twice");
 const NO_SCORE: RdbError = RdbError::Corrupt("a score is no number");
@@ -55,6 +58,10 @@ pub struct Decoder {
 enum State {
     /// A string, or a blob that is the whole value.
     Blob,
+    /// The earliest deadline of a field of a hash.
+    Earliest,
+    /// The number of fields, behind that.
+    DatedCount(i64),
     /// The number of elements or nodes.
     Count,
     /// So many elements or nodes are left.
@@ -74,6 +81,8 @@ enum Collection {
     /// which one is small is known at the end.
     Zset(Zset, Vec<Vec<u8>>),
     Hash(Hash),
+    /// With the deadline from which the others count.
+    Dated(Hash, i64),
 }
 
 impl Decoder {
@@ -103,6 +112,7 @@ impl Decoder {
             kind::STREAM_LISTPACKS | kind::STREAM_LISTPACKS_2 | kind::STREAM_LISTPACKS_3 => {
                 State::Stream(Box::new(StreamDecoder::new(kind)))
             }
+            kind::HASH_METADATA | kind::HASH_LISTPACK_EX => State::Earliest,
             kind::MODULE_2 => State::Module,
             kind::MODULE_PRE_GA => return Err(RdbError::Module("of before Redis 4.0".into())),
             _ => return Err(RdbError::UnknownKind(kind)),
@@ -128,6 +138,23 @@ impl Decoder {
                     let decoded = blob(self.kind, text, thresholds)?;
                     input.commit();
                     return Ok(decoded);
+                }
+                State::Earliest => {
+                    let earliest = input.i64_le()?;
+                    input.commit();
+                    self.state = match self.kind {
+                        kind::HASH_METADATA => State::DatedCount(earliest),
+                        _ => State::Blob,
+                    };
+                }
+                State::DatedCount(earliest) => {
+                    let (earliest, count) = (*earliest, input.length()?);
+                    input.commit();
+                    if count == 0 {
+                        return Ok(Decoded::Empty);
+                    }
+                    let fields = Collection::Dated(Hash::new(), earliest);
+                    self.state = State::Elements(count, fields);
                 }
                 State::Count => {
                     let count = input.length()?;
@@ -195,6 +222,17 @@ impl Collection {
                 let (field, value) = (input.text()?, input.text()?);
                 set_field(hash, &field.element(), &value.element(), thresholds)?;
             }
+            Self::Dated(hash, earliest) => {
+                let after = input.length()?;
+                let deadline = match after.checked_sub(1) {
+                    None => None,
+                    Some(after) => Some(earliest.checked_add_unsigned(after).ok_or(BAD_DEADLINE)?),
+                };
+                let (field, value) = (input.text()?, input.text()?);
+                let (field, value) = (field.element(), value.element());
+                set_field(hash, &field, &value, thresholds)?;
+                date_field(hash, &field, deadline, thresholds)?;
+            }
         }
         Ok(())
     }
@@ -211,7 +249,7 @@ impl Collection {
                 }
                 std::mem::take(zset).into()
             }
-            Self::Hash(hash) => std::mem::take(hash).into(),
+            Self::Hash(hash) | Self::Dated(hash, _) => std::mem::take(hash).into(),
         }
     }
 }
@@ -239,6 +277,7 @@ fn blob(kind: u8, text: Text<'_>, thresholds: &Thresholds) -> Result<Decoded, Rd
         kind::HASH_ZIPMAP => hash_of(zipmap::Reader::new(bytes)?, thresholds),
         kind::HASH_ZIPLIST => hash_of(ziplist::Reader::new(bytes)?, thresholds),
         kind::HASH_LISTPACK => hash_of(listpack::Reader::new(bytes)?, thresholds),
+        kind::HASH_LISTPACK_EX => dated_hash_of(listpack::Reader::new(bytes)?, thresholds),
         _ => Err(RdbError::UnknownKind(kind)),
     })
 }
@@ -347,6 +386,40 @@ fn set_field(
     let is_new =
         field.with_bytes(|field| value.with_bytes(|value| hash.set(field, value, thresholds)));
     if is_new { Ok(()) } else { Err(DUPLICATE_FIELD) }
+}
+
+/// Gives a field its deadline.
+fn date_field(
+    hash: &mut Hash,
+    field: &Element<'_>,
+    deadline: Option<i64>,
+    thresholds: &Thresholds,
+) -> Result<(), RdbError> {
+    match deadline {
+        None => Ok(()),
+        Some(deadline @ 1..=DEADLINE_READ_MAX_MS) => {
+            field.with_bytes(|field| hash.set_deadline(field, Some(deadline), thresholds));
+            Ok(())
+        }
+        Some(_) => Err(BAD_DEADLINE),
+    }
+}
+
+/// A hash of fields, values and deadlines in turn; 0 is no deadline.
+fn dated_hash_of<'a>(
+    mut elements: impl Walk<'a>,
+    thresholds: &Thresholds,
+) -> Result<Decoded, RdbError> {
+    let mut hash = Hash::new();
+    while let Some((field, value)) = elements.next_pair()? {
+        set_field(&mut hash, &field, &value, thresholds)?;
+        let deadline = match elements.next()? {
+            Some(Element::Int(deadline)) => Some(deadline).filter(|&deadline| deadline != 0),
+            _ => return Err(BAD_DEADLINE),
+        };
+        date_field(&mut hash, &field, deadline, thresholds)?;
+    }
+    Ok(if hash.is_empty() { Decoded::Empty } else { hash.into() })
 }
 
 fn hash_of<'a>(mut pairs: impl Walk<'a>, thresholds: &Thresholds) -> Result<Decoded, RdbError> {

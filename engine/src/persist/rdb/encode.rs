@@ -15,6 +15,7 @@
 //! | other set                 | member by member: version 10 has no listpack of sets         |
 //! | hash, sorted set          | one listpack; large ones element by element, sorted sets     |
 //! |                           | from the highest score down, which Redis loads fastest       |
+//! | hash with deadlines       | field by field, each with its deadline: Redis 7.4 and later    |
 //! | stream                    | its blocks as listpacks, then its groups (see `stream`)      |
 #![forbid(unsafe_code)]
 
@@ -136,6 +137,7 @@ fn kind_of_object(object: &Object) -> u8 {
         Object::Set(_) => kind::SET,
         Object::Zset(zset) if is_blob && zset.encoding_name() == "listpack" => kind::ZSET_LISTPACK,
         Object::Zset(_) => kind::ZSET_2,
+        Object::Hash(hash) if hash.earliest_deadline().is_some() => kind::HASH_METADATA,
         Object::Hash(hash) if is_blob && hash.encoding_name() == "listpack" => kind::HASH_LISTPACK,
         Object::Hash(_) => kind::HASH,
         Object::Stream(_) => kind::STREAM_LISTPACKS_2,
@@ -294,7 +296,12 @@ impl Encoder {
             }
             Object::Set(_) => State::Members(0),
             Object::Zset(_) => State::Scores(0),
-            Object::Hash(_) => State::Fields(0, Half::Field),
+            Object::Hash(hash) => {
+                if let Some(earliest) = hash.earliest_deadline() {
+                    out.extend_from_slice(&earliest.to_le_bytes());
+                }
+                State::Fields(0, Half::Field)
+            }
             Object::Stream(_) => State::Stream(StreamPart::Block(0)),
         };
         put_length(out, len_of(object) as u64);
@@ -320,10 +327,16 @@ impl Encoder {
         out: &mut Vec<u8>,
         work: &mut Work,
     ) -> State {
-        for (field, value) in hash.iter_from(next) {
+        let earliest = hash.earliest_deadline();
+        for (field, value, deadline) in hash.iter_timed(next) {
             if half == Half::Field {
                 if self.long.is_some() || !work.admits(field.len() + value.len()) {
                     return State::Fields(next, Half::Field);
+                }
+                if let Some(earliest) = earliest {
+                    // Counted from the earliest, and from 1 on: 0 is for none.
+                    let after = deadline.map_or(0, |deadline| deadline.abs_diff(earliest) + 1);
+                    put_length(out, after);
                 }
                 self.put(&field, out);
             }
