@@ -278,8 +278,10 @@ impl Gathered {
     /// are as they were: those past their deadline were recorded as deleted when they were moved,
     /// or when they were looked for.
     fn record_states(&mut self, call: &Call<'_>, keys: &[(ShardId, &[u8])]) {
-        let changed =
-            (0..).zip(keys).filter(|&(nth, _)| call.command.keys.access(&call.args, nth).writes());
+        let writes = |nth: usize| call.command.keys.access(&call.args, nth).writes();
+        // XREADGROUP changes what its groups know of the keys, which Redis does not call a write.
+        let any = !(0..keys.len()).any(writes);
+        let changed = (0..).zip(keys).filter(|&(nth, _)| any || writes(nth));
         for (_, &(owner, key)) in changed {
             let Some(shard) = self.shards[owner as usize].as_deref_mut() else { continue };
             // COPY may name another database than the connection's.
@@ -458,6 +460,11 @@ mod tests {
             "MSET x 2 y 3",
             "EXPIRE x 100",
             "RENAME x w",
+            "XADD s 1-0 f v",
+            "XADD t 2-0 f v",
+            "XGROUP CREATE s group 0",
+            "XGROUP CREATE t group 0",
+            "XREADGROUP GROUP group me STREAMS s t > >",
         ] {
             assert!(run(&mut all, line).is_ok(), "{line}");
         }
@@ -473,6 +480,8 @@ mod tests {
             "MGET x y z w",
             "EXISTS a b l",
             "PEXPIRETIME w",
+            "XPENDING s group",
+            "XPENDING t group",
         ] {
             assert_eq!(
                 run(&mut again, line).map(sorted),

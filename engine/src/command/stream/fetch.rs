@@ -244,7 +244,12 @@ impl GroupReader<'_, '_> {
         keyspace.slot(self.key).change_object(|object| {
             let Object::Stream(stream) = object else { return };
             stream.change_group(group, |entries, group| {
-                self.serve_group(entries, group, now_ms, reply, served, &mut changes);
+                let (consumer, created) = group.consumer_or_new(self.name, now_ms);
+                group.saw(consumer, now_ms);
+                changes.created = created;
+                let changes = &mut changes;
+                let mut turn = Turn { entries, group, consumer, now_ms, reply, changes };
+                self.take_turn(&mut turn, served);
             });
         });
         if changes.created {
@@ -253,98 +258,82 @@ impl GroupReader<'_, '_> {
         changes.record(cx, GroupName { key: self.key, group }, self.name)
     }
 
-    fn serve_group(
-        &self,
-        entries: &Entries,
-        group: &mut Group,
-        now_ms: i64,
-        reply: &mut ReplyWriter<'_>,
-        served: &mut Served,
-        changes: &mut GroupChanges,
-    ) {
-        let (consumer, created) = group.consumer_or_new(self.name, now_ms);
-        group.saw(consumer, now_ms);
-        changes.created = created;
+    fn take_turn(&self, turn: &mut Turn<'_, '_>, served: &mut Served) {
+        let count = self.query.count.unwrap_or(usize::MAX);
         match self.start {
             GroupStart::History(after) => {
-                served.begin(reply, self.key);
-                self.history(entries, group, consumer, after, now_ms, reply, changes);
+                served.begin(turn.reply, self.key);
+                turn.history(after, count);
             }
-            GroupStart::New if entries.has_after(group.last_id) => {
-                served.begin(reply, self.key);
-                self.deliver(entries, group, consumer, now_ms, reply, changes);
+            GroupStart::New if turn.entries.has_after(turn.group.last_id) => {
+                served.begin(turn.reply, self.key);
+                turn.deliver(count, self.query.no_ack);
             }
             GroupStart::New => {}
         }
     }
+}
 
-    /// Delivers what the group has not read.
-    fn deliver(
-        &self,
-        entries: &Entries,
-        group: &mut Group,
-        consumer: ConsumerId,
-        now_ms: i64,
-        reply: &mut ReplyWriter<'_>,
-        changes: &mut GroupChanges,
-    ) {
-        let start = group.last_id.next().unwrap_or(StreamId::MAX);
-        let array = reply.deferred();
+/// A consumer's turn at its group.
+struct Turn<'t, 'r> {
+    entries: &'t Entries,
+    group: &'t mut Group,
+    consumer: ConsumerId,
+    now_ms: i64,
+    reply: &'t mut ReplyWriter<'r>,
+    changes: &'t mut GroupChanges,
+}
+
+impl Turn<'_, '_> {
+    /// Delivers up to `count` of the entries that the group has not read.
+    fn deliver(&mut self, count: usize, no_ack: bool) {
+        let start = self.group.last_id.next().unwrap_or(StreamId::MAX);
+        let array = self.reply.deferred();
         let mut len = 0;
-        let count = self.query.count.unwrap_or(usize::MAX);
-        for entry in entries.range(start, StreamId::MAX).take(count) {
-            group.advance(entries, entry.id);
-            reply_entry(reply, &entry);
+        for entry in self.entries.range(start, StreamId::MAX).take(count) {
+            self.group.advance(self.entries, entry.id);
+            reply_entry(self.reply, &entry);
             len += 1;
-            if !self.query.no_ack {
-                let pending = Pending { consumer, delivered_ms: now_ms, deliveries: 1 };
-                group.assign(entry.id, pending);
-                changes.pending(group, entry.id, pending);
+            if !no_ack {
+                let delivered_ms = self.now_ms;
+                self.assign(
+                    entry.id,
+                    Pending { consumer: self.consumer, delivered_ms, deliveries: 1 },
+                );
             }
         }
-        reply.finish_array(array, len);
-        if !self.query.no_ack {
-            group.got(consumer, now_ms);
+        self.reply.finish_array(array, len);
+        if !no_ack {
+            self.group.got(self.consumer, self.now_ms);
         }
-        changes.moved(group);
+        self.changes.moved(self.group);
     }
 
-    /// Delivers again what the consumer has not acknowledged.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a borrowed stream come apart")]
-    fn history(
-        &self,
-        entries: &Entries,
-        group: &mut Group,
-        consumer: ConsumerId,
-        after: StreamId,
-        now_ms: i64,
-        reply: &mut ReplyWriter<'_>,
-        changes: &mut GroupChanges,
-    ) {
+    /// Delivers again up to `count` of what the consumer has not acknowledged behind `after`.
+    fn history(&mut self, after: StreamId, count: usize) {
         let start = after.next().unwrap_or(StreamId::MAX);
-        let count = self.query.count.unwrap_or(usize::MAX);
-        let ids: Vec<StreamId> = group
-            .consumer(consumer)
+        let consumer = self.group.consumer(self.consumer);
+        let ids: Vec<StreamId> = consumer
             .map(|consumer| consumer.pending_from(start).take(count).collect())
             .unwrap_or_default();
-        reply.array(ids.len());
+        self.reply.array(ids.len());
         for id in ids {
-            match (entries.get(id), group.pending(id)) {
-                (Some(entry), Some(before)) => {
-                    reply_entry(reply, &entry);
-                    let deliveries = before.deliveries.saturating_add(1);
-                    let pending = Pending { delivered_ms: now_ms, deliveries, ..before };
-                    group.assign(id, pending);
-                    changes.pending(group, id, pending);
-                }
-                _ => {
-                    // Pending, and deleted since.
-                    reply.array(2);
-                    reply_id(reply, id);
-                    reply.null_array();
-                }
-            }
+            let Some((entry, before)) = self.entries.get(id).zip(self.group.pending(id)) else {
+                // Pending, and deleted since.
+                self.reply.array(2);
+                reply_id(self.reply, id);
+                self.reply.null_array();
+                continue;
+            };
+            reply_entry(self.reply, &entry);
+            let deliveries = before.deliveries.saturating_add(1);
+            self.assign(id, Pending { delivered_ms: self.now_ms, deliveries, ..before });
         }
+    }
+
+    fn assign(&mut self, id: StreamId, pending: Pending) {
+        self.group.assign(id, pending);
+        self.changes.pending(self.group, id, pending);
     }
 }
 
