@@ -14,7 +14,7 @@
 //! notice        what shards tell clients besides replies, and who listens to what
 //! journal       what was done to them, as records from which it can be repeated
 //! value         what a key can hold
-//! types         strings, lists, hashes, sets, sorted sets and their encodings
+//! types         strings, lists, hashes, sets, sorted sets, streams and their encodings
 //! sys           clock and random numbers: real and simulated
 //! ```
 //!
