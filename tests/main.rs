@@ -18,6 +18,7 @@ mod pubsub;
 mod rdb;
 mod save;
 mod scan;
+mod scripts;
 mod specials;
 mod startup;
 mod stream;

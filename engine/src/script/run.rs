@@ -234,7 +234,7 @@ fn select(args: &Args<'_>, reply: &mut ReplyWriter<'_>) -> Option<u32> {
             return Some(database);
         }
         (_, Some(_)) => reply.error("ERR DB index is out of range"),
-        (_, None) => reply.error("ERR invalid DB index"),
+        (_, None) => reply.error("ERR value is not an integer or out of range"),
     }
     None
 }

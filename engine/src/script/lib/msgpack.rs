@@ -326,7 +326,10 @@ fn unpack_from(stack: &mut Stack<'_>, (limit, offset): (i64, i64), tells_rest: b
             Ok(()) => count += 1,
             Err(Broken::Missing) => return stack.fail("Missing bytes in input."),
             Err(Broken::Format) => return stack.fail("Bad data format in input."),
-            Err(Broken::NoKey) => return stack.fail("table index is nil"),
+            Err(Broken::NoKey) => {
+                stack.push_string(b"table index is nil");
+                return Err(Raised::Value);
+            }
             Err(Broken::Nested) => {
                 stack.set_top(1);
                 return stack.fail(

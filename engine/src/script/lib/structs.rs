@@ -133,6 +133,8 @@ fn pack(stack: &mut Stack<'_>) -> Returns {
     let mut format = Format::read(stack)?;
     let mut packed = Vec::new();
     let mut arg = 2;
+    // The first argument that is missing is nil to the original.
+    stack.push_nil();
     // The size counts from where the string of values begins.
     while let Some(item) = format.next(stack)? {
         packed.resize(packed.len() + format.padding(packed.len(), &item), 0);

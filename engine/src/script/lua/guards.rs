@@ -215,7 +215,14 @@ unsafe extern "C-unwind" fn raise_read_only(raw: *mut lua_State) -> c_int {
 /// In front of functions that change their first argument.
 unsafe extern "C-unwind" fn refuse_protected(raw: *mut lua_State) -> c_int {
     // SAFETY: a C function has 20 places free.
-    unsafe { if is_protected(raw, 1) { fail(raw, READ_ONLY) } else { go_on(raw) } }
+    unsafe {
+        if !is_protected(raw, 1) {
+            return go_on(raw);
+        }
+        // Without a position, as an error that Lua itself raises in a function of C.
+        ffi::lua_pushstring_(raw, READ_ONLY.as_ptr());
+        ffi::lua_error(raw)
+    }
 }
 
 /// In front of functions of patterns: bounds how deep the matcher can call itself.
