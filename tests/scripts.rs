@@ -21,6 +21,7 @@ on_1_2_and_4_shards!(
     transfers_are_atomic_for_readers,
     a_long_script_makes_others_busy_and_can_be_killed,
     a_script_that_has_written_cannot_be_killed,
+    monitors_see_a_script_and_its_commands,
     answers_are_those_of_redis,
 );
 
@@ -258,6 +259,21 @@ fn a_script_that_has_written_cannot_be_killed(shards: usize) {
     assert_eq!(long.receive(), Reply::bulk("1"));
     wait_for(&mut other, "PING", |reply| !is_busy(reply));
     assert_eq!(other.run("GET a"), Reply::bulk("1"));
+}
+
+fn monitors_see_a_script_and_its_commands(shards: usize) {
+    let server = Server::start(shards);
+    let (mut watcher, mut client) = (server.connect(), server.connect());
+    assert_eq!(watcher.run("MONITOR"), Reply::ok());
+    let script = "return redis.call('set', KEYS[1], redis.call('get', 'other'))";
+    client.call(["SET", "other", "1"]);
+    assert_eq!(eval(&mut client, script, &["a"], &[]), Reply::ok());
+    client.run("GET a");
+    let wanted = ["\"SET\" ", "\"EVAL\" ", "lua] \"get\" ", "lua] \"set\" ", "\"GET\" "];
+    for part in wanted {
+        let Reply::Simple(line) = watcher.receive() else { panic!("a line is a status") };
+        assert!(line.contains(part), "{line} instead of {part}");
+    }
 }
 
 /// Every script of the list answers the same, byte for byte, as on redis-server 7.0, but for words

@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tessera_engine::command::{Command, table::flag};
+use tessera_engine::command::{Command, Way, table::flag};
 use tessera_proto::{Args, ReplyBuffer};
 
 use crate::{
@@ -54,7 +54,9 @@ pub fn line(
     command: &Command,
     args: &Args<'_>,
 ) -> Option<Bytes> {
-    if command.flags.has(flag::ADMIN | flag::SKIP_MONITOR) {
+    // Scripts have the flag because Redis shows them itself, before their commands; so they are here.
+    let is_skipped = command.flags.has(flag::SKIP_MONITOR) && command.way != Way::Script;
+    if command.flags.has(flag::ADMIN) || is_skipped {
         return None;
     }
     let unix = if source.starts_with('/') { "unix:" } else { "" };

@@ -46,6 +46,7 @@ use self::{
 };
 use crate::{
     dispatch::Advance,
+    monitor,
     net::{Connection, ConnectionId},
     parcel::CallHeader,
     replies::NO_SHARD,
@@ -192,8 +193,10 @@ impl Worker {
         if !may_run || !self.shard.is_here() {
             return Some(self.hold(id, held, Advance::NextTurn));
         }
+        let peer = self.is_monitored.then(|| session_of(self, id)).flatten().unwrap_or_default();
         let mut answer = self.pool.take();
-        let ran = self.start_here(&header, &prepared, &args, &mut answer);
+        let ran = self.start_here(&header, &prepared, (&args, &peer), &mut answer);
+        self.show_all();
         if matches!(ran, Ran::NeedsShards) {
             self.pool.put(answer);
             return Some(self.hold(id, held, Advance::Cut));
@@ -262,12 +265,19 @@ impl Worker {
         &mut self,
         header: &CallHeader,
         prepared: &Prepared,
-        args: &Args<'_>,
+        (args, client): (&Args<'_>, &str),
         answer: &mut ReplyBuffer,
     ) -> Ran {
         let mut watch = self.watch_of(prepared, true);
+        let lines = self.shown.len();
+        if self.is_monitored {
+            let line =
+                |name| monitor::line(self.now_us, header.database, name, header.command, args);
+            self.shown.extend(line(client));
+        }
         let Self { scripts, shard, shared, map, positions, metrics, stopwatch, codes, own, .. } =
             self;
+        let shown = self.is_monitored.then_some(&mut self.shown);
         let Scripts { engine, undo, session, .. } = scripts;
         undo.clear();
         let may_start_over = map.shards() > 1;
@@ -276,6 +286,7 @@ impl Worker {
                 place: Place::One { id: *own, shard: &mut *shard },
                 map: *map,
                 positions,
+                shown,
                 undo: may_start_over.then_some(&mut *undo),
                 watch: &mut watch,
                 about: Some((prepared, args)),
@@ -290,6 +301,7 @@ impl Worker {
         };
         if progress == Progress::NeedsShards {
             undo.roll_back(|_, work| work(&mut *shard));
+            self.shown.truncate(lines);
             scripts.remember_wide(prepared.target.name());
         }
         self.took(progress, watch)
@@ -304,8 +316,10 @@ impl Worker {
         (answer, may_wait): (&mut ReplyBuffer, bool),
     ) -> Ran {
         let mut watch = self.watch_of(prepared, may_wait);
+        let lines = self.shown.len();
         let Self { scripts, loans, shared, map, positions, metrics, stopwatch, codes, own, .. } =
             self;
+        let shown = self.is_monitored.then_some(&mut self.shown);
         let Scripts { engine, undo, session, .. } = scripts;
         undo.clear();
         let gathered = loans.gathered_mut();
@@ -315,6 +329,7 @@ impl Worker {
                 place: Place::Several(gathered),
                 map: *map,
                 positions,
+                shown,
                 undo: may_start_over.then_some(&mut *undo),
                 watch: &mut watch,
                 about: Some((prepared, args)),
@@ -330,6 +345,7 @@ impl Worker {
         if progress == Progress::NeedsShards {
             let gathered = loans.gathered_mut();
             undo.roll_back(|id, work| gathered.get_mut(id).into_iter().for_each(&mut *work));
+            self.shown.truncate(lines);
             scripts.remember_wide(prepared.target.name());
         }
         self.took(progress, watch)
@@ -390,7 +406,9 @@ impl Worker {
                 return Ok(true);
             }
         };
-        match self.start_over_loans(header, &prepared, &args, (answer, true)) {
+        let ran = self.start_over_loans(header, &prepared, &args, (answer, true));
+        self.show_all();
+        match ran {
             Ran::Done { watch, progress } => {
                 self.note_script(Some(connection), header, request, (&watch, progress, answer));
                 Ok(true)
@@ -418,6 +436,7 @@ impl Worker {
     pub(crate) fn resume_script(&mut self) {
         let Some(mut suspended) = self.scripts.suspended.take() else { return };
         let progress = self.resume_over(&mut suspended);
+        self.show_all();
         match progress {
             Progress::Suspended => self.scripts.suspended = Some(suspended),
             Progress::Done(_) | Progress::NeedsShards => self.end_script(suspended, progress),
@@ -427,6 +446,7 @@ impl Worker {
     fn resume_over(&mut self, suspended: &mut Suspended) -> Progress {
         let Self { scripts, loans, shared, map, positions, metrics, stopwatch, codes, own, .. } =
             self;
+        let shown = self.is_monitored.then_some(&mut self.shown);
         let Scripts { engine, undo, session, .. } = scripts;
         let (place, has_all) = match &mut suspended.shard {
             Some(shard) => (Place::One { id: *own, shard }, map.shards() == 1),
@@ -440,6 +460,7 @@ impl Worker {
             place,
             map: *map,
             positions,
+            shown,
             undo: (!has_all).then_some(&mut *undo),
             watch: &mut suspended.watch,
             about: None,
@@ -514,6 +535,11 @@ impl Worker {
         }
         self.stopwatch.start();
     }
+}
+
+/// A client's address, for MONITOR.
+fn session_of(worker: &mut Worker, id: ConnectionId) -> Option<String> {
+    Some(worker.network.connection(id)?.session.peer.clone())
 }
 
 /// Starts a script.

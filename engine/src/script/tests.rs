@@ -1,6 +1,8 @@
 //! Scripts on a single shard: replies, errors, the sandbox, limits.
 #![forbid(unsafe_code)]
 
+mod round_trips;
+
 use tessera_proto::ReplyBuffer;
 
 use super::*;

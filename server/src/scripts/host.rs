@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tessera_engine::{
     command::{Command, CommandError, Run, table::flag},
     script::{LogLevel, NeedsShards, ScriptHost, Undo, Verdict},
@@ -17,6 +18,7 @@ use tessera_proto::{Args, ReplyBuffer, ReplyWriter};
 use super::{prepare::Prepared, shared::About};
 use crate::{
     metrics::WorkerMetrics,
+    monitor,
     server::Shared,
     session::Session,
     session_commands::{After, Code, Codes, SessionContext, Sizes, permit},
@@ -57,6 +59,8 @@ pub(super) struct Host<'a> {
     pub(super) watch: &'a mut Watch,
     /// What runs, as long as it is not slow.
     pub(super) about: Option<(&'a Prepared, &'a Args<'a>)>,
+    /// Where lines for MONITOR go, if anybody monitors.
+    pub(super) shown: Option<&'a mut Vec<Bytes>>,
     pub(super) worker: u32,
     pub(super) shared: &'a Arc<Shared>,
     pub(super) metrics: &'a WorkerMetrics,
@@ -181,6 +185,10 @@ fn shortened(args: &Args<'_>) -> Vec<Vec<u8>> {
 
 impl ScriptHost for Host<'_> {
     fn execute(&mut self, call: &Call<'_>, out: &mut ReplyBuffer) -> Result<(), NeedsShards> {
+        if let Some(shown) = self.shown.as_deref_mut() {
+            let (now_us, database) = (self.watch.now_us, call.database);
+            shown.extend(monitor::line(now_us, database, "lua", call.command, &call.args));
+        }
         match call.command.run {
             Run::Shard(_) => return self.execute_on_shards(call, out),
             Run::Session => self.execute_on_session(call, out),
