@@ -119,6 +119,9 @@ fn key_positions(call: &Call<'_>) -> Vec<usize> {
     }
 }
 
+/// Watched keys that a tick looks at, for clients that watch no more.
+const SWEPT_A_TICK: usize = 64;
+
 /// One core's part of the keyspace.
 pub struct Shard {
     /// The keys. Public for routing decisions that need figures (DBSIZE weights).
@@ -332,6 +335,7 @@ impl Shard {
             self.expire.slice(&mut self.keyspace, self.settings.active_expire_effort);
             self.expire_fields();
         }
+        self.keyspace.events.sweep_watched(SWEPT_A_TICK);
         self.keyspace.free_slice()
     }
 

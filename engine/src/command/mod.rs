@@ -31,6 +31,7 @@ pub mod string;
 pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod transactions;
 pub mod zset;
 
 pub use context::Context;

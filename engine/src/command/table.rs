@@ -163,6 +163,8 @@ pub enum Group {
     Pubsub,
     /// Scripts and libraries of functions.
     Scripting,
+    /// Transactions.
+    Transactions,
     /// The server itself.
     Server,
 }
@@ -184,6 +186,7 @@ impl Group {
             Self::Connection => "connection",
             Self::Pubsub => "pubsub",
             Self::Scripting => "scripting",
+            Self::Transactions => "transactions",
             Self::Server => "server",
         }
     }
@@ -288,6 +291,7 @@ impl Command {
             (flags.has(flag::BLOCKING), "blocking"),
             (flags.has(flag::DANGEROUS | flag::ADMIN), "dangerous"),
             (self.group == Group::Connection || flags.has(flag::CONNECTION), "connection"),
+            (self.group == Group::Transactions, "transaction"),
             (self.group == Group::Scripting, "scripting"),
         ]
         .into_iter()
@@ -383,6 +387,7 @@ static FAMILIES: &[&[Command]] = &[
     super::connection::ROWS,
     super::pubsub::ROWS,
     super::scripting::ROWS,
+    super::transactions::ROWS,
     super::server::ROWS,
 ];
 

@@ -9,7 +9,9 @@
 //! - keyspace notifications: the bits of the wanted [`Class`]es; the events wait here until the
 //!   shard makes messages of them (`notice`);
 //! - client tracking: [`Listener::TRACKING`], and the table `tracking`;
-//! - further ones (watched keys, blocked clients): a bit in [`Listener`], a table as a field of
+//! - watched keys: [`Listener::WATCH`], and the table `watched`; of databases that are flushed or
+//!   swapped the keyspace tells it by `touch`, since what counts is which keys were there;
+//! - further ones (blocked clients): a bit in [`Listener`], a table as a field of
 //!   [`Events`], and a line in `tell`, `flushed` and `swapped`. The owner of the table keeps the bit
 //!   true to it with [`Events::listen`]: set while the table holds anything. A listener hears of all
 //!   changes ([`Class::is_change`]), whatever classes are wanted.
@@ -27,7 +29,10 @@
 
 use std::ops::BitOr;
 
-use super::tracking::Tracking;
+use super::{
+    tracking::Tracking,
+    watch::{WatchTable, Watcher, Watchers},
+};
 use crate::notice::Client;
 
 /// The most events that wait for the server. One command makes at most a few a key.
@@ -160,8 +165,10 @@ pub struct Listener(u32);
 impl Listener {
     /// Clients that cache keys (see [`Tracking`]).
     pub const TRACKING: Self = Self(1 << 16);
+    /// Clients that watch keys (see [`WatchTable`]).
+    pub const WATCH: Self = Self(1 << 17);
     /// All of them.
-    const ANY: u32 = Self::TRACKING.0;
+    const ANY: u32 = Self::TRACKING.0 | Self::WATCH.0;
 }
 
 /// What happens to the keys of one shard, as far as somebody listens.
@@ -179,12 +186,13 @@ pub struct Events {
     cause: Option<Client>,
     /// Keys that clients cache.
     pub tracking: Tracking,
+    /// Keys that clients watch.
+    watched: WatchTable,
 }
 
 impl Events {
     /// Nobody listens. Hash functions follow from `seed`.
     pub fn new(seed: u64) -> Self {
-        let tracking = Tracking::new(seed);
         Self {
             wanted: 0,
             waiting: false,
@@ -192,7 +200,8 @@ impl Events {
             lost: 0,
             overheard: None,
             cause: None,
-            tracking,
+            tracking: Tracking::new(seed),
+            watched: WatchTable::new(seed),
         }
     }
 
@@ -241,6 +250,54 @@ impl Events {
         self.pending.truncate(len);
     }
 
+    /// Marks `watcher` when `key` of `database` changes.
+    pub fn watch(&mut self, database: usize, key: &[u8], watcher: &Watcher) {
+        self.with_watched(|watched| watched.watch(database, key, watcher));
+    }
+
+    /// Forgets that `watcher` watches `key`.
+    pub fn unwatch(&mut self, database: usize, key: &[u8], watcher: &Watcher) {
+        self.with_watched(|watched| watched.unwatch(database, key, watcher));
+    }
+
+    /// Whether any key is watched.
+    #[inline]
+    pub fn is_watched(&self) -> bool {
+        self.wanted & Listener::WATCH.0 != 0
+    }
+
+    /// How many keys are watched.
+    pub fn watched(&self) -> usize {
+        self.watched.len()
+    }
+
+    /// Takes away who watches a key that is moved to another shard.
+    pub fn take_watchers(&mut self, database: usize, key: &[u8]) -> Option<Watchers> {
+        self.with_watched(|watched| watched.take(database, key))
+    }
+
+    /// Adds those who watch a key that comes from another shard.
+    pub fn put_watchers(&mut self, database: usize, key: &[u8], watchers: Watchers) {
+        self.with_watched(|watched| watched.put(database, key, watchers));
+    }
+
+    /// Marks those who watch a key of `database` for which `is_changed` holds.
+    pub fn touch(&mut self, database: usize, is_changed: impl Fn(&[u8]) -> bool) {
+        self.with_watched(|watched| watched.changed_where(database, is_changed));
+    }
+
+    /// Drops some of what is remembered of clients that watch no more.
+    pub fn sweep_watched(&mut self, count: usize) {
+        self.with_watched(|watched| watched.sweep(count));
+    }
+
+    /// Changes the table of watched keys and keeps its bit true to it.
+    fn with_watched<T>(&mut self, change: impl FnOnce(&mut WatchTable) -> T) -> T {
+        let changed = change(&mut self.watched);
+        self.listen(Listener::WATCH, !self.watched.is_empty());
+        changed
+    }
+
     /// Says for whom the next command is executed. Needed only while [`Events::is_observed`].
     pub fn set_cause(&mut self, cause: Option<Client>) {
         self.cause = cause;
@@ -269,6 +326,9 @@ impl Events {
             // What time or memory removes, no client has.
             let by_itself = class.has(Class::EXPIRED | Class::EVICTED);
             self.tracking.changed(key, self.cause.filter(|_| !by_itself));
+        }
+        if class.is_change() && self.wanted & Listener::WATCH.0 != 0 {
+            self.with_watched(|watched| watched.changed(database, key));
         }
     }
 

@@ -29,6 +29,7 @@ pub mod table;
 mod tests;
 pub mod tracking;
 pub mod usage;
+pub mod watch;
 
 use bytes::Bytes;
 
@@ -50,6 +51,7 @@ use fields::Objects;
 use garbage::Garbage;
 use notices::Notices;
 use usage::Policy;
+use watch::Watcher;
 
 pub use capture::{CaptureBusy, CapturedKey, Preserved};
 pub use entry::{Body, BodyMut, EntryRef, INLINE_MAX, KIND_MAX, LRU_MAX, NewBody, RemovedBody};
@@ -503,12 +505,50 @@ impl Keyspace {
 
     /// Swaps two databases.
     pub fn swap(&mut self, first: usize, second: usize) {
+        if self.events.is_watched() {
+            self.touch_watched(first, Some(second));
+            self.touch_watched(second, Some(first));
+        }
         self.databases.swap(first, second);
         self.events.swapped(first, second);
     }
 
+    /// Marks `watcher` when `key` of `database` changes. A key whose deadline has passed is removed
+    /// first: what is watched then is that it is not there.
+    pub fn watch(&mut self, database: usize, key: &[u8], watcher: &Watcher) {
+        self.slot_in(database, key, false);
+        self.events.watch(database, key, watcher);
+    }
+
+    /// Forgets that `watcher` watches `key`.
+    pub fn unwatch(&mut self, database: usize, key: &[u8], watcher: &Watcher) {
+        self.events.unwatch(database, key, watcher);
+    }
+
+    /// How many keys are watched.
+    pub fn watched(&self) -> usize {
+        self.events.watched()
+    }
+
+    /// Tells who watches keys of `database` that it loses them, and gets those of another one. A key
+    /// that was not there and is past its deadline in the other one is not there afterwards either.
+    fn touch_watched(&mut self, database: usize, gets: Option<usize>) {
+        let Self { databases, events, moment, .. } = self;
+        let deadline = |number: usize, key: &[u8]| {
+            let table = &databases[number].table;
+            table.get(table.hash(key), key).map(|entry| entry.deadline())
+        };
+        events.touch(database, |key| {
+            let gets = gets.and_then(|other| deadline(other, key));
+            deadline(database, key).is_some() || gets.is_some_and(|at| !moment.has_passed(at))
+        });
+    }
+
     /// Empties `database`; answers how many keys it had. The memory is freed in slices.
     pub fn flush(&mut self, database: usize) -> usize {
+        if self.events.is_watched() {
+            self.touch_watched(database, None);
+        }
         self.events.flushed(database);
         let Database { table, objects } = &mut self.databases[database];
         let keys = table.len();

@@ -293,8 +293,8 @@ impl Gathered {
         }
     }
 
-    /// Moves `key` from one shard to another in all databases, with all that belongs to it. Nobody
-    /// hears of it: the key is only a guest there, or comes home.
+    /// Moves `key` from one shard to another in all databases, with all that belongs to it, those who
+    /// watch it too. Nobody hears of it: the key is only a guest there, or comes home.
     fn move_key(&mut self, key: &[u8], from: ShardId, to: ShardId) {
         let Ok([Some(from), Some(to)]) = self.shards.get_disjoint_mut([from as usize, to as usize])
         else {
@@ -305,6 +305,11 @@ impl Gathered {
                 && let Some(held) = from.keyspace.take(database, key)
             {
                 to.keyspace.put(database, key, held);
+            }
+            if from.keyspace.events.is_watched()
+                && let Some(watchers) = from.keyspace.events.take_watchers(database, key)
+            {
+                to.keyspace.events.put_watchers(database, key, watchers);
             }
         }
     }

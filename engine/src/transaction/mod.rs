@@ -4,6 +4,7 @@
 //! - [`parts`] splits a command over several shards into independent parts, [`merge`] joins their
 //!   replies;
 //! - [`gathered`] executes commands over shards that one worker holds for a moment;
+//! - [`exec`] holds what a client queues in MULTI and what it watches;
 //! - [`round`] is the rule by which a worker runs and sends its connections' commands so that all
 //!   see one order;
 //! - [`coordinator`] takes a transaction over several shards through its course;
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod coordinator;
+pub mod exec;
 pub mod gathered;
 pub mod ids;
 pub mod locks;
