@@ -34,7 +34,8 @@ on_1_2_and_4_shards!(
     hyperloglogs,
     places,
     sorts,
-    stream_entries
+    stream_entries,
+    transactions
 );
 
 fn strings(shards: usize) {
@@ -91,6 +92,10 @@ fn sorts(shards: usize) {
 
 fn stream_entries(shards: usize) {
     run(Family::Streams, shards);
+}
+
+fn transactions(shards: usize) {
+    run(Family::Transactions, shards);
 }
 
 /// Commands sent at once: pipelines of different lengths take different ways.

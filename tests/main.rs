@@ -25,3 +25,4 @@ mod stream;
 mod string;
 mod tools;
 mod tracking;
+mod transactions;

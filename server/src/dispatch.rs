@@ -240,7 +240,7 @@ impl Worker {
                 Route::Shard(shard) if shard == self.own => return Advance::NextTurn,
                 Route::Shard(_) => return Advance::NextRound,
                 Route::Session => {
-                    if let Some(advance) = self.run_session(id, held) {
+                    if let Some(advance) = self.run_session(id, held, may_run) {
                         return advance;
                     }
                 }

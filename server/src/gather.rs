@@ -23,6 +23,17 @@ pub enum Merge {
     Custom(Finish),
 }
 
+impl Merge {
+    /// Appends the reply that `parts` make together to `out`.
+    pub fn finish(self, parts: &[ReplyBuffer], protocol: Protocol, out: &mut ReplyBuffer) {
+        match self {
+            Self::AllOk => merge::Merge::AllOk.finish(parts, protocol, out),
+            Self::Parts(merge) => merge.finish(parts, protocol, out),
+            Self::Custom(finish) => finish(parts, &mut ReplyWriter::new(out, protocol)),
+        }
+    }
+}
+
 /// Writes the reply of a command whose parts are all there.
 pub type Finish = Box<dyn FnOnce(&[ReplyBuffer], &mut ReplyWriter<'_>) + Send>;
 
@@ -88,19 +99,9 @@ impl Gather {
     /// Appends the reply to `out`.
     pub fn finish(mut self, out: &mut ReplyBuffer) {
         let count = self.count.take();
-        self.merge_into(out);
+        self.merge.finish(&self.parts, self.protocol, out);
         if let Some(Count { metrics, command, nanos }) = count {
             metrics.executed(command, nanos, None);
-        }
-    }
-
-    fn merge_into(self, out: &mut ReplyBuffer) {
-        match self.merge {
-            Merge::AllOk => merge::Merge::AllOk.finish(&self.parts, self.protocol, out),
-            Merge::Parts(merge) => merge.finish(&self.parts, self.protocol, out),
-            Merge::Custom(finish) => {
-                finish(&self.parts, &mut ReplyWriter::new(out, self.protocol));
-            }
         }
     }
 }

@@ -25,6 +25,7 @@ use tessera_proto::{Args, Limits, ProtocolError, ReplyBuffer, ReplyWriter, Span,
 
 use crate::{
     dispatch::{Advance, Pause},
+    exec::is_queued,
     metrics::WorkerMetrics,
     monitor,
     net::Connection,
@@ -108,6 +109,8 @@ enum End {
     Input { missing: usize },
     /// The next request is not for here.
     Held(Held),
+    /// The next request is queued for EXEC.
+    Queued { consumed: usize, command: &'static Command },
     /// The next request is an empty line or array.
     Empty { consumed: usize },
     /// The next request is answered with an error.
@@ -205,6 +208,9 @@ impl InPlace<'_> {
                 Ok(checked) => checked,
                 Err((command, error)) => return End::Refused { consumed, command, error },
             };
+            if session.queue.is_some() && is_queued(command) {
+                return End::Queued { consumed, command };
+            }
             let held = Held { consumed, command, route };
             if !self.is_here(session, &held) {
                 return End::Held(held);
@@ -282,6 +288,9 @@ impl InPlace<'_> {
             let error = CommandError::text("LOADING Redis is loading the dataset in memory");
             return Err((Some(command), error));
         }
+        if session.queue.is_some() {
+            return check_in_multi(command).map_err(|error| (Some(command), error));
+        }
         match self.map.route(command, args, self.positions) {
             Ok(route) => Ok((command, route)),
             Err(error) => Err((Some(command), error)),
@@ -354,8 +363,20 @@ impl InPlace<'_> {
                 input.consume(consumed);
                 None
             }
+            End::Queued { consumed, command } => {
+                let args = session.parser.args(input.bytes());
+                if let Some(queue) = &mut session.queue {
+                    queue.push(command, &args);
+                }
+                input.consume(consumed);
+                self.answer_with(connection, |reply| reply.simple("QUEUED"));
+                None
+            }
             End::Refused { consumed, command, error } => {
                 input.consume(consumed);
+                if let Some(queue) = &mut session.queue {
+                    queue.abort();
+                }
                 self.metrics.refused(command, &error);
                 self.answer(connection, &error);
                 None
@@ -410,12 +431,30 @@ impl InPlace<'_> {
     /// Answers an error in its turn.
     #[cold]
     fn answer(&mut self, connection: &mut Connection<Session>, error: &CommandError) {
+        self.answer_with(connection, |reply| reply.error(&error.to_string()));
+    }
+
+    /// Answers something in its turn.
+    fn answer_with(
+        &mut self,
+        connection: &mut Connection<Session>,
+        write: impl FnOnce(&mut ReplyWriter<'_>),
+    ) {
         let Connection { output, session, .. } = connection;
         if session.discards_reply() {
             return;
         }
         let protocol = session.protocol;
         let out: &mut ReplyBuffer = session.replies.sink(output, self.pool);
-        ReplyWriter::new(out, protocol).error(&error.to_string());
+        write(&mut ReplyWriter::new(out, protocol));
     }
+}
+
+/// What can be said against a command of a connection in MULTI; it is not routed before EXEC.
+#[cold]
+fn check_in_multi(command: &'static Command) -> Result<(&'static Command, Route), CommandError> {
+    if command.flags.has(flag::NO_MULTI) {
+        return Err(CommandError::text("ERR Command not allowed inside a transaction"));
+    }
+    Ok((command, Route::Session))
 }

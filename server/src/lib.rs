@@ -14,6 +14,7 @@
 //! several, gather     commands that concern several shards, and their joined reply
 //! cut                 an instant in which no worker takes places
 //! loan, own_shard     shards that are lent whole to the worker that executes over several of them
+//! exec                EXEC and WATCH: transactions on their way to the shards
 //! local               commands of the session, executed at their connection's worker
 //! mail                serving other workers' parcels, handing out own replies
 //! parcel, outbox      what travels between workers
@@ -42,6 +43,7 @@ pub mod client_limits;
 pub mod config;
 pub mod cut;
 pub mod dispatch;
+mod exec;
 pub mod gather;
 pub mod in_place;
 pub mod info;

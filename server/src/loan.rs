@@ -27,9 +27,9 @@ use std::mem;
 use tessera_engine::{
     command::Run,
     shard::Shard,
-    transaction::{Gathered, Missing, ShardId, ShardMap, ShardSet},
+    transaction::{Gathered, Missing, ShardId, ShardMap, ShardSet, exec::Transaction},
 };
-use tessera_proto::{Mark, ReplyBuffer, RequestBatch};
+use tessera_proto::{ReplyBuffer, RequestBatch};
 
 use crate::{
     dispatch::Advance,
@@ -38,6 +38,7 @@ use crate::{
     parcel::{CallHeader, Message},
     replies::NO_SHARD,
     session::{Held, Standing},
+    session_commands::After,
     worker::Worker,
 };
 
@@ -53,15 +54,17 @@ pub(crate) struct Unit {
 }
 
 /// What a unit does.
-enum Work {
+pub(crate) enum Work {
     /// One command.
     Call { header: CallHeader, request: RequestBatch },
+    /// EXEC.
+    Transaction { header: CallHeader, transaction: Box<Transaction> },
 }
 
 /// The loans of one host.
 pub(crate) struct Loans {
     /// The shards that are here.
-    gathered: Gathered,
+    gathered: Box<Gathered>,
     /// Units whose shards are asked for in the next cut.
     promised: Vec<Unit>,
     /// Units whose shards have been asked for.
@@ -79,7 +82,7 @@ pub(crate) struct Loans {
 impl Loans {
     pub(crate) fn new(map: ShardMap, seed: u64) -> Self {
         Self {
-            gathered: Gathered::new(map, seed),
+            gathered: Box::new(Gathered::new(map, seed)),
             promised: Vec::new(),
             running: Vec::new(),
             asked: ShardSet::default(),
@@ -95,7 +98,7 @@ impl Loans {
     }
 
     /// Whether a loan is under way.
-    fn is_under_way(&self) -> bool {
+    pub(crate) fn is_under_way(&self) -> bool {
         !self.asked.is_empty()
     }
 
@@ -155,7 +158,6 @@ impl Worker {
         if !self.outboxes.may_borrow(shards) {
             return Advance::NoCredit;
         }
-        self.outboxes.will_borrow(shards);
         let mut request = RequestBatch::new();
         request.push(&args);
         let line = self.is_monitored.then(|| {
@@ -167,9 +169,20 @@ impl Worker {
         input.consume(held.consumed);
         session.note(held.command, self.now_us);
         self.show_if_any(line);
-        let work = Work::Call { header, request };
-        self.loans.promised.push(Unit { connection: id, ticket, shards, work });
+        self.promise_unit(id, ticket, shards, Work::Call { header, request });
         Advance::Across
+    }
+
+    /// Lets a unit go into the next cut. No loan is under way, and its shards may be borrowed.
+    pub(crate) fn promise_unit(
+        &mut self,
+        connection: ConnectionId,
+        ticket: u64,
+        shards: ShardSet,
+        work: Work,
+    ) {
+        self.outboxes.will_borrow(shards);
+        self.loans.promised.push(Unit { connection, ticket, shards, work });
     }
 
     /// Lets units that start over go into the next cut, as far as there are credits.
@@ -239,23 +252,34 @@ impl Worker {
     fn execute_unit(&mut self, unit: Unit) -> bool {
         let mut answer = self.pool.take();
         self.stopwatch.start();
-        let Work::Call { header, request } = &unit.work;
-        match self.execute_gathered((unit.connection, unit.ticket), header, request, &mut answer) {
-            Ok(true) => {}
-            Ok(false) => {
-                self.pool.put(answer);
-                return false;
+        let mut after = After::GoOn;
+        match &unit.work {
+            Work::Call { header, request } => {
+                let to = (unit.connection, unit.ticket);
+                match self.execute_gathered(to, header, request, &mut answer) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.pool.put(answer);
+                        return false;
+                    }
+                    Err(missing) => {
+                        self.pool.put(answer);
+                        self.start_over(unit, missing);
+                        return true;
+                    }
+                }
             }
-            Err(missing) => {
-                self.pool.put(answer);
-                self.start_over(unit, missing);
-                return true;
+            Work::Transaction { header, transaction } => {
+                let client = Some((unit.connection, unit.ticket));
+                let spare = self.take_alone();
+                let mut gathered = mem::replace(&mut self.loans.gathered, spare);
+                after = self.exec(client, &mut gathered, header, transaction, &mut answer);
+                self.alone = Some(mem::replace(&mut self.loans.gathered, gathered));
             }
         }
-        let whole = Mark::default()..answer.mark();
-        self.arrive(unit.connection, unit.ticket, 0, (&answer, whole));
+        self.finish_reply(unit.connection, unit.ticket, &answer);
         self.pool.put(answer);
-        self.let_go_on(unit.connection);
+        self.go_on(unit.connection, after);
         true
     }
 
@@ -278,6 +302,14 @@ impl Worker {
         let shards = ShardSet::all(self.map.shards());
         let work = Work::Call { header, request };
         self.loans.again.push(Unit { connection, ticket, shards, work });
+    }
+
+    /// Lets the connection of a unit that has ended go on, or end itself.
+    fn go_on(&mut self, id: ConnectionId, after: After) {
+        match after {
+            After::GoOn => self.let_go_on(id),
+            After::Close => self.settle(id, Advance::Finished),
+        }
     }
 
     /// A connection whose unit has ended goes on.

@@ -6,64 +6,133 @@ use std::{mem, sync::Arc};
 
 use tessera_engine::{
     command::{Command, CommandError},
-    transaction::ShardId,
+    transaction::{ShardId, ShardMap},
 };
 use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter};
 
 use crate::{
     dispatch::Advance,
     gather::{Count, Gather, Merge},
+    metrics::WorkerMetrics,
     monitor,
     net::{Connection, ConnectionId},
     parcel::{Addressee, CallHeader},
     saving::{Save, drive::SaveWaiter},
-    session::Held,
+    scripts::Scripts,
+    server::Shared,
+    session::{Held, Session},
     session_commands::{After, Asked, Code, SessionContext, Sizes},
+    slowlog::Watch,
+    stopwatch::Stopwatch,
     worker::Worker,
 };
 
 /// What has become of a session command.
-struct Called {
+pub(crate) struct Called {
     /// It failed, or was answered, or asks all workers.
-    asked: Asked,
-    after: After,
+    pub(crate) asked: Asked,
+    pub(crate) after: After,
     /// It is answered when this save has ended.
     waits_for: Option<Arc<Save>>,
-    /// Its reply is thrown away.
-    discard: bool,
-    /// The reply, if it is answered.
-    reply: ReplyBuffer,
+    /// The reply is sent although CLIENT REPLY said otherwise when the command came.
+    answers_anyway: bool,
     nanos: u64,
+}
+
+/// What calling the code of a session command takes of the worker.
+struct Caller<'a> {
+    shared: &'a Arc<Shared>,
+    metrics: &'a WorkerMetrics,
+    stopwatch: &'a mut Stopwatch,
+    watch: &'a Watch,
+    worker: usize,
+    map: ShardMap,
+    now_us: i64,
+    scripts: Option<&'a mut Scripts>,
+}
+
+impl Caller<'_> {
+    /// Calls the code, and counts the call. An error is written as its reply.
+    fn call(
+        self,
+        (session, sizes): (&mut Session, Sizes),
+        (command, code): (&'static Command, Code),
+        args: &Args<'_>,
+        reply: &mut ReplyBuffer,
+    ) -> Called {
+        let mut context = SessionContext {
+            session,
+            out: reply,
+            shared: self.shared,
+            worker: self.worker,
+            map: self.map,
+            now_us: self.now_us,
+            sizes,
+            scripts: self.scripts,
+            after: After::GoOn,
+            waits_for: None,
+            answers_anyway: false,
+        };
+        self.stopwatch.start();
+        let outcome = match code {
+            Code::Local(function) => function(&mut context, args).map(|()| Asked::Answered),
+            Code::Everywhere(everywhere) => (everywhere.ask)(&mut context, args),
+            Code::OnWorker(_) => Ok(Asked::Answered),
+        };
+        let (after, answers_anyway) = (context.after, context.answers_anyway);
+        let waits_for = context.waits_for.take();
+        if let Err(error) = &outcome {
+            reply.clear();
+            ReplyWriter::new(reply, session.protocol).error(&error.to_string());
+        }
+        let nanos = self.stopwatch.lap_ns();
+        // What asks all workers is counted when they have answered.
+        if !matches!(outcome, Ok(Asked::Workers { .. } | Asked::Parts { .. })) {
+            self.metrics.executed(command, nanos, outcome.as_ref().err());
+        }
+        if self.watch.is_slow(nanos) {
+            let client = (session.peer.as_str(), session.name.as_str());
+            self.watch.note(self.shared, command, args, (self.now_us, nanos), client);
+        }
+        let asked = outcome.unwrap_or(Asked::Answered);
+        Called { asked, after, waits_for, answers_anyway, nanos }
+    }
 }
 
 impl Worker {
     /// Executes a session command. Answers how the connection goes on if that is not with its next
     /// command.
-    pub(crate) fn run_session(&mut self, id: ConnectionId, held: Held) -> Option<Advance> {
+    pub(crate) fn run_session(
+        &mut self,
+        id: ConnectionId,
+        held: Held,
+        may_run: bool,
+    ) -> Option<Advance> {
         let code = match self.session_code(id, held) {
             Ok(code) => code,
             Err(advance) => return Some(advance),
         };
-        if matches!(code, Code::Everywhere(_)) && self.map.shards() == 1 {
-            return self.pack_questions(id, held);
-        }
-        if let Code::Everywhere(_) = code {
-            // All workers are asked in a cut.
-            if let Some(connection) = self.network.connection(id) {
-                connection.session.held = Some(held);
+        match code {
+            Code::OnWorker(command) => (command.run)(self, id, held, may_run),
+            Code::Everywhere(_) if self.map.shards() == 1 => self.pack_session(id, held),
+            Code::Everywhere(_) => {
+                // All workers are asked in a cut.
+                Some(self.hold(id, held, Advance::Cut))
             }
-            return Some(Advance::Cut);
+            Code::Local(_) => {
+                let (Called { after, .. }, discard, reply) = self.call_session(id, held, code)?;
+                self.answer_session(id, discard, reply);
+                (after == After::Close).then_some(Advance::Finished)
+            }
         }
-        let Called { after, discard, reply, .. } = self.call_session(id, held, code)?;
-        self.answer_session(id, discard, reply);
-        (after == After::Close).then_some(Advance::Finished)
     }
 
     /// Packs the questions of a command that asks all workers, for the next cut; a lone worker answers
     /// at once. Answers how the connection goes on if that is not with its next command.
-    pub(crate) fn pack_questions(&mut self, id: ConnectionId, held: Held) -> Option<Advance> {
+    pub(crate) fn pack_session(&mut self, id: ConnectionId, held: Held) -> Option<Advance> {
         let code = match self.session_code(id, held) {
             Ok(code @ Code::Everywhere(_)) => code,
+            Ok(Code::OnWorker(command)) => return (command.pack)(self, id, held),
             Ok(Code::Local(_)) => return Some(Advance::NextRound),
             Err(advance) => return Some(advance),
         };
@@ -71,8 +140,8 @@ impl Worker {
         if !(0..shards).all(|shard| self.outboxes.has_room(shard)) {
             return Some(Advance::NoCredit);
         }
-        let Called { asked, after, waits_for, discard, reply, nanos } =
-            self.call_session(id, held, code)?;
+        let (called, discard, reply) = self.call_session(id, held, code)?;
+        let Called { asked, after, waits_for, nanos, .. } = called;
         match asked {
             Asked::Answered => self.answer_session(id, discard, reply),
             Asked::Workers { args, merge } => {
@@ -106,7 +175,13 @@ impl Worker {
     }
 
     /// Calls the code of a session command on the request at the front of the input, and drops that.
-    fn call_session(&mut self, id: ConnectionId, held: Held, code: Code) -> Option<Called> {
+    /// Answers also whether the reply is thrown away, and the reply.
+    fn call_session(
+        &mut self,
+        id: ConnectionId,
+        held: Held,
+        code: Code,
+    ) -> Option<(Called, bool, ReplyBuffer)> {
         let connection = self.network.connection(id)?;
         let mut sizes = Sizes::of(id, connection);
         sizes.input -= held.consumed;
@@ -116,39 +191,17 @@ impl Worker {
         let parser = mem::take(&mut session.parser);
         let args = parser.args(input.bytes());
         let mut reply = self.pool.take();
-        let mut context = SessionContext {
-            session,
-            out: &mut reply,
+        let caller = Caller {
             shared: &self.shared,
+            metrics: &self.metrics,
+            stopwatch: &mut self.stopwatch,
+            watch: &self.watch,
             worker: self.own as usize,
             map: self.map,
             now_us: self.now_us,
-            sizes,
             scripts: Some(&mut self.scripts),
-            after: After::GoOn,
-            waits_for: None,
-            answers_anyway: false,
         };
-        self.stopwatch.start();
-        let outcome = match code {
-            Code::Local(function) => function(&mut context, &args).map(|()| Asked::Answered),
-            Code::Everywhere(everywhere) => (everywhere.ask)(&mut context, &args),
-        };
-        let (after, waits_for) = (context.after, context.waits_for.take());
-        let discard = discard && !context.answers_anyway;
-        if let Err(error) = &outcome {
-            reply.clear();
-            ReplyWriter::new(&mut reply, session.protocol).error(&error.to_string());
-        }
-        let nanos = self.stopwatch.lap_ns();
-        // What asks all workers is counted when they have answered.
-        if !matches!(outcome, Ok(Asked::Workers { .. } | Asked::Parts { .. })) {
-            self.metrics.executed(held.command, nanos, outcome.as_ref().err());
-        }
-        if self.watch.is_slow(nanos) {
-            let client = (session.peer.as_str(), session.name.as_str());
-            self.watch.note(&self.shared, held.command, &args, (self.now_us, nanos), client);
-        }
+        let called = caller.call((session, sizes), (held.command, code), &args, &mut reply);
         let line = self
             .is_monitored
             .then(|| monitor::line(self.now_us, database, &session.peer, held.command, &args));
@@ -156,14 +209,32 @@ impl Worker {
         session.note(held.command, self.now_us);
         input.consume(held.consumed);
         self.show_if_any(line);
-        Some(Called {
-            asked: outcome.unwrap_or(Asked::Answered),
-            after,
-            waits_for,
-            discard,
-            reply,
-            nanos,
-        })
+        let discard = discard && !called.answers_anyway;
+        Some((called, discard, reply))
+    }
+
+    /// Calls the code of a session command that was queued.
+    pub(crate) fn call_queued(
+        &mut self,
+        id: ConnectionId,
+        command: &'static Command,
+        code: Code,
+        args: &Args<'_>,
+        reply: &mut ReplyBuffer,
+    ) -> Option<Called> {
+        let connection = self.network.connection(id)?;
+        let sizes = Sizes::of(id, connection);
+        let caller = Caller {
+            shared: &self.shared,
+            metrics: &self.metrics,
+            stopwatch: &mut self.stopwatch,
+            watch: &self.watch,
+            worker: self.own as usize,
+            map: self.map,
+            now_us: self.now_us,
+            scripts: Some(&mut self.scripts),
+        };
+        Some(caller.call((&mut connection.session, sizes), (command, code), args, reply))
     }
 
     /// Puts the reply of a session command in its place.

@@ -1,7 +1,7 @@
 //! What a worker does with its mail: executes others' parcels, and hands out the replies of its own.
 #![forbid(unsafe_code)]
 
-use std::{mem, ops::Range, thread};
+use std::{collections::VecDeque, mem, ops::Range, thread};
 
 use tessera_engine::{
     command::{Command, CommandError, Run},
@@ -13,7 +13,7 @@ use crate::{
     client_limits::output_limit,
     mesh::mailbox::{Next, Position},
     net::{CloseMode, Connection, ConnectionId},
-    parcel::{CallHeader, Executor, Message, Parcel},
+    parcel::{Attachment, CallHeader, Executor, Message, Parcel},
     pubsub::News,
     session::Standing,
     session_commands::{Code, PART_PROTOCOL},
@@ -108,7 +108,8 @@ impl Worker {
         // What a host has done on the shard is told before.
         self.deliver();
         parcel.begin_with(self.outboxes.take_news(parcel.origin));
-        parcel.execute(&mut Serving { worker: self, is_own });
+        let attachments = parcel.take_attachments();
+        parcel.execute(&mut Serving { worker: self, is_own, attachments });
         parcel.now_us = parcel.now_us.max(self.now_us);
         if is_own {
             self.hand_out(parcel);
@@ -149,6 +150,26 @@ impl Worker {
         let nanos = self.stopwatch.lap_ns();
         if client.is_some() && self.watch.is_slow(nanos) {
             self.note_slow_part(client, header.command, args, nanos);
+        }
+    }
+
+    /// Executes a call that carries more than arguments.
+    fn execute_attached(
+        &mut self,
+        header: &CallHeader,
+        args: &Args<'_>,
+        attachment: &Attachment,
+        out: &mut ReplyBuffer,
+    ) {
+        match attachment {
+            Attachment::Transaction(transaction) => self.exec_sent(header, transaction, out),
+            Attachment::Watcher(watcher) => {
+                for key in args.iter().skip(1) {
+                    self.shard.keyspace.watch(header.database as usize, key, watcher);
+                }
+                ReplyWriter::new(out, PART_PROTOCOL).ok();
+                self.note_call(None, header.command, args, None);
+            }
         }
     }
 
@@ -257,6 +278,8 @@ struct Serving<'a> {
     worker: &'a mut Worker,
     /// The parcel is its own: it concerns several shards, and this is one of them.
     is_own: bool,
+    /// What its calls carry, from the next one that carries something.
+    attachments: VecDeque<Attachment>,
 }
 
 impl Executor for Serving<'_> {
@@ -279,6 +302,14 @@ impl Executor for Serving<'_> {
         args: Args<'_>,
         out: &mut ReplyBuffer,
     ) {
+        if let Run::Session = header.command.run
+            && let Some(Code::OnWorker(_)) = self.worker.codes.get(header.command)
+        {
+            if let Some(attachment) = self.attachments.pop_front() {
+                self.worker.execute_attached(header, &args, &attachment, out);
+            }
+            return;
+        }
         self.worker.execute_call(self.is_own.then_some(to), header, args, out);
     }
 

@@ -15,7 +15,7 @@ use tessera_proto::Args;
 
 use crate::{
     mesh::{Peer, credit::Class},
-    parcel::{Addressee, CallHeader, Message, Parcel},
+    parcel::{Addressee, Attachment, CallHeader, Message, Parcel},
     pubsub::{News, queue::Queue},
 };
 
@@ -82,6 +82,29 @@ impl Outboxes {
             parcel
         });
         parcel.push(to, header, args);
+    }
+
+    /// Packs a call that is nothing but what is attached to it.
+    ///
+    /// # Panics
+    ///
+    /// When there is no room.
+    pub fn push_attached(
+        &mut self,
+        shard: u32,
+        to: Addressee,
+        header: CallHeader,
+        attachment: Attachment,
+    ) {
+        self.push(shard, to, header, &Args::new(&[], &[]));
+        self.attach(shard, attachment);
+    }
+
+    /// Attaches something to the call that was packed last for `shard`.
+    pub fn attach(&mut self, shard: u32, attachment: Attachment) {
+        if let Some(parcel) = &mut self.open[shard as usize] {
+            parcel.attach(attachment);
+        }
     }
 
     /// Whether anything is packed and not sent.

@@ -7,11 +7,13 @@
 //! Invariant: a parcel is owned by one worker at a time; it changes owner only through a mailbox.
 #![forbid(unsafe_code)]
 
+use std::{collections::VecDeque, mem};
+
 use tessera_engine::{
     command::Command,
-    keyspace::KeyHash,
+    keyspace::{KeyHash, watch::Watcher},
     shard::{Call, Caller, Shard},
-    transaction::ShardId,
+    transaction::{ShardId, exec::Transaction},
 };
 use tessera_proto::{Args, Mark, Protocol, ReplyBuffer, RequestBatch};
 
@@ -73,6 +75,14 @@ pub enum Message {
         /// Their size as the receiver of this counts it.
         bytes: usize,
     },
+}
+
+/// What a call carries besides its arguments. Only calls of session commands carry something.
+pub enum Attachment {
+    /// EXEC: the whole transaction.
+    Transaction(Box<Transaction>),
+    /// WATCH: who watches the keys.
+    Watcher(Watcher),
 }
 
 /// Who waits for a reply at home.
@@ -172,6 +182,8 @@ pub struct Parcel {
     pub now_us: i64,
     calls: Vec<CallHeader>,
     requests: RequestBatch,
+    /// What calls carry, in the order of these calls.
+    attachments: VecDeque<Attachment>,
     runs: Vec<RunHeader>,
     replies: ReplyBuffer,
     /// The end of every run's replies.
@@ -197,6 +209,16 @@ impl Parcel {
             }
             _ => self.runs.push(RunHeader { to, end }),
         }
+    }
+
+    /// Attaches something to the call that was added last.
+    pub fn attach(&mut self, attachment: Attachment) {
+        self.attachments.push_back(attachment);
+    }
+
+    /// Takes out what its calls carry.
+    pub fn take_attachments(&mut self) -> VecDeque<Attachment> {
+        mem::take(&mut self.attachments)
     }
 
     /// Who gets the reply of the last call.
@@ -275,6 +297,7 @@ impl Parcel {
     pub fn clear(&mut self) {
         self.calls.clear();
         self.requests.clear();
+        self.attachments.clear();
         self.runs.clear();
         self.replies.clear();
         self.reply_ends.clear();

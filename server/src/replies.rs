@@ -116,6 +116,18 @@ impl ReplyQueue {
         self.push(State::Gathering(Box::new(gather)), discard)
     }
 
+    /// Whether the reply at `ticket` is to come as a whole.
+    pub fn is_waiting(&mut self, ticket: u64) -> bool {
+        self.pending(ticket).is_some_and(|pending| matches!(pending.state, State::Waiting(_)))
+    }
+
+    /// The reply at `ticket`, which was to come as a whole, is gathered from parts instead.
+    pub fn gather_at(&mut self, ticket: u64, gather: Gather) {
+        if let Some(pending) = self.pending(ticket) {
+            pending.state = State::Gathering(Box::new(gather));
+        }
+    }
+
     /// Where the reply of a command that has just been executed is to be appended: `out` if it is
     /// its turn, else a buffer behind the replies that are still to come.
     #[inline]

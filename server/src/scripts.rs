@@ -227,7 +227,7 @@ impl Worker {
     }
 
     /// Leaves a request at the front of the input.
-    fn hold(&mut self, id: ConnectionId, held: Held, advance: Advance) -> Advance {
+    pub(crate) fn hold(&mut self, id: ConnectionId, held: Held, advance: Advance) -> Advance {
         if let Some(connection) = self.network.connection(id) {
             connection.session.held = Some(held);
         }
@@ -430,6 +430,39 @@ impl Worker {
                 Ok(false)
             }
         }
+    }
+
+    /// Runs a script within a transaction, over the shards that are lent, which are all that there
+    /// are. It is not suspended: the transaction is one step.
+    pub(crate) fn run_script_inside(
+        &mut self,
+        client: Option<ConnectionId>,
+        header: &CallHeader,
+        args: &Args<'_>,
+        answer: &mut ReplyBuffer,
+    ) {
+        if self.scripts.is_suspended() {
+            let busy = self.shared.scripts.busy().unwrap_or(Busy::Script);
+            return ReplyWriter::new(answer, header.protocol).error(busy.text());
+        }
+        let prepared = match self.scripts.prepare(&self.shared, header.command.name, args) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                return ReplyWriter::new(answer, header.protocol).error(&error.to_string());
+            }
+        };
+        let before = answer.mark();
+        let ran = self.start_over_loans(header, &prepared, args, (answer, false));
+        let Ran::Done { watch, progress } = ran else {
+            answer.truncate(before);
+            let text = "ERR a script in a transaction lacks shards";
+            return ReplyWriter::new(answer, header.protocol).error(text);
+        };
+        let mut own = ReplyBuffer::new();
+        own.append_range(answer, before..answer.mark());
+        let mut request = RequestBatch::new();
+        request.push(args);
+        self.note_script(client, header, &request, (&watch, progress, &own));
     }
 
     /// Goes on with the script that is suspended, for a while.

@@ -4,7 +4,12 @@
 //! Commands that change it (HELLO, AUTH, SELECT, CLIENT …) stand in `session_commands`.
 #![forbid(unsafe_code)]
 
-use tessera_engine::{command::Command, notice::Client, shard::Caller};
+use tessera_engine::{
+    command::Command,
+    notice::Client,
+    shard::Caller,
+    transaction::exec::{Queue, Watch},
+};
 use tessera_proto::{Protocol, RequestParser};
 
 use crate::{
@@ -108,6 +113,10 @@ pub struct Session {
     pub held: Option<Held>,
     /// Replies that have not come yet, and those behind them.
     pub replies: ReplyQueue,
+    /// MULTI: the commands that wait for EXEC.
+    pub queue: Option<Box<Queue>>,
+    /// WATCH: keys that must not change before EXEC.
+    pub watch: Option<Box<Watch>>,
 }
 
 impl Session {
@@ -142,6 +151,8 @@ impl Session {
             parser: RequestParser::new(),
             held: None,
             replies: ReplyQueue::default(),
+            queue: None,
+            watch: None,
         }
     }
 
@@ -212,6 +223,8 @@ impl Session {
         self.reply_mode = ReplyMode::On;
         self.monitors = false;
         self.name.clear();
+        self.queue = None;
+        self.watch = None;
         self.update_confinement();
     }
 }

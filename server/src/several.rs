@@ -35,7 +35,8 @@ impl Worker {
     /// Lets everything that waits for a cut take its places. Answers whether that has brought
     /// anything on.
     pub(crate) fn cut(&mut self) -> bool {
-        if self.for_cut.is_empty() && !self.loans.wants_again() && !self.save_is_due {
+        let is_idle = self.for_cut.is_empty() && self.questions.is_empty() && !self.save_is_due;
+        if is_idle && !self.loans.wants_again() {
             return false;
         }
         let mut line = mem::replace(&mut self.for_cut, mem::take(&mut self.spare_line));
@@ -48,6 +49,7 @@ impl Worker {
             self.pack_due_save();
         }
         self.promise_again();
+        self.pack_later_questions();
         if !self.outboxes.has_open() && !self.loans.has_promised() {
             return !self.ready.is_empty();
         }
@@ -73,7 +75,7 @@ impl Worker {
             };
             let advance = match held.route {
                 Route::Parts => self.pack_parts(id, held),
-                Route::Session => self.pack_questions(id, held),
+                Route::Session => self.pack_session(id, held),
                 Route::Across | Route::Script => Some(self.promise_command(id, held)),
                 Route::Shard(_) => Some(Advance::NextRound),
             };

@@ -22,7 +22,7 @@ use tessera_engine::{
         clock::{SET_BACK_MIN_US, wall_clock_us},
         random::Random,
     },
-    transaction::parts::Splitter,
+    transaction::{Gathered, parts::Splitter},
     types::Thresholds,
 };
 use tessera_proto::{Limits, Protocol, ReplyWriter, RequestBatch};
@@ -30,6 +30,7 @@ use tessera_proto::{Limits, Protocol, ReplyWriter, RequestBatch};
 use crate::{
     config::{BufferLimit, Config, ConfigReader},
     dispatch::Pause,
+    exec::Question,
     in_place::{AHEAD_MAX, Ahead},
     loading::Loader,
     loan::Loans,
@@ -80,6 +81,10 @@ pub struct Worker {
     pub(crate) scripts: Scripts,
     /// A script that runs too long, anywhere.
     pub(crate) busy: Option<Busy>,
+    /// What a transaction over the own shard alone is executed by, while none is.
+    pub(crate) alone: Option<Box<Gathered>>,
+    /// What transactions ask of all workers in the next cut.
+    pub(crate) questions: Vec<Question>,
     /// Shards that this worker borrows.
     pub(crate) loans: Loans,
     /// The configuration has changed while the own shard was lent.
@@ -214,6 +219,8 @@ impl Worker {
             limits: Default::default(),
             scripts: Scripts::new(seed.rotate_left(16)),
             busy: None,
+            alone: None,
+            questions: Vec::new(),
             loans: Loans::new(map, seed.rotate_left(16)),
             configure_when_back: false,
             waiting_mail: VecDeque::new(),

@@ -27,6 +27,7 @@ pub(super) enum Family {
     Places,
     Sorts,
     Streams,
+    Transactions,
 }
 
 /// How two replies to a command are compared.
@@ -109,6 +110,54 @@ const STRINGS: &[&str] = &[
     "OBJECT ENCODING <key>",
     "PEXPIRETIME <key>~",
     "<other>",
+];
+
+/// MULTI and WATCH are not sent inside of MULTI: since Valkey 8.1 they abort the transaction.
+const TRANSACTIONS: &[&str] = &[
+    "MULTI",
+    "MULTI",
+    "MULTI",
+    "EXEC",
+    "EXEC",
+    "DISCARD",
+    "WATCH <key>",
+    "WATCH <key> <key> <key>",
+    "UNWATCH",
+    "SET <key> <value>",
+    "SET <key> <number>",
+    "SET <key> <value> XX",
+    "SET <key> <value> EX 5000",
+    "GET <key>",
+    "INCR <key>",
+    "APPEND <key> <short>",
+    "MSET <key> <value> <key> <number>",
+    "MSETNX <key> <value> <key> <value>",
+    "MGET <key> <key> <key>",
+    "DEL <key> <key>",
+    "EXISTS <key> <key>",
+    "RENAME <key> <key>",
+    "RENAMENX <key> <key>",
+    "COPY <key> <key> DB 1",
+    "RPUSH <key> <short> <short>",
+    "LRANGE <key> 0 -1",
+    "LMOVE <key> <key> LEFT RIGHT",
+    "SADD <key> <short>",
+    "SUNIONSTORE <key> <key> <key>",
+    "SCARD <key>",
+    "PEXPIREAT <key> 1",
+    "PERSIST <key>",
+    "SELECT 0",
+    "SELECT 1",
+    "SELECT 99",
+    "MOVE <key> 1",
+    "SWAPDB 0 1",
+    "FLUSHDB",
+    "DBSIZE",
+    "PING",
+    "ECHO <short>",
+    "ZUNION <number> <key>",
+    "GET",
+    "NOSUCH <number>",
 ];
 
 const KEYS: &[&str] = &[
@@ -267,6 +316,7 @@ impl Family {
             Family::Places => specials::GEO,
             Family::Sorts => specials::SORTS,
             Family::Streams => entries::STREAMS,
+            Family::Transactions => TRANSACTIONS,
         }
     }
 }
@@ -277,11 +327,12 @@ pub(super) struct Stream {
     random: Rng,
     /// Numbers the entries of streams.
     entries: u64,
+    is_in_multi: bool,
 }
 
 impl Stream {
     pub(super) fn new(family: Family, seed: u64) -> Self {
-        Stream { family, random: Rng::with_seed(seed), entries: 400 }
+        Stream { family, random: Rng::with_seed(seed), entries: 400, is_in_multi: false }
     }
 
     fn step(&mut self) -> Step {
@@ -291,6 +342,9 @@ impl Stream {
         }
         if template == "<other>" {
             template = self.pick(OTHERS);
+        }
+        if matches!(self.family, Family::Transactions) {
+            template = self.in_or_out_of_multi(template);
         }
         let compare = match template {
             _ if template.ends_with('~') => Compare::Time,
@@ -304,6 +358,18 @@ impl Stream {
             self.spoil(&mut args);
         }
         Step { args, compare }
+    }
+
+    /// Follows MULTI and EXEC; what is not to be sent inside of MULTI ends it instead.
+    fn in_or_out_of_multi<'a>(&mut self, template: &'a str) -> &'a str {
+        let begins = template == "MULTI";
+        let ends = self.is_in_multi && (begins || template.starts_with("WATCH"));
+        let template = if ends { "EXEC" } else { template };
+        self.is_in_multi = match template {
+            "EXEC" | "DISCARD" => false,
+            _ => self.is_in_multi || begins,
+        };
+        template
     }
 
     fn pick<'a>(&mut self, list: &[&'a str]) -> &'a str {

@@ -128,6 +128,20 @@ impl Splitter {
         })
     }
 
+    /// Gives the keys of a command that is the server's own (WATCH) to their owners, in the way of
+    /// [`split`](Self::split).
+    pub fn split_keys(
+        &mut self,
+        map: ShardMap,
+        command: &'static Command,
+        args: &Args<'_>,
+        give: &mut dyn FnMut(ShardId, &Args<'_>),
+    ) {
+        if self.find(map, command, args).is_ok() {
+            self.split_by_owner(command, args, &mut |shard, _, args| give(shard, args));
+        }
+    }
+
     /// One part for each owner, with all its keys and what belongs to each (MSET's values) in order.
     fn split_by_owner(
         &mut self,

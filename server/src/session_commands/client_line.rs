@@ -54,7 +54,7 @@ pub(super) fn client_line(session: &Session, sizes: Sizes, now_us: i64) -> Strin
     let _ = write!(
         line,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} \
-         multi=-1 watch=0 qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 \
+         multi={} watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll=0 \
          omem=0 tot-mem={} events=r cmd={command} user=default redir={} resp={} lib-name={} \
          lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
         session.id,
@@ -69,9 +69,12 @@ pub(super) fn client_line(session: &Session, sizes: Sizes, now_us: i64) -> Strin
         count(Kind::Channel),
         count(Kind::Pattern),
         count(Kind::Sharded),
+        session.queue.as_ref().map_or(-1, |queue| queue.len() as i64),
+        session.watch.as_ref().map_or(0, |watch| watch.len()),
         sizes.input,
+        queued_bytes(session),
         sizes.output,
-        sizes.total,
+        sizes.total + queued_bytes(session),
         redirection(session.tracking.as_deref()),
         session.protocol.version(),
         session.library_name,
@@ -83,15 +86,22 @@ pub(super) fn client_line(session: &Session, sizes: Sizes, now_us: i64) -> Strin
     line
 }
 
+/// Bytes that commands in MULTI take.
+fn queued_bytes(session: &Session) -> usize {
+    session.queue.as_ref().map_or(0, |queue| queue.memory_bytes())
+}
+
 /// The client's state, a letter each.
 fn flags(session: &Session) -> String {
     let tracking = session.tracking.as_deref();
     let states = [
         (session.monitors, 'O'),
         (session.has_subscriptions(), 'P'),
+        (session.queue.is_some(), 'x'),
         (tracking.is_some(), 't'),
         (tracking.is_some_and(|tracking| tracking.is_broken), 'R'),
         (tracking.is_some_and(|tracking| tracking.broadcast), 'B'),
+        (session.watch.as_ref().is_some_and(|watch| watch.is_dirty()), 'd'),
         (session.standing == Standing::Finished, 'c'),
         (session.peer.starts_with('/'), 'U'),
         (session.no_evict, 'e'),

@@ -22,6 +22,7 @@ mod scripting;
 mod server;
 mod slowness;
 pub(crate) mod tracking;
+mod transactions;
 
 use tessera_engine::{
     command::{Command, CommandError, Run, table, table::flag},
@@ -30,13 +31,20 @@ use tessera_engine::{
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter};
 
 use crate::{
-    gather::Merge, saving::Save, scripts::Scripts, server::Shared, session::Session, worker::Worker,
+    dispatch::Advance,
+    gather::Merge,
+    net::ConnectionId,
+    saving::Save,
+    scripts::Scripts,
+    server::Shared,
+    session::{Held, Session},
+    worker::Worker,
 };
 
 pub(crate) use client_line::Sizes;
 
 /// What becomes of the connection after the command.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum After {
     /// It goes on.
     #[default]
@@ -109,6 +117,17 @@ pub struct Everywhere {
     pub part: fn(&mut Worker, &Args<'_>, &mut ReplyWriter<'_>),
 }
 
+/// A command that works on more of its worker than a session: it deals with the request at the front
+/// of the input itself, in its own way over the shards. Both answer how the connection goes on if that
+/// is not with its next command.
+pub struct OnWorker {
+    /// Runs in the second half of a round; the flag says whether commands for the own shard may
+    /// execute then. It may ask for a cut.
+    pub(crate) run: fn(&mut Worker, ConnectionId, Held, bool) -> Option<Advance>,
+    /// Packs what goes through a cut.
+    pub(crate) pack: fn(&mut Worker, ConnectionId, Held) -> Option<Advance>,
+}
+
 /// The code of one session command.
 #[derive(Clone, Copy)]
 pub enum Code {
@@ -116,6 +135,8 @@ pub enum Code {
     Local(SessionFn),
     /// Runs at all workers.
     Everywhere(&'static Everywhere),
+    /// Runs at the connection's worker, with all that it has.
+    OnWorker(&'static OnWorker),
 }
 
 /// The code of every session command by the row's id.
@@ -136,6 +157,7 @@ const FAMILIES: &[&[(&str, Code)]] = &[
     server::FAMILY,
     slowness::FAMILY,
     tracking::FAMILY,
+    transactions::FAMILY,
 ];
 
 impl Codes {
