@@ -12,7 +12,8 @@
 //! | `probe` | CPU time and resident size of a process, from /proc |
 //! | `client` | a small RESP client, for what load tools cannot do |
 //! | `load` | runs redis-benchmark and memtier_benchmark, and reads their output |
-//! | `throughput`, `memory`, `growth`, `connections` | scenarios |
+//! | `pace` | load at a fixed rate, with the latency of every request |
+//! | `throughput`, `memory`, `growth`, `snapshot`, `connections` | scenarios |
 //! | `report`, `chart` | tables with ratios, and an SVG |
 //! | `instructions` | instructions of the hot path, counted by valgrind |
 //!
@@ -31,10 +32,12 @@ mod instructions;
 mod load;
 mod memory;
 mod options;
+mod pace;
 mod probe;
 mod progress;
 mod report;
 mod servers;
+mod snapshot;
 mod throughput;
 
 use std::io::Write as _;

@@ -9,7 +9,7 @@ use crate::error::BenchError;
 use crate::progress::Progress;
 use crate::report::Figures;
 use crate::servers::Server;
-use crate::{connections, growth, memory, throughput};
+use crate::{connections, growth, memory, snapshot, throughput};
 
 /// What `--help` prints.
 pub(crate) const USAGE: &str = "\
@@ -22,6 +22,7 @@ with the load on another. Without a SCENARIO all run:
   shards         one shard against two, CPU of load and server shared
   memory         RSS a key: ten sizes, values of 8 and 32 bytes, deadlines, churn
   growth         from 0 to 20 million keys: the slowest commands
+  snapshot       a BGSAVE under load: latency, duration, memory
   connections    10,000 connections; CPU with 1,000 idle ones
 instructions     instructions of a GET and a SET, counted by valgrind; --check compares them with
                  FILE and fails where they differ by more than 3 %
@@ -126,6 +127,12 @@ const SCENARIOS: &[Scenario] = &[
         name: "growth",
         about: "the keyspace grows from nothing; the slowest commands on the way",
         run: growth::run,
+    },
+    Scenario {
+        name: "snapshot",
+        about: "BGSAVE of 3 million strings of 256 bytes, and of one hash and one sorted set of a \
+                million members, under load at a fixed rate over 20 connections",
+        run: snapshot::run,
     },
     Scenario {
         name: "connections",

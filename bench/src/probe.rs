@@ -39,6 +39,19 @@ pub(crate) fn resident_bytes(id: u32) -> Result<u64, BenchError> {
     })
 }
 
+/// Bytes of physical memory that process `id` and its children use, what several share counted once.
+pub(crate) fn proportional_bytes(id: u32) -> Result<u64, BenchError> {
+    let path = PathBuf::from(format!("/proc/{id}/smaps_rollup"));
+    let text = read(&path)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kibibytes = line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse::<u64>().ok());
+    // A child may end between the listing and the reading; a kernel without the list knows none.
+    let list = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    let children = list.split_ascii_whitespace().filter_map(|child| child.parse().ok());
+    let below: u64 = children.map(|child| proportional_bytes(child).unwrap_or(0)).sum();
+    Ok(kibibytes.unwrap_or(0) * 1024 + below)
+}
+
 /// The machine in one line: processor, CPUs, kernel.
 pub(crate) fn machine() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
