@@ -43,7 +43,7 @@ use crate::{
     pubsub::Farewell,
     replies::BufferPool,
     route::ShardMap,
-    runtime::{background::Background, pace::Pacer, wake::Mail},
+    runtime::{background::Background, pace::Pacer, ring::Wait, wake::Mail},
     saving::drive::{SaveWaiter, Saving},
     scripts::{Scripts, shared::Busy},
     server::Shared,
@@ -140,8 +140,6 @@ pub struct Worker {
     pub(crate) save_is_due: bool,
     /// Runs what must not hold up a turn.
     pub(crate) background: Background,
-    /// Commands executed before this turn.
-    commands_before: u64,
     sleeper: Sleeper,
     /// When background work is due again.
     next_tick_us: i64,
@@ -250,7 +248,6 @@ impl Worker {
             save_waiters: Vec::new(),
             save_is_due: false,
             background,
-            commands_before: 0,
             sleeper: endpoint.sleeper,
             next_tick_us: 0,
             shard_due_us: 0,
@@ -296,6 +293,13 @@ impl Worker {
     ///
     /// The ring has failed, and with it the worker.
     pub async fn wait(&mut self, pacer: &mut Pacer, deadline: Option<Instant>) -> io::Result<()> {
+        if self.saving.is_some() {
+            // Replies leave before what may wait is done.
+            let mailroom = Mailroom { mail: &self.mail, sleeper: &self.sleeper };
+            self.network.poll(Wait::NONE, &mailroom)?;
+            let has_requests = self.network.has_events() || mailroom.has_mail();
+            self.save_slice(has_requests);
+        }
         let mailroom = Mailroom { mail: &self.mail, sleeper: &self.sleeper };
         pacer.turn(&mut self.network, &mailroom, deadline).await
     }
@@ -331,7 +335,9 @@ impl Worker {
         self.outboxes.post_news();
         self.outboxes.wake();
         self.network.finish_turn();
-        self.go_on_saving();
+        if !self.save_waiters.is_empty() {
+            self.answer_save_waiters();
+        }
         if self.shared.stop.is_asked() {
             self.wind_up();
         }
@@ -515,18 +521,6 @@ impl Worker {
         self.check_clients();
         let hz = i64::from(self.config.get().hz);
         self.next_tick_us = self.now_us + if self.is_idle() { 1_000_000 } else { 1_000_000 / hz };
-    }
-
-    /// Does what saves ask for, if there are any.
-    fn go_on_saving(&mut self) {
-        let commands = self.metrics.counters.commands_processed.get();
-        let is_busy = commands != mem::replace(&mut self.commands_before, commands);
-        if self.saving.is_some() && self.shard.is_here() {
-            self.save_slice(is_busy);
-        }
-        if !self.save_waiters.is_empty() {
-            self.answer_save_waiters();
-        }
     }
 
     /// Whether nothing changes by itself: no deadlines, no clients that could time out.

@@ -1,8 +1,9 @@
-//! What a worker does for a save: slices at the end of its turns.
+//! What a worker does for a save: slices between its turns.
 //!
-//! How much: a slice is long where nobody is kept waiting by it, and short where the turn before it
-//! brought requests; it grows again with what commands had to preserve, because that takes memory.
-//! Several short slices with a look at the sockets in between cost little more than a long one.
+//! How much: requests come first. The replies of a turn leave before a slice begins, and while
+//! requests wait there is none until a multiple of the last one's length has passed. So a save has all
+//! the time that requests leave, and a fifth of the core where they would leave nothing; up to half of
+//! it as what commands had to preserve fills its budget, since that takes memory.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -23,12 +24,14 @@ use crate::{
     net::ConnectionId, parcel::CallHeader, session_commands::PART_PROTOCOL, worker::Worker,
 };
 
-/// Work of one step in bytes, between two looks at the clock: about 20 µs.
-const STEP_WORK: usize = 16 << 10;
-/// Longest slice after a turn that brought requests.
-const BUSY_SLICE: Duration = Duration::from_micros(100);
-/// Longest slice otherwise.
-const CALM_SLICE: Duration = Duration::from_micros(300);
+/// Work of one step in bytes, between two looks at the clock: 10 to 50 µs.
+const STEP_WORK: usize = 4 << 10;
+/// The length of a slice: what a request waits for that comes during one.
+const SLICE: Duration = Duration::from_micros(100);
+/// How many times its own length a slice is followed by requests, if there are any: with nothing
+/// preserved, and with the budget full.
+const REST_MOST: u32 = 4;
+const REST_LEAST: u32 = 1;
 /// Commands may preserve this share of the memory in use before writers wait, within bounds.
 const BUDGET_SHARE: usize = 32;
 const BUDGET_MIN: usize = 2 << 20;
@@ -48,6 +51,9 @@ pub(crate) struct Saving {
     /// What was told of last.
     keys: u64,
     preserved: u64,
+    /// When the last slice ended, and how long it was.
+    rested_since: Instant,
+    last_slice: Duration,
 }
 
 enum Phase {
@@ -81,7 +87,17 @@ impl Saving {
             }
         };
         let preserved = keyspace.preserved_total();
-        Self { save, lanes, phase, budget, is_over_budget: false, keys: 0, preserved }
+        Self {
+            save,
+            lanes,
+            phase,
+            budget,
+            is_over_budget: false,
+            keys: 0,
+            preserved,
+            rested_since: Instant::now(),
+            last_slice: Duration::ZERO,
+        }
     }
 
     /// Whether there is something to do now.
@@ -89,15 +105,30 @@ impl Saving {
         self.save.has_failed() || self.lanes.has_room()
     }
 
-    /// Goes on for about `slice`. Answers whether this worker is through with it.
-    fn go_on(&mut self, keyspace: &mut Keyspace, slice: Duration) -> bool {
+    /// Whether requests that wait must go on waiting for a slice.
+    fn has_rested(&self, keyspace: &Keyspace) -> bool {
+        let fullness = self.fullness(keyspace).min(100) as u32;
+        let rest = REST_MOST - (REST_MOST - REST_LEAST) * fullness / 100;
+        self.rested_since.elapsed() >= self.last_slice * rest
+    }
+
+    /// Goes on for a slice. Answers whether this worker is through with it.
+    fn slice(&mut self, keyspace: &mut Keyspace) -> bool {
+        let start = Instant::now();
+        let is_through = self.go_on(keyspace, start);
+        self.rested_since = Instant::now();
+        self.last_slice = self.rested_since - start;
+        is_through
+    }
+
+    fn go_on(&mut self, keyspace: &mut Keyspace, start: Instant) -> bool {
         if self.save.has_failed() && matches!(self.phase, Phase::Writing(_)) {
             keyspace.abort_capture();
             self.phase = Phase::GivingUp;
         }
         let is_through = match &mut self.phase {
             Phase::GivingUp => keyspace.may_begin_capture(),
-            Phase::Writing(snapshot) => write(snapshot, keyspace, &self.lanes, slice),
+            Phase::Writing(snapshot) => write(snapshot, keyspace, &self.lanes, start),
         };
         self.tell(keyspace);
         if is_through {
@@ -123,17 +154,16 @@ impl Saving {
     }
 }
 
-/// Makes pieces for about `slice`, as long as there is room for them. Answers whether there are no
-/// more.
-fn write(snapshot: &mut Snapshot, keyspace: &mut Keyspace, lanes: &Lanes, slice: Duration) -> bool {
-    let start = Instant::now();
+/// Makes pieces as long as a slice that began at `start` is, and as there is room for them. Answers
+/// whether there are no more.
+fn write(snapshot: &mut Snapshot, keyspace: &mut Keyspace, lanes: &Lanes, start: Instant) -> bool {
     while lanes.has_room() {
         match snapshot.step(keyspace, STEP_WORK) {
             Step::More => {}
             Step::Piece(piece) => lanes.push(piece),
             Step::Done => return true,
         }
-        if start.elapsed() >= slice {
+        if start.elapsed() >= SLICE {
             break;
         }
     }
@@ -149,14 +179,15 @@ impl Worker {
         self.saving = Some(Saving::begin(&mut self.shard.keyspace, changes, save, lanes));
     }
 
-    /// A slice of the save under way. `is_busy`: the turn has brought requests.
-    pub(crate) fn save_slice(&mut self, is_busy: bool) {
-        let Some(saving) = &mut self.saving else { return };
+    /// A slice of the save under way, if there is one and it is its turn. `has_requests`: some wait
+    /// to be served.
+    pub(crate) fn save_slice(&mut self, has_requests: bool) {
+        let Some(saving) = self.saving.as_mut().filter(|_| self.shard.is_here()) else { return };
         let keyspace = &mut self.shard.keyspace;
-        let shortest = if is_busy { BUSY_SLICE } else { CALM_SLICE };
-        let pressure = saving.fullness(keyspace).min(100) as u32;
-        let slice = shortest + (CALM_SLICE * pressure / 100);
-        let is_through = saving.go_on(keyspace, slice);
+        if has_requests && !saving.has_rested(keyspace) {
+            return;
+        }
+        let is_through = saving.slice(keyspace);
         let is_over = !is_through && saving.fullness(keyspace) >= 100;
         if is_over != saving.is_over_budget {
             saving.is_over_budget = is_over;

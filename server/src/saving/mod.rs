@@ -4,7 +4,7 @@
 //!
 //! BGSAVE, SAVE and the save points begin a [`Save`]. The word to begin goes to all workers through
 //! one cut (see `crate::cut`), so that the shards are captured as they are at one place in the one
-//! order of commands. From then on each worker, at the end of its turns, does slices of its shard's
+//! order of commands. From then on each worker, between its turns, does slices of its shard's
 //! [`Snapshot`](tessera_engine::persist::snapshot::Snapshot) (see [`drive`]). The pieces that come of
 //! it wait, few of them, for background tasks to write them ([`lanes`]); all workers write the same
 //! file, each at places that it takes by adding to one shared length. The worker that is done last
