@@ -22,6 +22,7 @@ on_1_2_and_4_shards!(
     a_long_script_makes_others_busy_and_can_be_killed,
     a_script_that_has_written_cannot_be_killed,
     monitors_see_a_script_and_its_commands,
+    libraries_are_saved_and_loaded_at_the_start,
     answers_are_those_of_redis,
 );
 
@@ -259,6 +260,22 @@ fn a_script_that_has_written_cannot_be_killed(shards: usize) {
     assert_eq!(long.receive(), Reply::bulk("1"));
     wait_for(&mut other, "PING", |reply| !is_busy(reply));
     assert_eq!(other.run("GET a"), Reply::bulk("1"));
+}
+
+fn libraries_are_saved_and_loaded_at_the_start(shards: usize) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let start = || Server::builder(shards).option("dir", directory.path().display()).start();
+    let server = start();
+    let mut client = server.connect();
+    let code = "#!lua name=kept\nredis.register_function('f', function() return 'kept' end)";
+    assert_eq!(client.call(["FUNCTION", "LOAD", code]), Reply::bulk("kept"));
+    assert_eq!(client.run("SET a 1"), Reply::ok());
+    assert_eq!(client.run("SAVE"), Reply::ok());
+    drop((client, server));
+    let server = start();
+    let mut client = server.connect();
+    assert_eq!(client.run("FCALL f 0"), Reply::bulk("kept"));
+    assert_eq!(client.run("GET a"), Reply::bulk("1"));
 }
 
 fn monitors_see_a_script_and_its_commands(shards: usize) {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use tessera_engine::{
+    command::CommandError,
     persist::rdb::{Collision, Load, LoadError, LoadStats, LoadStep, RdbError, ReadError, Reader},
     shard::Shard,
     transaction::Gathered,
@@ -274,14 +275,17 @@ impl Worker {
         match step {
             LoadStep::NeedMore(_) => loader.read().map_err(Failure::Io)?,
             LoadStep::Aux { name, value } => loader.note_field(&name, &value),
-            LoadStep::Function(_) => {
-                if loader.is_speaker {
-                    tracing::warn!(
-                        "The RDB file has a library of functions, which are not supported yet: it \
-                         is left out"
-                    );
-                }
+            // One worker makes it known to all.
+            LoadStep::Function(code) if loader.is_speaker => {
+                self.shared
+                    .scripts
+                    .change_libraries(|libraries| {
+                        let library = self.scripts.load_library(&code)?;
+                        libraries.with(library, true).map_err(CommandError::text)
+                    })
+                    .map_err(|error| Failure::Library(error.to_string()))?;
             }
+            LoadStep::Function(_) => {}
             LoadStep::Done => return Ok(true),
         }
         Ok(false)
@@ -293,6 +297,7 @@ enum Failure {
     Io(String),
     Load(LoadError),
     Aof(String),
+    Library(String),
 }
 
 impl From<LoadError> for Failure {
@@ -312,6 +317,10 @@ fn complaint(loading: &Loading, failure: &Failure) -> String {
     let path = loading.plan.as_ref().map_or(Path::new(""), Plan::path).display();
     let (cause, cure) = match failure {
         Failure::Io(error) => (error.clone(), "check the disk"),
+        Failure::Library(error) => (
+            format!("a library of functions in it: {error}"),
+            "delete the library where it was saved",
+        ),
         Failure::Load(error) => (error.to_string(), cure(error)),
         Failure::Aof(error) => (
             error.clone(),

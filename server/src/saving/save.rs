@@ -21,7 +21,7 @@ use std::{
 use tessera_engine::persist::{
     rdb::{
         Options, crc64,
-        writer::{END, put_header},
+        writer::{END, put_function, put_header},
     },
     snapshot::{SnapshotOptions, UsageKept, checksum::join},
 };
@@ -73,6 +73,9 @@ pub fn plan(shared: &Shared, why: Why) -> Plan {
             ("aof-base", "0"),
         ],
     );
+    for library in shared.scripts.libraries().1.iter() {
+        put_function(&mut head, &library.code);
+    }
     let options = SnapshotOptions {
         values: Options {
             compress: config.rdbcompression,
