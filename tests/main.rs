@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod aof;
 mod bench;
 mod collections;
 mod connection;

@@ -143,8 +143,11 @@ impl Worker {
         if self.map.shards() > 1 {
             round.retain(|&id| self.send_runs(id));
         }
-        let tail = self.take_places();
+        let (tail, stamp) = self.take_places();
         let half = SecondHalf::begin(self.own, self.serve_mail_before(tail));
+        if self.shard.is_here() {
+            self.shard.keyspace.journal.set_stamp(stamp);
+        }
         let mut rest = round.as_slice();
         while !rest.is_empty() {
             let group = rest.len().min(self.looks.len());
@@ -155,18 +158,20 @@ impl Worker {
         self.spare_ready = round;
     }
 
-    /// Lets the parcels take their places, and then reads the own mailbox's tail.
-    fn take_places(&mut self) -> Position {
+    /// Lets the parcels take their places, and then reads the own mailbox's tail. Answers that, and
+    /// the epoch of the round.
+    fn take_places(&mut self) -> (Position, u64) {
         if self.map.shards() == 1 {
-            return self.mail.tail();
+            return (self.mail.tail(), self.shared.aof.epoch());
         }
         self.shared.cut.enter(self.own);
+        let stamp = self.shared.aof.epoch();
         self.outboxes.post_news();
-        self.outboxes.post_all(self.now_us);
+        self.outboxes.post_all(self.now_us, stamp);
         let tail = self.mail.tail();
         self.shared.cut.leave(self.own);
         self.outboxes.wake();
-        tail
+        (tail, stamp)
     }
 
     /// The second half of a round for some connections: looks at the requests of all of them, and
@@ -324,7 +329,7 @@ impl Worker {
         self.show_if_any(line);
         if self.outboxes.is_full(shard) {
             self.shared.cut.enter(self.own);
-            self.outboxes.post_up_to(shard, self.now_us);
+            self.outboxes.post_up_to(shard, self.now_us, self.shared.aof.epoch());
             self.shared.cut.leave(self.own);
         }
     }

@@ -12,6 +12,7 @@ mod sections;
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 
+use crate::aof::Aof;
 use crate::config::Config;
 use crate::loading::LoadingStatus;
 use crate::metrics::{Metrics, ProcessInfo, Snapshot, unix_time};
@@ -71,6 +72,8 @@ pub struct Source<'a> {
     pub replication_id: &'a str,
     /// How far the start has come.
     pub loading: LoadingStatus,
+    /// The append-only log.
+    pub aof: &'a Aof,
     /// Saves, past and under way.
     pub saves: &'a Saves,
     /// Scripts and libraries.
@@ -173,6 +176,7 @@ mod tests {
         prepare(&metrics);
         let saves = Saves::new(0);
         let source = Source {
+            aof: &Aof::none(1),
             saves: &saves,
             config: &Config::default(),
             config_file: Some(Path::new("/etc/redis.conf")),

@@ -7,6 +7,7 @@
 //! config, log         redis.conf's options; lines in the form of Redis's log
 //! server              what all workers share: configuration, figures, the end
 //! loading             the RDB file of the start becomes the keyspace
+//! aof                 the append-only log: epochs, files, recovery at the start
 //! worker              one thread: a shard, its connections, its end of the mesh; one turn
 //! dispatch            rounds: the one order of commands over all shards
 //! in_place            commands of the own shard: look ahead, prefetch, execute
@@ -39,6 +40,7 @@
 //! - a panic anywhere ends the process.
 #![deny(unsafe_code)]
 
+pub mod aof;
 pub mod client_limits;
 pub mod config;
 pub mod cut;

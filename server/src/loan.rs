@@ -201,8 +201,11 @@ impl Worker {
     }
 
     /// Hands the own shard to `host`, which may be this worker, and stands still until it is back.
-    pub(crate) fn lend(&mut self, host: u32, now_us: i64) {
+    ///
+    /// What is done to it there belongs to the epoch in which it was asked for.
+    pub(crate) fn lend(&mut self, host: u32, now_us: i64, stamp: u64) {
         self.shard.advance_clock_us(now_us.max(self.now_us));
+        self.shard.keyspace.journal.set_stamp(stamp);
         let Some(shard) = self.shard.lend() else { return };
         if host == self.own {
             self.outboxes.answered(host);
@@ -234,6 +237,9 @@ impl Worker {
             return;
         }
         self.loans.running = units;
+        for (_, shard) in self.loans.gathered.iter_mut() {
+            self.shared.aof.note_data(shard.keyspace.journal.fresh_epoch());
+        }
         let now_us = self.now_us;
         for owner in mem::take(&mut self.loans.asked).iter() {
             match self.loans.gathered.take(owner) {

@@ -68,7 +68,7 @@ impl Worker {
             }
             Message::Request(parcel) => self.serve(parcel),
             Message::Reply(parcel) => self.hand_out(parcel),
-            Message::Borrow { host, now_us } => self.lend(host, now_us),
+            Message::Borrow { host, now_us, stamp } => self.lend(host, now_us, stamp),
             Message::Lent { owner, shard } => {
                 self.outboxes.answered(owner);
                 self.borrow(owner, shard);
@@ -104,6 +104,7 @@ impl Worker {
             self.metrics.counters.remote_commands.add(parcel.len() as u64);
         }
         self.shard.advance_clock_us(parcel.now_us);
+        self.shard.keyspace.journal.set_stamp(parcel.stamp);
         self.stopwatch.start();
         // What a host has done on the shard is told before.
         self.deliver();
@@ -114,6 +115,7 @@ impl Worker {
         if is_own {
             self.hand_out(parcel);
         } else {
+            self.shared.aof.note_data(self.shard.keyspace.journal.fresh_epoch());
             self.outboxes.reply(parcel);
         }
     }

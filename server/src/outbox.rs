@@ -124,15 +124,15 @@ impl Outboxes {
     }
 
     /// Sends everything that is open, in ascending order of the shards.
-    pub fn post_all(&mut self, now_us: i64) {
+    pub fn post_all(&mut self, now_us: i64, stamp: u64) {
         for shard in 0..self.open.len() {
-            self.post(shard, now_us);
+            self.post(shard, now_us, stamp);
         }
     }
 
-    fn post(&mut self, shard: usize, now_us: i64) {
+    fn post(&mut self, shard: usize, now_us: i64, stamp: u64) {
         let Some(mut parcel) = self.open[shard].take() else { return };
-        parcel.now_us = now_us;
+        (parcel.now_us, parcel.stamp) = (now_us, stamp);
         let sent = self.peers[shard].send(Class::Request, Message::Request(parcel));
         assert!(sent.is_ok(), "an open parcel has a credit");
         self.to_wake[shard] = true;
@@ -140,9 +140,9 @@ impl Outboxes {
 
     /// Sends the parcels up to that for `shard`, in ascending order: then they all take their places
     /// earlier than those of their round, and in the same order.
-    pub fn post_up_to(&mut self, shard: u32, now_us: i64) {
+    pub fn post_up_to(&mut self, shard: u32, now_us: i64, stamp: u64) {
         for lower in 0..=shard as usize {
-            self.post(lower, now_us);
+            self.post(lower, now_us, stamp);
         }
     }
 
@@ -170,10 +170,10 @@ impl Outboxes {
     }
 
     /// Asks for all shards that are to be borrowed; answers which these are.
-    pub fn send_borrows(&mut self, now_us: i64) -> ShardSet {
+    pub fn send_borrows(&mut self, now_us: i64, stamp: u64) -> ShardSet {
         let shards = std::mem::take(&mut self.to_borrow);
         for shard in shards.iter() {
-            self.send(shard, Class::Request, Message::Borrow { host: self.own, now_us });
+            self.send(shard, Class::Request, Message::Borrow { host: self.own, now_us, stamp });
         }
         shards
     }
@@ -271,6 +271,15 @@ impl Outboxes {
     pub fn wake(&mut self) {
         for (peer, to_wake) in self.peers.iter().zip(&mut self.to_wake) {
             if std::mem::take(to_wake) {
+                peer.wake_if_asleep();
+            }
+        }
+    }
+
+    /// Wakes all sleepers, who find out themselves what for.
+    pub fn wake_all(&mut self) {
+        for (peer, number) in self.peers.iter().zip(0..) {
+            if number != self.own {
                 peer.wake_if_asleep();
             }
         }

@@ -37,6 +37,8 @@ pub enum Message {
         host: u32,
         /// Its time in microseconds since the Unix epoch.
         now_us: i64,
+        /// The epoch of the log in which it asked.
+        stamp: u64,
     },
     /// A shard that this worker has asked for.
     Lent {
@@ -178,6 +180,8 @@ pub struct Parcel {
     pub origin: u32,
     /// The shard that executes it.
     pub executor: u32,
+    /// The epoch of the log in which it took its place.
+    pub stamp: u64,
     /// The sender's time, then the executing shard's, in microseconds since the Unix epoch.
     pub now_us: i64,
     calls: Vec<CallHeader>,

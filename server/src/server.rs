@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    aof::Aof,
     config::ConfigStore,
     cut::Cut,
     dispatch::Pause,
@@ -64,6 +65,8 @@ pub struct Shared {
     pub slowlog: SlowLog,
     /// Events that took long.
     pub latency: LatencyMonitor,
+    /// The append-only log.
+    pub aof: Aof,
     /// Saves, past and under way.
     pub saves: Saves,
     /// Listeners that CONFIG SET has opened.
@@ -73,7 +76,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// What `workers` workers share.
+    /// What `workers` workers share; `(loading, aof)` is where their data comes from and goes to.
     pub fn new(
         workers: usize,
         config: Arc<ConfigStore>,
@@ -81,11 +84,12 @@ impl Shared {
         board: Arc<Board>,
         log: Log,
         new_listeners: Arc<NewListeners>,
-        loading: Loading,
+        (loading, aof): (Loading, Aof),
     ) -> Self {
         let process = ProcessInfo::gather();
         Self {
             saves: Saves::new(process.started.as_secs()),
+            aof,
             workers,
             config,
             metrics,

@@ -55,8 +55,9 @@ impl Worker {
         }
         let Self { shared, outboxes, now_us, .. } = self;
         let asked = shared.cut.through(|| {
-            outboxes.post_all(*now_us);
-            outboxes.send_borrows(*now_us)
+            let stamp = shared.aof.epoch();
+            outboxes.post_all(*now_us, stamp);
+            outboxes.send_borrows(*now_us, stamp)
         });
         self.loans.asked(asked);
         self.outboxes.wake();

@@ -20,6 +20,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tessera_engine::command::table;
 
 use crate::{
+    aof,
     config::{Config, ConfigStore, Invocation, Sources, USAGE, load, parse_arguments},
     loading::Loading,
     log::{Log, announce_start},
@@ -96,7 +97,12 @@ fn run(sources: &Sources) -> Result<(), StartError> {
 
 fn serve(config: Config, file: Option<PathBuf>, log: Log) -> Result<(), StartError> {
     let workers = usize::from(config.shards);
-    let loading = Loading::plan(&config, workers)?;
+    let seed = secret_seed();
+    let (aof, recovered) = aof::prepare(&config, workers, seed)?;
+    let loading = match &recovered {
+        Some(recovered) => Loading::of_log(recovered.bytes(), workers),
+        None => Loading::plan(&config, workers)?,
+    };
     let lists = listener::open(&listen_config(&config), workers)?;
     let board = Board::with_workers(workers, config.maxclients)?;
     let bells: Vec<Doorbell> = (0..workers).map(|worker| board.bell(worker)).collect();
@@ -108,19 +114,22 @@ fn serve(config: Config, file: Option<PathBuf>, log: Log) -> Result<(), StartErr
     let apply = apply_change(log.clone(), Arc::clone(&board), Arc::clone(&new_listeners));
     let store = Arc::new(ConfigStore::new(config, file, apply));
     let metrics = Metrics::new(workers, table().count());
-    let shared = Arc::new(Shared::new(workers, store, metrics, board, log, new_listeners, loading));
+    let shared =
+        Arc::new(Shared::new(workers, store, metrics, board, log, new_listeners, (loading, aof)));
     let seats = Seats::new(lists, endpoints);
-    let bells_to_stop = bells;
+    let bells_to_stop = bells.clone();
     signal::watch(shared.stop.shutdown().clone(), move || {
         bells_to_stop.iter().for_each(Doorbell::ring);
     })?;
-    let seed = secret_seed();
     let for_workers = Arc::clone(&shared);
     let running = executor::start(workers, move |context| {
         let shared = Arc::clone(&for_workers);
         let (listeners, endpoint) = seats.take(context.index);
         work(context, shared, listeners, endpoint, seed)
     })?;
+    if let Some(recovered) = recovered {
+        aof::load_in_background(&shared, recovered, seed, bells)?;
+    }
     shared.loading.wait(|| shared.stop.is_asked());
     if !shared.stop.is_asked() {
         tracing::info!("Ready to accept connections tcp, port {port}");

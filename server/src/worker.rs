@@ -28,6 +28,7 @@ use tessera_engine::{
 use tessera_proto::{Limits, Protocol, ReplyWriter, RequestBatch};
 
 use crate::{
+    aof::{Aof, WorkerLog},
     config::{BufferLimit, Config, ConfigReader},
     dispatch::Pause,
     exec::Question,
@@ -138,6 +139,8 @@ pub struct Worker {
     pub(crate) save_waiters: Vec<SaveWaiter>,
     /// A save point is reached; the save waits for a cut.
     pub(crate) save_is_due: bool,
+    /// This worker's end of the log, if there is one and its shard is loaded.
+    pub(crate) log: Option<Box<WorkerLog>>,
     /// Runs what must not hold up a turn.
     pub(crate) background: Background,
     sleeper: Sleeper,
@@ -168,15 +171,24 @@ pub enum Next {
 struct Mailroom<'a> {
     mail: &'a Receiver<Message>,
     sleeper: &'a Sleeper,
+    log: Option<&'a WorkerLog>,
+    aof: &'a Aof,
+}
+
+impl Mailroom<'_> {
+    /// The epochs of the log have moved on.
+    fn is_called(&self) -> bool {
+        self.log.is_some_and(|log| log.is_called(self.aof))
+    }
 }
 
 impl Mail for Mailroom<'_> {
     fn has_mail(&self) -> bool {
-        !self.mail.is_drained()
+        !self.mail.is_drained() || self.is_called()
     }
 
     fn announce_sleep(&self) -> bool {
-        self.sleeper.announce_sleep(|| self.mail.is_drained())
+        self.sleeper.announce_sleep(|| self.mail.is_drained() && !self.is_called())
     }
 
     fn announce_awake(&self) {
@@ -247,6 +259,7 @@ impl Worker {
             saving: None,
             save_waiters: Vec::new(),
             save_is_due: false,
+            log: None,
             background,
             sleeper: endpoint.sleeper,
             next_tick_us: 0,
@@ -295,12 +308,14 @@ impl Worker {
     pub async fn wait(&mut self, pacer: &mut Pacer, deadline: Option<Instant>) -> io::Result<()> {
         if self.saving.is_some() {
             // Replies leave before what may wait is done.
-            let mailroom = Mailroom { mail: &self.mail, sleeper: &self.sleeper };
+            let (log, aof) = (self.log.as_deref(), &self.shared.aof);
+            let mailroom = Mailroom { mail: &self.mail, sleeper: &self.sleeper, log, aof };
             self.network.poll(Wait::NONE, &mailroom)?;
             let has_requests = self.network.has_events() || mailroom.has_mail();
             self.save_slice(has_requests);
         }
-        let mailroom = Mailroom { mail: &self.mail, sleeper: &self.sleeper };
+        let (log, aof) = (self.log.as_deref(), &self.shared.aof);
+        let mailroom = Mailroom { mail: &self.mail, sleeper: &self.sleeper, log, aof };
         pacer.turn(&mut self.network, &mailroom, deadline).await
     }
 
@@ -315,9 +330,12 @@ impl Worker {
         self.busy = self.shared.scripts.busy();
         if self.is_loading {
             self.load_slice();
+            self.take_loaded();
             self.is_loading = self.shared.loading.is_active();
         }
-        if self.pause == Pause::Off && self.shared.saves.holds_writes() {
+        if self.pause == Pause::Off
+            && (self.shared.saves.holds_writes() || self.shared.aof.holds_writes())
+        {
             self.pause = Pause::Writes;
         }
         self.care = care(&self.shared);
@@ -338,6 +356,7 @@ impl Worker {
         if !self.save_waiters.is_empty() {
             self.answer_save_waiters();
         }
+        self.log_turn();
         if self.shared.stop.is_asked() {
             self.wind_up();
         }
@@ -404,6 +423,8 @@ impl Worker {
         // What waits goes on when the pause ends.
         let pause_end_us = self.shared.pause.end_us();
         let due_us = if pause_end_us > self.now_us { tick_us.min(pause_end_us) } else { tick_us };
+        let log_us = self.log.as_ref().and_then(|log| log.due_us(&self.shard));
+        let due_us = due_us.min(log_us.unwrap_or(i64::MAX));
         let wait_us = u64::try_from(due_us - self.now_us).unwrap_or(0);
         Next::Within(Duration::from_micros(wait_us).min(save_wait))
     }
@@ -430,7 +451,8 @@ impl Worker {
         for id in settled {
             self.network.close(id, CloseMode::AfterReply);
         }
-        if self.network.is_empty() && self.outboxes.is_quiet() && !self.is_done {
+        let is_logged = self.log.as_ref().is_none_or(|log| log.is_settled(&self.shard));
+        if self.network.is_empty() && self.outboxes.is_quiet() && is_logged && !self.is_done {
             self.is_done = true;
             self.shared.stop.worker_done();
         }
@@ -507,6 +529,8 @@ impl Worker {
     fn tick(&mut self) {
         let is_due = self.is_behind || self.now_us >= self.next_tick_us.min(self.shard_due_us);
         if is_due && self.shard.is_here() {
+            // Keys that expire now do so in the present epoch.
+            self.shard.keyspace.journal.set_stamp(self.shared.aof.epoch());
             self.is_behind = self.shard.tick();
             self.shard_due_us = self.shard.tick_due_us().unwrap_or(i64::MAX);
         }
@@ -583,7 +607,7 @@ impl Worker {
 }
 
 /// What the engine needs to know of the configuration.
-fn settings(config: &Config) -> Settings {
+pub(crate) fn settings(config: &Config) -> Settings {
     Settings {
         notify: Class::from_bits(config.notify_keyspace_events as u16),
         tracking_keys_max: tracking_keys_max(config),

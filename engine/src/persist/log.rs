@@ -98,9 +98,11 @@ enum State {
     /// To be written, for the first time or again.
     Waiting,
     /// The disk has it.
-    Submitted { ticket: u64 },
+    Submitted { ticket: u64, durable: bool },
     /// Written, and not known to be durable.
     Written,
+    /// Durable, behind others that are not yet.
+    Durable,
 }
 
 /// The segment that is written to.
@@ -125,6 +127,8 @@ enum Next {
 struct Failure {
     error: io::Error,
     retry_us: i64,
+    /// A write or a sync has failed, so that what was written before it is to be written again.
+    is_of_data: bool,
 }
 
 /// The writing end of one shard's log.
@@ -256,6 +260,14 @@ impl LogWriter {
         write.into_iter().chain(sync).min()
     }
 
+    /// Whether [`pump`](Self::pump) has something to do.
+    pub fn wants_pump(&self, journal: &Journal, now_us: i64) -> bool {
+        let is_waiting = || self.kept.iter().any(|kept| kept.state == State::Waiting);
+        !journal.is_empty()
+            || self.due_us(journal).is_some_and(|due_us| due_us <= now_us)
+            || is_waiting()
+    }
+
     /// Whether everything that was taken from the journal is durable.
     pub fn is_settled(&self) -> bool {
         self.kept.is_empty() && self.syncing.is_none()
@@ -269,13 +281,13 @@ impl LogWriter {
         disk: &mut impl LogDisk,
         now_us: i64,
     ) {
-        if let Some(failure) = &self.failure {
-            if now_us < failure.retry_us || !self.is_quiet() {
-                return;
-            }
+        if let Some(failure) = &self.failure
+            && now_us >= failure.retry_us
+            && self.is_quiet()
+        {
             self.try_again(disk, now_us);
         }
-        if self.is_free() {
+        if self.failure.is_none() && self.is_free() {
             self.take_groups(journal, epochs);
             self.submit_groups(disk, now_us);
         }
@@ -362,8 +374,8 @@ impl LogWriter {
             let Some(bytes) = kept.bytes.take() else { continue };
             self.tickets += 1;
             kept.segment = segment.number;
-            kept.state = State::Submitted { ticket: self.tickets };
             let durable = self.policy == SyncPolicy::Always;
+            kept.state = State::Submitted { ticket: self.tickets, durable };
             disk.write(self.tickets, segment.number, segment.offset, bytes, durable);
             self.segment = Some(Segment { offset: segment.offset + len, ..segment });
             self.written_us = now_us;
@@ -431,7 +443,9 @@ impl LogWriter {
                 // If there is room left it is not needed yet.
                 let is_needed = self.kept.iter().any(|kept| kept.state == State::Waiting);
                 if is_needed || self.segment.is_none() {
-                    self.fail(error, now_us);
+                    // What was written is as good as before.
+                    let retry_us = now_us + RETRY_US;
+                    self.failure.get_or_insert(Failure { error, retry_us, is_of_data: false });
                 }
             }
         }
@@ -445,12 +459,13 @@ impl LogWriter {
         journal: &mut Journal,
         now_us: i64,
     ) {
-        let submitted = State::Submitted { ticket };
-        let Some(kept) = self.kept.iter_mut().find(|kept| kept.state == submitted) else { return };
+        let is_it = |kept: &&mut Kept| matches!(kept.state, State::Submitted { ticket: submitted, .. } if submitted == ticket);
+        let Some(kept) = self.kept.iter_mut().find(is_it) else { return };
         kept.bytes = Some(bytes);
+        let is_durable = matches!(kept.state, State::Submitted { durable: true, .. });
         match result {
             Ok(()) => {
-                kept.state = State::Written;
+                kept.state = if is_durable { State::Durable } else { State::Written };
                 self.bytes_written += kept.len as u64;
                 self.groups_written += 1;
             }
@@ -459,19 +474,22 @@ impl LogWriter {
                 self.fail(error, now_us);
             }
         }
-        let written = self.kept.iter().take_while(|kept| kept.state == State::Written);
+        let is_written = |kept: &&Kept| matches!(kept.state, State::Written | State::Durable);
+        let written = self.kept.iter().take_while(is_written);
         if let Some(last) = written.last() {
             self.written = self.written.max(last.last_sequence);
         }
-        if self.policy == SyncPolicy::Always && self.failure.is_none() {
-            self.forget_durable(journal, |kept| kept.state == State::Written);
-        } else if self.policy == SyncPolicy::Never && self.failure.is_none() {
+        let is_sound = self.failure.as_ref().is_none_or(|failure| !failure.is_of_data);
+        if is_sound {
+            self.forget_durable(journal);
+        }
+        if self.policy == SyncPolicy::Never && is_sound {
             self.forget_written(journal);
         }
     }
 
     fn sync_if_due(&mut self, disk: &mut impl LogDisk, now_us: i64, at_once: bool) {
-        if self.syncing.is_some() || self.failure.is_some() {
+        if self.syncing.is_some() || self.failure.as_ref().is_some_and(|it| it.is_of_data) {
             return;
         }
         // Synced one segment after the other, the oldest first.
@@ -486,7 +504,10 @@ impl LogWriter {
             bytes += kept.len;
         }
         let is_left = self.segment.is_none_or(|current| current.number != segment);
-        let is_due = bytes >= UNSYNCED_BYTES_MAX || now_us >= self.synced_us + SYNC_US || is_left;
+        let is_due = self.policy == SyncPolicy::Always
+            || bytes >= UNSYNCED_BYTES_MAX
+            || now_us >= self.synced_us + SYNC_US
+            || is_left;
         if at_once || (is_due && self.policy != SyncPolicy::Never) {
             self.synced_us = now_us;
             self.syncing = Some((segment, last_sequence));
@@ -499,18 +520,21 @@ impl LogWriter {
             return;
         };
         match result {
-            Ok(()) => self.forget_durable(journal, |kept| {
-                kept.segment == segment
-                    && kept.last_sequence <= last
-                    && kept.state == State::Written
-            }),
+            Ok(()) => {
+                let synced = |kept: &&mut Kept| {
+                    let is_covered = kept.segment == segment && kept.last_sequence <= last;
+                    is_covered && kept.state == State::Written
+                };
+                self.kept.iter_mut().filter(synced).for_each(|kept| kept.state = State::Durable);
+                self.forget_durable(journal);
+            }
             Err(error) => self.fail(error, now_us),
         }
     }
 
     /// Lets go of the first groups as long as they are durable.
-    fn forget_durable(&mut self, journal: &mut Journal, is_durable: impl Fn(&Kept) -> bool) {
-        while self.kept.front().is_some_and(&is_durable)
+    fn forget_durable(&mut self, journal: &mut Journal) {
+        while self.kept.front().is_some_and(|kept| kept.state == State::Durable)
             && let Some(kept) = self.kept.pop_front()
         {
             self.durable = kept.last_sequence;
@@ -520,7 +544,10 @@ impl LogWriter {
 
     /// `appendfsync no`: what is written is the operating system's business.
     fn forget_written(&mut self, journal: &mut Journal) {
-        while self.kept.front().is_some_and(|kept| kept.state == State::Written)
+        while self
+            .kept
+            .front()
+            .is_some_and(|kept| matches!(kept.state, State::Written | State::Durable))
             && let Some(kept) = self.kept.pop_front()
         {
             self.let_go(kept, journal);
@@ -537,14 +564,16 @@ impl LogWriter {
     /// Something has failed: rests, and gives the segment up.
     fn fail(&mut self, error: io::Error, now_us: i64) {
         self.closing.extend(self.segment.take().map(|segment| segment.number));
-        self.failure = Some(Failure { error, retry_us: now_us + RETRY_US });
+        self.failure = Some(Failure { error, retry_us: now_us + RETRY_US, is_of_data: true });
     }
 
     /// After the rest: all that is not durable is to be written again, into a new segment. The
     /// failure is over when that has been made.
     fn try_again(&mut self, disk: &mut impl LogDisk, now_us: i64) {
-        for kept in &mut self.kept {
-            kept.state = State::Waiting;
+        if self.failure.as_ref().is_some_and(|it| it.is_of_data) {
+            for kept in &mut self.kept {
+                kept.state = State::Waiting;
+            }
         }
         match self.next {
             Next::Ready { .. } => self.failure = None,

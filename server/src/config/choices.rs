@@ -38,6 +38,16 @@ macro_rules! choices {
 }
 
 choices! {
+    /// When the append-only log is made durable.
+    AppendFsync {
+        /// Once a second.
+        EverySec = "everysec",
+        /// Before anybody reads an answer that depends on it.
+        Always = "always",
+        /// When the operating system likes.
+        No = "no",
+    }
+
     /// The least severe lines that reach the log.
     LogLevel {
         /// Everything.

@@ -24,7 +24,7 @@ mod unbuilt;
 mod value;
 
 pub use arguments::{Invocation, Sources, USAGE, parse_arguments};
-pub use choices::{LogLevel, MaxmemoryPolicy, ProtectedAction, Supervised};
+pub use choices::{AppendFsync, LogLevel, MaxmemoryPolicy, ProtectedAction, Supervised};
 pub use cpus::available_cpus;
 pub use load::{LoadError, Loaded, load};
 pub use options::{Config, SHARDS_MAX};

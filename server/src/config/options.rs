@@ -6,7 +6,7 @@
 
 use std::os::unix::ffi::OsStringExt;
 
-use super::choices::{LogLevel, MaxmemoryPolicy, ProtectedAction, Supervised};
+use super::choices::{AppendFsync, LogLevel, MaxmemoryPolicy, ProtectedAction, Supervised};
 use super::cpus::available_cpus;
 use super::special::{BIND, DIR, NOTIFICATIONS, OUTPUT_LIMITS, PERCENTILES, SAVE};
 use super::table::{Flags, Row, Setting, Slot, options};
@@ -178,6 +178,21 @@ options! {
     /// RDB files end in a checksum, and it is compared when they are read.
     rdbchecksum: bool = true;
         "rdbchecksum", IMMUTABLE, Kind::Bool;
+
+    // Append-only log.
+
+    /// Whether every change is logged.
+    appendonly: bool = false;
+        "appendonly", KEPT, Kind::Bool;
+    /// When the log is made durable.
+    appendfsync: AppendFsync = AppendFsync::EverySec;
+        "appendfsync", NONE, Kind::Choice(AppendFsync::NAMES);
+    /// Directory of the log, in `dir`.
+    appenddirname: Vec<u8> = b"appendonlydir".to_vec();
+        "appenddirname", IMMUTABLE, Kind::text();
+    /// A log whose end was torn by a crash is loaded without it.
+    aof_load_truncated: bool = true;
+        "aof-load-truncated", NONE, Kind::Bool;
 
     // Encodings.
 

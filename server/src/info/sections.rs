@@ -120,11 +120,11 @@ pub(super) fn memory(page: &mut Page) {
         ("mem_clients_slaves", "0"),
         ("mem_clients_normal", "0"),
         ("mem_cluster_links", "0"),
-        ("mem_aof_buffer", "0"),
         ("mem_allocator", "mimalloc"),
         ("mem_overhead_db_hashtable_rehashing", "0"),
         ("active_defrag_running", "0"),
     ]);
+    page.field("mem_aof_buffer", page.source.aof.waiting_bytes());
     page.field("lazyfree_pending_objects", page.snapshot.totals.lazyfree_pending);
     page.field("lazyfreed_objects", page.snapshot.totals.lazyfreed_objects);
 }
@@ -190,8 +190,8 @@ pub(super) fn persistence(page: &mut Page) {
     page.field("rdb_write_stalls", page.snapshot.totals.save_stalls);
     page.field("rdb_last_load_keys_expired", loading.keys_expired);
     page.field("rdb_last_load_keys_loaded", loading.keys);
+    page.field("aof_enabled", u8::from(page.source.aof.is_on()));
     page.fields(&[
-        ("aof_enabled", "0"),
         ("aof_rewrite_in_progress", "0"),
         ("aof_rewrite_scheduled", "0"),
         ("aof_last_rewrite_time_sec", "-1"),
@@ -199,14 +199,32 @@ pub(super) fn persistence(page: &mut Page) {
         ("aof_last_bgrewrite_status", "ok"),
         ("aof_rewrites", "0"),
         ("aof_rewrites_consecutive_failures", "0"),
-        ("aof_last_write_status", "ok"),
+    ]);
+    page.field("aof_last_write_status", if page.source.aof.is_failing() { "err" } else { "ok" });
+    page.fields(&[
         ("aof_last_cow_size", "0"),
         ("module_fork_in_progress", "0"),
         ("module_fork_last_cow_size", "0"),
     ]);
+    if page.source.aof.is_on() {
+        log_figures(page);
+    }
     if loading.is_active {
         loading_progress(page, &loading);
     }
+}
+
+/// What INFO says only while there is an append-only log.
+fn log_figures(page: &mut Page) {
+    let aof = page.source.aof;
+    page.field("aof_current_size", aof.loaded_bytes() + aof.written_bytes());
+    page.field("aof_base_size", aof.loaded_bytes());
+    page.field("aof_pending_rewrite", 0);
+    page.field("aof_buffer_length", aof.waiting_bytes());
+    page.field("aof_pending_bio_fsync", 0);
+    page.field("aof_delayed_fsync", 0);
+    page.field("aof_groups_written", aof.groups());
+    page.field("aof_durable_epoch", aof.durable_epoch());
 }
 
 /// What INFO says only while the server loads.

@@ -74,6 +74,8 @@ impl Plan {
 #[derive(Debug)]
 pub struct Loading {
     plan: Option<Plan>,
+    /// Length of what is loaded, in bytes.
+    total_bytes: u64,
     is_active: AtomicBool,
     workers_left: AtomicUsize,
     start_s: u64,
@@ -145,6 +147,33 @@ impl Loading {
         Ok(Self::new(plan, workers))
     }
 
+    /// `total_bytes` bytes of records of the append-only log, which are done again elsewhere: each
+    /// worker says when it has taken over what came of them.
+    pub fn of_log(total_bytes: u64, workers: usize) -> Self {
+        let mut loading = Self::new(None, workers);
+        loading.total_bytes = total_bytes;
+        loading.is_active = AtomicBool::new(true);
+        loading.end = (Mutex::new(false), Condvar::new());
+        loading
+    }
+
+    /// So many bytes of the log are done again.
+    pub(crate) fn note_bytes(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// A worker has taken over its shard with `keys` keys, made from the log.
+    pub(crate) fn worker_took_over(&self, keys: u64) {
+        self.keys.fetch_add(keys, Ordering::Relaxed);
+        if self.workers_left.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let seconds = self.started.elapsed().as_secs_f64();
+        tracing::info!("DB loaded from append only file: {seconds:.3} seconds");
+        self.is_active.store(false, Ordering::Release);
+        self.finish();
+    }
+
     /// Nothing to load.
     pub fn nothing() -> Self {
         Self::new(None, 0)
@@ -153,6 +182,7 @@ impl Loading {
     fn new(plan: Option<Plan>, workers: usize) -> Self {
         let is_active = plan.is_some();
         Self {
+            total_bytes: plan.as_ref().map_or(0, |plan| plan.total_bytes),
             plan,
             is_active: AtomicBool::new(is_active),
             workers_left: AtomicUsize::new(workers),
@@ -180,7 +210,7 @@ impl Loading {
 
     /// For INFO.
     pub fn status(&self) -> LoadingStatus {
-        let total_bytes = self.plan.as_ref().map_or(0, |plan| plan.total_bytes);
+        let total_bytes = self.total_bytes;
         let loaded_bytes = self.bytes.load(Ordering::Relaxed);
         let elapsed_s = self.started.elapsed().as_secs_f64();
         let left = total_bytes.saturating_sub(loaded_bytes) as f64;
@@ -228,7 +258,7 @@ impl Loading {
     }
 
     /// The start has failed. The first reason counts.
-    fn fail(&self, reason: String) {
+    pub(crate) fn fail(&self, reason: String) {
         // A later failure follows from the first one, or is the same.
         let _ = self.failure.set(reason);
         self.finish();

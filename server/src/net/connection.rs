@@ -7,7 +7,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf};
+use std::{collections::VecDeque, fmt, io, net::SocketAddr, path::PathBuf};
 
 use tessera_proto::ReplyBuffer;
 
@@ -88,6 +88,11 @@ pub struct Connection<S> {
     pub session: S,
     pub peer: Endpoint,
     pub local: Endpoint,
+    /// Output that must not leave before an epoch is durable, with that epoch, the first to leave
+    /// first (see `Network::set_gate`).
+    pub(super) held: VecDeque<(u64, ReplyBuffer)>,
+    /// Whether it stands in the list of connections that wait for an epoch.
+    pub(super) gated: bool,
     /// The descriptor's number, for CLIENT LIST. Not to be used for input or output.
     pub descriptor: i32,
     /// Bytes received in all.
@@ -132,6 +137,8 @@ impl<S> Connection<S> {
             input: Input::default(),
             output: ReplyBuffer::new(),
             session,
+            held: VecDeque::new(),
+            gated: false,
             peer,
             local,
             descriptor,
@@ -150,7 +157,14 @@ impl<S> Connection<S> {
     /// Bytes of output that the kernel has not taken yet: what output buffer limits are about.
     #[inline]
     pub fn pending_output(&self) -> usize {
-        self.output.len() + self.in_flight
+        let held: usize = self.held.iter().map(|(_, output)| output.len()).sum();
+        self.output.len() + self.in_flight + held
+    }
+
+    /// Whether there is something to send, now or later.
+    #[inline]
+    pub(super) fn has_output(&self) -> bool {
+        !self.output.is_empty() || !self.held.is_empty()
     }
 
     /// Whether more output waits than `bytes_max`; 0 is no limit.

@@ -22,6 +22,7 @@ use std::{
 };
 
 use socket2::SockRef;
+use tessera_engine::{journal::record::RecordBuffer, sys::disk::DiskEvent};
 
 use super::{
     Board, CloseCause, CloseMode, Connection, ConnectionId, Endpoint, Listener,
@@ -100,9 +101,23 @@ pub struct Network<S> {
     /// The place of the connection whose `Closed` was taken last.
     retiring: Option<u32>,
     listeners: Vec<ListenAddress>,
+    gate: Gate,
+    /// What has become of the log's files.
+    disk_events: Vec<DiskEvent>,
     resting: Vec<u32>,
     rest_reported: Option<Instant>,
     counters: Counters,
+}
+
+/// What may leave.
+#[derive(Debug, Default)]
+struct Gate {
+    /// Output that is written now leaves when this epoch is durable.
+    hold: u64,
+    /// The last durable epoch.
+    durable: u64,
+    /// Connections whose output waits for that.
+    waiting: Vec<u32>,
 }
 
 struct Place<S> {
@@ -134,6 +149,8 @@ impl<S: Default> Network<S> {
             touched: Vec::new(),
             retiring: None,
             listeners: addresses,
+            gate: Gate::default(),
+            disk_events: Vec::new(),
             resting: Vec::new(),
             rest_reported: None,
             counters: Counters::default(),
@@ -145,7 +162,7 @@ impl<S: Default> Network<S> {
     pub fn poll(&mut self, wait: Wait, mail: &impl Mail) -> io::Result<()> {
         self.start_sends();
         let attention = Attention { mail, board: &self.board, worker: self.worker };
-        let wait = if self.events.is_empty() { wait } else { Wait::NONE };
+        let wait = if self.has_events() { Wait::NONE } else { wait };
         self.ring.turn(wait, &attention)?;
         while let Some(completion) = self.ring.next() {
             self.handle(completion);
@@ -183,7 +200,7 @@ impl<S: Default> Network<S> {
 
     /// Whether [`Network::take_event`] has something to tell.
     pub fn has_events(&self) -> bool {
-        !self.events.is_empty()
+        !self.events.is_empty() || !self.disk_events.is_empty()
     }
 
     /// The connection of this id, unless it is gone.
@@ -233,7 +250,7 @@ impl<S: Default> Network<S> {
     pub(crate) fn begin_park(&mut self, mail: &impl Mail) -> io::Result<bool> {
         self.start_sends();
         let attention = Attention { mail, board: &self.board, worker: self.worker };
-        Ok(self.ring.begin_park(&attention)? && self.events.is_empty())
+        Ok(self.ring.begin_park(&attention)? && !self.has_events())
     }
 
     pub(crate) fn end_park(&mut self, mail: &impl Mail) {
@@ -248,6 +265,53 @@ impl<S: Default> Network<S> {
             connection.dirty = true;
             self.dirty.push(id.index);
         }
+    }
+
+    /// Lets output that is written from now on leave only when the epoch `hold` is durable, and sends
+    /// what `durable`, the last durable epoch, lets go. With `hold` 0 everything leaves at once.
+    pub fn set_gate(&mut self, hold: u64, durable: u64) {
+        self.gate.hold = hold;
+        if durable > self.gate.durable {
+            self.gate.durable = durable;
+            for index in std::mem::take(&mut self.gate.waiting) {
+                let Some(connection) = &mut self.places[index as usize].connection else {
+                    continue;
+                };
+                connection.gated = false;
+                if !connection.dirty {
+                    connection.dirty = true;
+                    self.dirty.push(index);
+                }
+            }
+        }
+    }
+
+    /// Whether output waits for an epoch to become durable.
+    pub fn holds_output(&self) -> bool {
+        !self.gate.waiting.is_empty()
+    }
+
+    /// Writes to a file of the log (see [`Ring::write_file`]).
+    pub fn write_file(
+        &mut self,
+        file: BorrowedFd<'_>,
+        names: (u64, u32),
+        offset: u64,
+        bytes: RecordBuffer,
+        durable: bool,
+    ) {
+        self.ring.write_file(file, names, offset, bytes, durable);
+    }
+
+    /// Syncs a file of the log.
+    pub fn sync_file(&mut self, file: BorrowedFd<'_>, segment: u32) {
+        self.ring.sync_file(file, segment);
+    }
+
+    /// What has become of writes and syncs, until there is no more.
+    #[inline]
+    pub fn take_disk_event(&mut self) -> Option<DiskEvent> {
+        self.disk_events.pop()
     }
 
     /// Has `Readable` reported again, for input that the worker has left for a later turn.
@@ -370,6 +434,7 @@ impl<S: Default> Network<S> {
                     self.ring.resume_accept(listener);
                 }
             }
+            Completion::Disk(event) => self.disk_events.push(event),
             // The worker looks at its mail in every turn, and a paused connection needs nothing.
             Completion::Rung | Completion::Stopped { .. } => {}
         }
@@ -408,7 +473,7 @@ impl<S: Default> Network<S> {
         if !finished {
             return;
         }
-        if !connection.output.is_empty() {
+        if connection.has_output() {
             if !connection.dirty {
                 connection.dirty = true;
                 self.dirty.push(index);
@@ -422,11 +487,42 @@ impl<S: Default> Network<S> {
         while let Some(index) = self.dirty.pop() {
             let Some(connection) = &mut self.places[index as usize].connection else { continue };
             connection.dirty = false;
+            if self.gate.hold > self.gate.durable || !connection.held.is_empty() {
+                self.send_held(index);
+                continue;
+            }
             let idle = connection.in_flight == 0 && connection.state != State::Closed;
             if idle && !connection.output.is_empty() {
                 connection.in_flight = connection.output.len();
                 self.ring.send(index, std::mem::take(&mut connection.output));
             }
+        }
+    }
+
+    /// Sends the first output of a connection that may leave; what was written since the last time
+    /// waits for the epoch that is held now.
+    #[cold]
+    fn send_held(&mut self, index: u32) {
+        let Some(connection) = &mut self.places[index as usize].connection else { return };
+        if !connection.output.is_empty() {
+            let output = std::mem::take(&mut connection.output);
+            connection.held.push_back((self.gate.hold, output));
+        }
+        if connection.in_flight > 0 || connection.state == State::Closed {
+            return;
+        }
+        match connection.held.front() {
+            Some(&(epoch, _)) if epoch <= self.gate.durable => {
+                if let Some((_, output)) = connection.held.pop_front() {
+                    connection.in_flight = output.len();
+                    self.ring.send(index, output);
+                }
+            }
+            Some(_) if !connection.gated => {
+                connection.gated = true;
+                self.gate.waiting.push(index);
+            }
+            Some(_) | None => {}
         }
     }
 

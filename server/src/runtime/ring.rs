@@ -18,6 +18,7 @@
 //!   receive that ran out of buffers finds some.
 
 mod buffers;
+mod files;
 mod operations;
 mod socket;
 
@@ -30,6 +31,7 @@ use std::{
 };
 
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
+use tessera_engine::sys::disk::DiskEvent;
 use tessera_proto::ReplyBuffer;
 
 pub use self::buffers::Lease;
@@ -107,6 +109,8 @@ pub enum Completion {
     Rung,
     /// The timer set by [`Ring::set_timer`] is due.
     Timer,
+    /// A file of the log was written or synced.
+    Disk(DiskEvent),
 }
 
 /// A completion as the kernel wrote it.
@@ -136,6 +140,8 @@ pub struct Ring {
     /// Empty reply buffers with memory, the last used first: a few serve all connections, and an
     /// idle connection holds none.
     spare: Vec<ReplyBuffer>,
+    /// Writes and syncs of files under way. Boxed, so that what the kernel points to stays in place.
+    files: Vec<Option<Box<files::Operation>>>,
     /// Where the kernel puts the count of the doorbell.
     rung: Box<u64>,
     timer: Box<types::Timespec>,
@@ -177,6 +183,7 @@ impl Ring {
             reaped: VecDeque::with_capacity(config.completions as usize),
             extra: VecDeque::new(),
             spare: Vec::new(),
+            files: Vec::new(),
             rung: Box::new(0),
             timer: Box::new(types::Timespec::new()),
             in_flight: 0,
@@ -412,6 +419,7 @@ impl Drop for Ring {
         }
         if self.in_flight > 0 {
             mem::forget(mem::take(&mut self.sockets));
+            mem::forget(mem::take(&mut self.files));
             mem::forget(Rc::clone(&self.pool));
             mem::forget(mem::take(&mut self.rung));
         }

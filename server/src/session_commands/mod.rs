@@ -186,7 +186,11 @@ impl Codes {
 #[inline]
 pub fn care(shared: &Shared) -> u32 {
     // PING is refused with the writes, so that who looks after the server by it hears of the cause.
-    if shared.saves.has_failed() { flag::ADMIN | flag::WRITE | flag::FAST } else { flag::ADMIN }
+    if shared.saves.has_failed() || shared.aof.is_failing() {
+        flag::ADMIN | flag::WRITE | flag::FAST
+    } else {
+        flag::ADMIN
+    }
 }
 
 /// Whether a client may use `command` now: DEBUG is open only to those whom the option
@@ -210,6 +214,11 @@ pub fn permit(command: &Command, shared: &Shared, is_local: bool) -> Result<(), 
 
 /// Whether `stop-writes-on-bgsave-error` lets writes pass.
 fn permit_write(shared: &Shared) -> Result<(), CommandError> {
+    if let Some(reason) = shared.aof.failure() {
+        return Err(CommandError::text(format!(
+            "MISCONF Errors writing to the AOF file: {reason}"
+        )));
+    }
     let config = shared.config.current();
     let refuses = config.stop_writes_on_bgsave_error && !config.save.is_empty();
     if !refuses || !shared.saves.has_failed() {

@@ -43,6 +43,7 @@ fn info_text(shared: &Shared, sections: &[&[u8]]) -> String {
         process: &shared.process,
         replication_id: &shared.replication_id(),
         loading: shared.loading.status(),
+        aof: &shared.aof,
         saves: &shared.saves,
         scripts: shared.scripts.figures(),
         metrics: &shared.metrics,

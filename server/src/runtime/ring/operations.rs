@@ -243,7 +243,7 @@ impl Ring {
                 Some(Completion::Rung)
             }
             TIMER => Some(Completion::Timer),
-            _ => None,
+            _ => self.file_done(kind, number, raw.result),
         }
     }
 

@@ -1,0 +1,250 @@
+//! What a worker does for the log in every turn.
+//!
+//! In this order: takes in what the disk has done; lets the epoch move on if its log wants to write;
+//! reports that it has run the epoch before, if it has; hands groups to the disk; and says what may
+//! leave. All of it takes a few comparisons when there is nothing to do.
+//!
+//! A worker has run an epoch when it has served what stood in its mailbox after the next one began,
+//! its shard is here, and nothing waits for the shard: own commands of the epoch have executed in
+//! the round that read it. While the shard is lent it reports nothing: what is done to it meanwhile
+//! is stamped with the epoch in which it was asked for.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use tessera_engine::{
+    persist::log::{LogIdentity, LogWriter, SyncPolicy},
+    sys::disk::DiskEvent,
+};
+
+use super::{
+    Aof, policy,
+    segments::{RingDisk, Segments},
+};
+use crate::{mesh::mailbox::Position, own_shard::OwnShard, worker::Worker};
+
+/// Records of so many bytes may wait in one worker; then writes do, on all workers.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// One worker's end of the log.
+pub(crate) struct WorkerLog {
+    writer: LogWriter,
+    segments: Segments,
+    /// The state of the epochs that was looked at last.
+    seen: [u64; 3],
+    /// Up to here the mailbox must be served, and until then the epoch before `seen` is not run.
+    ran_at: Option<(u64, Position)>,
+    is_failing: bool,
+    is_behind: bool,
+}
+
+impl WorkerLog {
+    /// Whether something has changed since the last turn that a sleeping worker should see.
+    pub(crate) fn is_called(&self, aof: &Aof) -> bool {
+        self.seen != aof.state()
+    }
+
+    /// When the log wants a turn, in microseconds since the Unix epoch.
+    pub(crate) fn due_us(&self, shard: &OwnShard) -> Option<i64> {
+        if !shard.is_here() {
+            return None;
+        }
+        self.writer.due_us(&shard.keyspace.journal)
+    }
+
+    /// Whether nothing is left to be made durable.
+    pub(crate) fn is_settled(&self, shard: &OwnShard) -> bool {
+        shard.is_here() && shard.keyspace.journal.is_empty() && self.writer.is_settled()
+    }
+}
+
+impl Worker {
+    /// Takes over the shard that was loaded for this worker, and begins to log.
+    pub(crate) fn take_loaded(&mut self) {
+        let aof = &self.shared.aof;
+        if self.log.is_some() || !aof.is_on() {
+            return;
+        }
+        let Some(shard) = aof.take_loaded(self.own as usize) else { return };
+        let Some(open) = aof.open() else { return };
+        let counter = open.keeper.counter(self.shared.board.bell(self.own as usize));
+        let run = open.generation.run;
+        let mut segments = Segments::new(run, self.own, counter);
+        let mut disk = RingDisk { segments: &mut segments, network: &mut self.network };
+        let shards = self.shared.workers as u32;
+        let identity = LogIdentity { run, shard: self.own, shards };
+        let writer = LogWriter::new(identity, policy(self.config.get()), 0, &mut disk);
+        let (seen, room) = (aof.state(), writer.room());
+        self.shard = OwnShard::new(shard);
+        self.shard.advance_clock_us(self.now_us);
+        self.shard.keyspace.journal.start(0, seen[0], room);
+        self.configure_shard();
+        let (ran_at, is_failing, is_behind) = (None, false, false);
+        self.log =
+            Some(Box::new(WorkerLog { writer, segments, seen, ran_at, is_failing, is_behind }));
+        self.publish();
+        let databases = 0..self.shard.keyspace.database_count();
+        let keys = databases.map(|number| self.shard.keyspace.len(number) as u64).sum();
+        self.shared.loading.worker_took_over(keys);
+    }
+
+    /// The log's part of a turn.
+    #[inline]
+    pub(crate) fn log_turn(&mut self) {
+        if let Some(mut log) = self.log.take() {
+            self.serve_log(&mut log);
+            self.log = Some(log);
+        }
+    }
+
+    fn serve_log(&mut self, log: &mut WorkerLog) {
+        log.seen = self.shared.aof.state();
+        self.take_disk_events(log);
+        if self.shard.is_here() {
+            // Before the records are taken away, and before anything leaves.
+            self.shared.aof.note_data(self.shard.keyspace.journal.fresh_epoch());
+            self.advance_epoch(log);
+            self.report_run(log);
+            self.write_groups(log);
+        }
+        self.note_state(log);
+        let aof = &self.shared.aof;
+        let hold = if log.writer.policy() == SyncPolicy::Always { aof.data_epoch() } else { 0 };
+        self.network.set_gate(hold, aof.durable.load(SeqCst));
+    }
+
+    fn take_disk_events(&mut self, log: &mut WorkerLog) {
+        // What has completed is taken in when the shard is here, whose journal gets memory back.
+        while self.shard.is_here()
+            && let Some(event) =
+                log.segments.take_event().or_else(|| self.network.take_disk_event())
+        {
+            self.take_disk_event(log, event);
+        }
+    }
+
+    fn take_disk_event(&mut self, log: &mut WorkerLog, event: DiskEvent) {
+        let WorkerLog { writer, segments, .. } = log;
+        let mut disk = RingDisk { segments, network: &mut self.network };
+        let journal = &mut self.shard.keyspace.journal;
+        writer.complete(event, journal, &mut disk, self.now_us);
+        let (written, durable) = (writer.written(), writer.durable());
+        let never = writer.policy() == SyncPolicy::Never;
+        let own = self.own as usize;
+        let more = self.shared.aof.with_epochs(|epochs| {
+            epochs.written(own, written, never);
+            epochs.synced(own, durable)
+        });
+        if more && writer.policy() == SyncPolicy::Always {
+            // Others may hold output that can leave now.
+            self.outboxes.wake_all();
+        }
+    }
+
+    /// Lets the next epoch begin if the log wants to write what it has.
+    fn advance_epoch(&mut self, log: &WorkerLog) {
+        let journal = &self.shard.keyspace.journal;
+        let is_ending = self.shared.stop.is_asked() && !journal.is_empty();
+        if !is_ending && !log.writer.wants_epoch(journal, self.now_us) {
+            return;
+        }
+        if journal.stamp() < self.shared.aof.epoch() {
+            // All that waits is of epochs that have ended already.
+            return;
+        }
+        let (aof, cut) = (&self.shared.aof, &self.shared.cut);
+        let next = aof.with_epochs(|epochs| epochs.advance());
+        if let Some(next) = next {
+            cut.through(|| aof.begin_epoch(next));
+            self.outboxes.wake_all();
+        }
+    }
+
+    /// Reports that everything before the present epoch has run here, if it has.
+    fn report_run(&mut self, log: &mut WorkerLog) {
+        let epoch = self.shared.aof.epoch();
+        let own = self.own as usize;
+        if self.shared.aof.closed.load(SeqCst) + 1 >= epoch {
+            return;
+        }
+        let tail = match log.ran_at {
+            Some((noted, tail)) if noted == epoch => tail,
+            _ => {
+                let tail = self.mail.tail();
+                log.ran_at = Some((epoch, tail));
+                tail
+            }
+        };
+        if self.mail.head() < tail || !self.waiting_mail.is_empty() {
+            return;
+        }
+        let sequence = self.shard.keyspace.journal.sequence_until(epoch - 1);
+        let closed = self.shared.aof.with_epochs(|epochs| {
+            epochs.current() == epoch && epochs.awaits(own) && epochs.ran(own, sequence)
+        });
+        if closed {
+            self.outboxes.wake_all();
+        }
+    }
+
+    fn write_groups(&mut self, log: &mut WorkerLog) {
+        let WorkerLog { writer, segments, .. } = log;
+        writer.set_policy(policy(self.config.get()));
+        let mut disk = RingDisk { segments, network: &mut self.network };
+        let journal = &mut self.shard.keyspace.journal;
+        let is_ending = self.shared.stop.is_asked();
+        if !writer.wants_pump(journal, self.now_us) && !is_ending {
+            return;
+        }
+        self.shared.aof.with_epochs(|epochs| writer.pump(journal, epochs, &mut disk, self.now_us));
+        if is_ending {
+            writer.sync_now(&mut disk, self.now_us);
+        }
+    }
+
+    /// Tells the others how this log is.
+    fn note_state(&mut self, log: &mut WorkerLog) {
+        let aof = &self.shared.aof;
+        let figures = &aof.figures[self.own as usize];
+        figures.written_bytes.store(log.writer.bytes_written, Relaxed);
+        figures.groups.store(log.writer.groups_written, Relaxed);
+        let waiting = match self.shard.is_here() {
+            true => self.shard.keyspace.journal.len() + log.writer.kept_bytes(),
+            false => log.writer.kept_bytes(),
+        };
+        figures.waiting_bytes.store(waiting as u64, Relaxed);
+        let is_behind = waiting > WAITING_BYTES_MAX;
+        if is_behind != log.is_behind {
+            log.is_behind = is_behind;
+            change(&aof.behind, is_behind);
+        }
+        let failure = log.writer.failure();
+        if failure.is_some() != log.is_failing {
+            log.is_failing = failure.is_some();
+            match failure {
+                Some(error) => {
+                    tracing::error!("Error writing to the AOF file: {error}");
+                    let mut reason = aof.reason.lock().unwrap_or_else(|lock| lock.into_inner());
+                    *reason = plain_text(error);
+                }
+                None => tracing::warn!("AOF write error looks solved, the log is written again."),
+            }
+            change(&aof.failing, log.is_failing);
+        }
+    }
+}
+
+/// Counts one more, or one less.
+fn change(count: &std::sync::atomic::AtomicUsize, more: bool) {
+    if more {
+        count.fetch_add(1, SeqCst);
+    } else {
+        count.fetch_sub(1, SeqCst);
+    }
+}
+
+/// The system's words for an error, as `strerror` gives them.
+fn plain_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}

@@ -1,0 +1,387 @@
+//! The append-only log: what comes back after the server was killed, after its files were damaged,
+//! and on another number of shards.
+
+use std::{
+    fs,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::harness::{Client, Reply, Server, env_number, on_1_2_and_4_shards, skip};
+
+on_1_2_and_4_shards!(
+    everything_comes_back_after_a_kill,
+    always_loses_nothing_that_anyone_has_read,
+    everysec_loses_an_end_of_the_one_order,
+    a_torn_end_is_cut_off_and_told,
+    damage_before_the_durable_end_stops_the_start,
+    a_full_disk_refuses_writes_until_there_is_room,
+);
+
+/// How long a server may take to notice something.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server with a log in `directory`.
+fn start(shards: usize, directory: &Path, policy: &str) -> Server {
+    Server::builder(shards)
+        .option("dir", directory.display())
+        .option("save", "\"\"")
+        .option("appendonly", "yes")
+        .option("appendfsync", policy)
+        .start()
+}
+
+fn kill(mut server: Server) {
+    server.signal(Signal::KILL);
+    server.wait_for_end();
+}
+
+/// What a command answers, in an order that no table shows in.
+fn answer(client: &mut Client, line: &str) -> String {
+    let reply = client.run(line);
+    match reply {
+        Reply::Array(_) => {
+            let mut items: Vec<_> =
+                reply.into_items().into_iter().map(|item| format!("{item:?}")).collect();
+            items.sort();
+            items.join(" ")
+        }
+        reply => format!("{reply:?}"),
+    }
+}
+
+fn everything_comes_back_after_a_kill(shards: usize) {
+    let directory = TempDir::new().expect("a directory");
+    let server = start(shards, directory.path(), "always");
+    let mut client = server.connect();
+    for line in [
+        "SET string text",
+        "INCRBYFLOAT float 1.25",
+        "SET dated soon EX 1000",
+        "MSET a 1 b 2 c 3 d 4",
+        "RENAME a renamed",
+        "SADD set x y z 1 2 3",
+        "SPOP set 2",
+        "SUNIONSTORE union set",
+        "SMOVE set other x",
+        "RPUSH list a b c d e",
+        "LMOVE list list2 LEFT RIGHT",
+        "HSET hash f v g w",
+        "HINCRBYFLOAT hash n 0.5",
+        "ZADD zset 1 one 2 two 3.5 three",
+        "ZPOPMIN zset",
+        "XADD stream * field value",
+        "SETEX brief 1 gone",
+        "PFADD hll a b c",
+        "SELECT 3",
+        "SET elsewhere 3",
+        "COPY elsewhere there DB 4",
+        "SELECT 0",
+        "DEL b",
+        "SWAPDB 4 5",
+    ] {
+        let reply = client.run(line);
+        assert!(!matches!(reply, Reply::Error(_)), "{line}: {reply:?}");
+    }
+    let questions = [
+        "MGET string float dated renamed a b c d",
+        "SMEMBERS set",
+        "SMEMBERS union",
+        "LRANGE list 0 -1",
+        "LRANGE list2 0 -1",
+        "HGETALL hash",
+        "ZRANGE zset 0 -1 WITHSCORES",
+        "XRANGE stream - +",
+        "PFCOUNT hll",
+        "PEXPIRETIME dated",
+        "SELECT 3",
+        "GET elsewhere",
+        "SELECT 5",
+        "GET there",
+    ];
+    let before = questions.map(|line| answer(&mut client, line));
+    kill(server);
+    // As many shards as before, and then others.
+    for shards in [shards, 3, 1] {
+        let server = start(shards, directory.path(), "always");
+        let mut client = server.connect();
+        assert_eq!(questions.map(|line| answer(&mut client, line)), before, "{shards} shards");
+        assert_eq!(server.info("aof_enabled"), "1");
+        assert_eq!(server.info("aof_last_write_status"), "ok");
+        assert_eq!(server.info("loading"), "0");
+        kill(server);
+    }
+}
+
+/// What the clients of one round have heard.
+struct Heard {
+    /// The last step that was acknowledged as a whole, for each writer.
+    acknowledged: Vec<AtomicI64>,
+    /// The last step that some reader has seen, for each writer.
+    seen: Vec<AtomicI64>,
+}
+
+const WRITERS: usize = 3;
+/// Steps of a writer that are under way at a time.
+const DEPTH: i64 = 8;
+
+/// A writer: each step is a value, a pointer to it, two keys at once, and an element, on as many
+/// shards as there are, pipelined.
+fn write(mut client: Client, writer: usize, heard: &Heard, stop: &AtomicBool) {
+    let mut step = 0;
+    while !stop.load(SeqCst) {
+        for next in step + 1..=step + DEPTH {
+            client.push(["SET", &format!("data:{writer}:{next}"), "here"]);
+            client.push(["SET", &format!("pointer:{writer}"), &next.to_string()]);
+            let (one, two) = (format!("one:{writer}"), format!("two:{writer}"));
+            client.push(["MSET", &one, &next.to_string(), &two, &next.to_string()]);
+            client.push(["RPUSH", &format!("list:{writer}"), &next.to_string()]);
+        }
+        client.flush();
+        for next in step + 1..=step + DEPTH {
+            for _ in 0..4 {
+                // The server is killed while it answers.
+                let Ok(reply) = client.try_receive() else { return };
+                assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
+            }
+            heard.acknowledged[writer].store(next, SeqCst);
+        }
+        step += DEPTH;
+    }
+}
+
+/// A reader: follows the pointers.
+fn read(mut client: Client, heard: &Heard, stop: &AtomicBool) {
+    while !stop.load(SeqCst) {
+        for writer in 0..WRITERS {
+            client.push(["GET", &format!("pointer:{writer}")]);
+            client.flush();
+            let Ok(reply) = client.try_receive() else { return };
+            if let Reply::Bulk(_) = reply {
+                let step = reply.into_text().parse().expect("a step");
+                heard.seen[writer].fetch_max(step, SeqCst);
+            }
+        }
+    }
+}
+
+fn number(client: &mut Client, key: &str) -> i64 {
+    match client.run(&format!("GET {key}")) {
+        reply if reply.is_null() => 0,
+        reply => reply.into_text().parse().expect("a number"),
+    }
+}
+
+/// One life of a server under load, ended by a kill, and what is there after it. Answers how many
+/// steps came back.
+fn round(shards: usize, policy: &str, round: usize) -> i64 {
+    let directory = TempDir::new().expect("a directory");
+    let server = start(shards, directory.path(), policy);
+    let zeros = || (0..WRITERS).map(|_| AtomicI64::new(0)).collect();
+    let heard = Arc::new(Heard { acknowledged: zeros(), seen: zeros() });
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut threads = Vec::new();
+    for worker in 0..WRITERS + 2 {
+        let (client, heard, stop) = (server.connect(), heard.clone(), stop.clone());
+        threads.push(thread::spawn(move || match worker {
+            0..WRITERS => write(client, worker, &heard, &stop),
+            _ => read(client, &heard, &stop),
+        }));
+    }
+    // The moment is different in every round.
+    let steps = 20 + 37 * (round as i64 % 11);
+    let deadline = Instant::now() + PATIENCE;
+    while heard.acknowledged.iter().any(|step| step.load(SeqCst) < steps) {
+        assert!(Instant::now() < deadline, "the writers do not come on");
+        thread::sleep(Duration::from_millis(1));
+    }
+    kill(server);
+    stop.store(true, SeqCst);
+    threads.into_iter().for_each(|thread| thread.join().expect("a client ends"));
+    let server = start(1 + (shards + round) % 4, directory.path(), policy);
+    let mut client = server.connect();
+    let mut total = 0;
+    for writer in 0..WRITERS {
+        let pointer = number(&mut client, &format!("pointer:{writer}"));
+        let one = number(&mut client, &format!("one:{writer}"));
+        let two = number(&mut client, &format!("two:{writer}"));
+        let list = client.run(&format!("LLEN list:{writer}")).into_integer();
+        assert_eq!(one, two, "half a MSET has come back");
+        assert!(pointer >= one && one >= pointer - 1, "pointer {pointer}, keys {one}");
+        assert!(one >= list && list >= one - 1, "keys {one}, elements {list}");
+        for step in [pointer, pointer / 2] {
+            if step > 0 {
+                let data = client.run(&format!("GET data:{writer}:{step}"));
+                assert_eq!(data, Reply::bulk("here"), "step {step} has lost its data");
+            }
+        }
+        if policy == "always" {
+            let acknowledged = heard.acknowledged[writer].load(SeqCst);
+            assert!(list >= acknowledged, "{acknowledged} was acknowledged, {list} came back");
+            let seen = heard.seen[writer].load(SeqCst);
+            assert!(pointer >= seen, "{seen} was seen, {pointer} came back");
+        }
+        total += list;
+    }
+    total
+}
+
+fn rounds() -> usize {
+    env_number("TESSERA_CRASH_ROUNDS", 4)
+}
+
+fn always_loses_nothing_that_anyone_has_read(shards: usize) {
+    let total: i64 = (0..rounds()).map(|n| round(shards, "always", n)).sum();
+    assert!(total > 0, "nothing has come back");
+}
+
+fn everysec_loses_an_end_of_the_one_order(shards: usize) {
+    (0..rounds()).for_each(|n| _ = round(shards, "everysec", n));
+}
+
+/// Bytes from a group's beginning to somewhere in its first record, with up to four shards.
+const IN_FIRST_RECORD: u64 = 132;
+
+/// The segments in the log's directory, by name.
+fn segments(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory.join("appendonlydir")).expect("the log's directory");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    paths.sort();
+    paths
+}
+
+/// Where the blocks of a file end that hold something.
+fn used_bytes(path: &Path) -> u64 {
+    let bytes = fs::read(path).expect("a segment");
+    let last = bytes.iter().rposition(|&byte| byte != 0).unwrap_or(0);
+    (last as u64 + 1).next_multiple_of(4096)
+}
+
+/// A directory with a log of some groups, and the fullest of its segments.
+fn logged(shards: usize) -> (TempDir, PathBuf) {
+    let directory = TempDir::new().expect("a directory");
+    let server = start(shards, directory.path(), "always");
+    let mut client = server.connect();
+    for n in 0..50 {
+        // All in one log, so that its last group is the last of all.
+        assert_eq!(client.run(&format!("SET {{k}}:{n} value:{n}")), Reply::ok());
+    }
+    kill(server);
+    let fullest = segments(directory.path()).into_iter().max_by_key(|path| used_bytes(path));
+    (directory, fullest.expect("a segment"))
+}
+
+fn overwrite(path: &Path, offset: u64, bytes: &[u8]) {
+    let file = fs::OpenOptions::new().write(true).open(path).expect("the segment");
+    file.write_all_at(bytes, offset).expect("it can be written");
+}
+
+fn a_torn_end_is_cut_off_and_told(shards: usize) {
+    let (directory, segment) = logged(shards);
+    // The last group, one block with one record, has lost a part of it, as if it had been on its way.
+    let end = used_bytes(&segment);
+    overwrite(&segment, end - 4096 + IN_FIRST_RECORD, &[0; 20]);
+    let refused = Server::builder(shards)
+        .option("dir", directory.path().display())
+        .option("save", "\"\"")
+        .option("appendonly", "yes")
+        .option("aof-load-truncated", "no")
+        .start_refused();
+    assert!(refused.1.contains("aof-load-truncated"), "{}", refused.1);
+    let server = start(shards, directory.path(), "always");
+    let name = segment.file_name().expect("a name").to_string_lossy().into_owned();
+    assert!(server.log().contains(&name), "the log names the file: {}", server.log());
+    let mut client = server.connect();
+    let keys = client.run("DBSIZE").into_integer();
+    assert!((1..50).contains(&keys), "{keys} keys");
+    assert_eq!(client.run("SET after the"), Reply::ok());
+    kill(server);
+    // What was cut off stays away.
+    let server = start(shards, directory.path(), "always");
+    assert_eq!(server.connect().run("DBSIZE").into_integer(), keys + 1);
+}
+
+fn damage_before_the_durable_end_stops_the_start(shards: usize) {
+    let (directory, segment) = logged(shards);
+    // The first block is the segment's header, the second the first group.
+    overwrite(&segment, 4096 + IN_FIRST_RECORD, b"!");
+    let (status, text) = Server::builder(shards)
+        .option("dir", directory.path().display())
+        .option("save", "\"\"")
+        .option("appendonly", "yes")
+        .start_refused();
+    assert!(!status.success());
+    let name = segment.file_name().expect("a name").to_string_lossy().into_owned();
+    assert!(text.contains(&name) && text.contains("at byte"), "{text}");
+}
+
+/// A small file system of its own, unmounted when it is dropped.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let directory = TempDir::new().expect("a directory");
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=40m", "tmpfs"])
+            .arg(directory.path())
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(directory)),
+            _ => {
+                skip("a file system cannot be mounted (needs root)");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let path = self.0.path();
+        // The test is over; what stays mounted is told by `mount`.
+        let _ = std::process::Command::new("umount").arg("-l").arg(path).output();
+    }
+}
+
+fn a_full_disk_refuses_writes_until_there_is_room(shards: usize) {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let server = start(shards, disk.0.path(), "everysec");
+    let mut client = server.connect();
+    let filler = disk.0.path().join("filler");
+    fs::write(&filler, vec![1; 24 << 20]).expect("there is room");
+    let value = "x".repeat(8 << 10);
+    let deadline = Instant::now() + PATIENCE;
+    let mut written = 0;
+    let refused = loop {
+        assert!(Instant::now() < deadline, "the disk is not full yet");
+        match client.call(["SET", &format!("key:{written}"), &value]) {
+            Reply::Error(text) => break text,
+            _ => written += 1,
+        }
+    };
+    assert!(refused.starts_with("MISCONF"), "{refused}");
+    assert_eq!(server.info("aof_last_write_status"), "err");
+    assert_eq!(client.call(["GET", "key:0"]), Reply::bulk(&value));
+    fs::remove_file(&filler).expect("it is there");
+    while let Reply::Error(_) = client.run("SET after room") {
+        assert!(Instant::now() < deadline, "writes are refused although there is room");
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(server.info("aof_last_write_status"), "ok");
+    // Its last words are durable when it has ended well.
+    let mut server = server;
+    server.signal(Signal::TERM);
+    server.wait_for_end();
+    let server = start(shards, disk.0.path(), "everysec");
+    assert_eq!(server.connect().run("DBSIZE").into_integer(), written + 1);
+}
