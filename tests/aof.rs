@@ -25,6 +25,7 @@ on_1_2_and_4_shards!(
     a_torn_end_is_cut_off_and_told,
     damage_before_the_durable_end_stops_the_start,
     a_full_disk_refuses_writes_until_there_is_room,
+    a_saved_file_is_what_the_log_begins_with,
 );
 
 /// How long a server may take to notice something.
@@ -384,4 +385,32 @@ fn a_full_disk_refuses_writes_until_there_is_room(shards: usize) {
     server.wait_for_end();
     let server = start(shards, disk.0.path(), "everysec");
     assert_eq!(server.connect().run("DBSIZE").into_integer(), written + 1);
+}
+
+fn a_saved_file_is_what_the_log_begins_with(shards: usize) {
+    let directory = TempDir::new().expect("a directory");
+    let server = Server::builder(shards).option("dir", directory.path().display()).start();
+    let mut client = server.connect();
+    for n in 0..200 {
+        assert_eq!(client.run(&format!("SET key:{n} saved")), Reply::ok());
+    }
+    assert_eq!(client.run("SAVE"), Reply::ok());
+    kill(server);
+    let server = start(shards, directory.path(), "always");
+    let mut client = server.connect();
+    assert_eq!(client.run("GET key:7"), Reply::bulk("saved"));
+    assert_eq!(client.run("SET key:7 logged"), Reply::ok());
+    assert_eq!(client.run("RENAME key:8 renamed"), Reply::ok());
+    // A later save replaces the file, and not what the log begins with.
+    assert_eq!(client.run("DEL key:9"), Reply::Integer(1));
+    assert_eq!(client.run("SAVE"), Reply::ok());
+    kill(server);
+    for shards in [shards, 3] {
+        let server = start(shards, directory.path(), "always");
+        let mut client = server.connect();
+        assert_eq!(client.run("DBSIZE").into_integer(), 199);
+        assert_eq!(client.run("GET key:7"), Reply::bulk("logged"));
+        assert_eq!(client.run("GET renamed"), Reply::bulk("saved"));
+        kill(server);
+    }
 }

@@ -232,7 +232,9 @@ fn append_only_files_are_moved_in(shards: usize) {
                 .collect();
             assert!(names.iter().any(|name| name == "dump.rdb"), "{names:?}");
             assert!(names.iter().any(|name| name.starts_with("appendonlydir.imported-")));
-            assert!(!names.iter().any(|name| name == "appendonlydir"));
+            let log = dir.path().join("appendonlydir");
+            assert!(log.join("tessera.manifest").exists(), "the log has begun");
+            assert!(!log.join("appendonly.aof.manifest").exists());
         }
     }
 }

@@ -101,6 +101,7 @@ fn serve(config: Config, file: Option<PathBuf>, log: Log) -> Result<(), StartErr
     let (aof, recovered) = aof::prepare(&config, workers, seed)?;
     let loading = match &recovered {
         Some(recovered) => Loading::of_log(recovered.bytes(), workers),
+        None if aof.follows() => Loading::plan(&config, workers)?.followed_by_log(),
         None => Loading::plan(&config, workers)?,
     };
     let lists = listener::open(&listen_config(&config), workers)?;

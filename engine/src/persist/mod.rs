@@ -1,6 +1,7 @@
 //! Persistence: how what a shard holds outlives the process, without I/O of its own.
 //!
 //! ```text
+//! base          loading the snapshot that a log begins with
 //! epoch         one order over the logs of all shards
 //! log           writing a log: group commit, segments, failures
 //! scan          reading a log: its groups, and where it ends
@@ -15,6 +16,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod base;
 pub mod envelope;
 pub mod epoch;
 pub mod log;

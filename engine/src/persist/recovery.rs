@@ -57,6 +57,14 @@ pub enum RecoveryError {
         .0.file, .0.offset, .0.reason
     )]
     Corrupt(Damage),
+    /// The snapshot that the log begins with is unusable.
+    #[error("{file}: {reason}. The log begins with this file: restore it from a backup")]
+    Base {
+        /// Its name.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The tail is torn, and the configuration wants no start then.
     #[error(
         "{}, at byte {}: {}. The end of the log was cut short by a crash; start with \
@@ -82,8 +90,6 @@ pub struct Plan {
 /// How far loading is; shared with whoever tells.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Bytes to be loaded.
-    pub total_bytes: AtomicU64,
     /// Bytes loaded.
     pub loaded_bytes: AtomicU64,
     /// Records done again.
@@ -232,7 +238,8 @@ fn cut(scan: &mut Scan, end_epoch: u64, cuts: &mut Vec<Damage>) {
     scan.groups.truncate(kept);
 }
 
-/// Loads the generations of `plans`, the oldest first, into `shards` shards. `owner_of` says which of
+/// Loads the generations of `plans`, the oldest first, on top of what was `loaded` before, into
+/// `shards` shards. `owner_of` says which of
 /// so many shards owns a key.
 ///
 /// Uses a thread a log.
@@ -242,18 +249,16 @@ fn cut(scan: &mut Scan, end_epoch: u64, cuts: &mut Vec<Damage>) {
 /// What was durable is damaged, or the file system fails.
 pub fn load(
     directory: &dyn Directory,
+    mut loaded: Vec<Shard>,
     plans: &[Plan],
     settings: &Settings,
-    shards: usize,
-    seed: u64,
+    (shards, seed): (usize, u64),
     owner_of: &dyn Fn(&[u8], usize) -> usize,
     progress: &Progress,
 ) -> Result<Vec<Shard>, RecoveryError> {
-    progress.total_bytes.store(plans.iter().map(|plan| plan.bytes).sum(), Relaxed);
     let empty = |count: usize| -> Vec<Shard> {
         (0..count as u64).map(|n| Shard::new(seed.wrapping_add(n), settings.clone())).collect()
     };
-    let mut loaded: Vec<Shard> = Vec::new();
     for plan in plans {
         if loaded.len() != plan.scans.len() {
             loaded = redistribute(loaded, empty(plan.scans.len()), |key| {

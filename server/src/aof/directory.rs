@@ -61,6 +61,22 @@ impl DataDirectory {
         made
     }
 
+    /// Gives the file at `path`, which is whole and does not change any more, the name `name` here
+    /// too.
+    ///
+    /// # Errors
+    ///
+    /// Of the file system.
+    pub fn adopt(&self, path: &Path, name: &str) -> io::Result<()> {
+        self.remove(name)?;
+        let here = self.path.join(name);
+        if fs::hard_link(path, &here).is_err() {
+            fs::copy(path, &here)?;
+        }
+        File::open(&here)?.sync_all()?;
+        sync_directory(&self.path)
+    }
+
     fn fill_segment(&self, path: &Path, block: &RecordBuffer, bytes: u64) -> io::Result<OwnedFd> {
         let file = open_direct(path)?;
         match fallocate(&file, FallocateFlags::empty(), 0, bytes) {

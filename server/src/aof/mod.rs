@@ -31,7 +31,7 @@ mod start;
 mod turn;
 
 use std::sync::{
-    Mutex, MutexGuard, PoisonError,
+    Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
 };
 
@@ -50,8 +50,10 @@ use keeper::Keeper;
 
 /// The log as all workers see it.
 pub struct Aof {
-    /// Nothing while `appendonly` is off.
-    log: Option<Open>,
+    /// Nothing while `appendonly` is off, or before what was moved in is loaded.
+    log: OnceLock<Open>,
+    /// The log begins when what is loaded elsewhere is there.
+    follows: bool,
     /// The epoch in which rounds are; 0 without a log.
     epoch: AtomicU64,
     /// The last epoch of which some shard has records.
@@ -88,12 +90,26 @@ struct Figures {
 impl Aof {
     /// No log.
     pub fn none(workers: usize) -> Self {
-        Self::new(None, workers, 0)
+        Self::new(workers, 0)
     }
 
-    fn new(log: Option<Open>, workers: usize, first_epoch: u64) -> Self {
+    /// A log that begins when what is loaded elsewhere is there.
+    fn to_follow(workers: usize) -> Self {
+        Self { follows: true, ..Self::new(workers, 1) }
+    }
+
+    /// A log that is open.
+    fn of(open: Open, workers: usize) -> Self {
+        let aof = Self::new(workers, open.generation.first_epoch);
+        // It is the first one.
+        let _ = aof.log.set(open);
+        aof
+    }
+
+    fn new(workers: usize, first_epoch: u64) -> Self {
         Self {
-            log,
+            log: OnceLock::new(),
+            follows: false,
             epoch: AtomicU64::new(first_epoch),
             data_epoch: AtomicU64::new(0),
             closed: AtomicU64::new(first_epoch.saturating_sub(1)),
@@ -111,7 +127,7 @@ impl Aof {
     /// Whether there is a log.
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.log.is_some()
+        self.log.get().is_some()
     }
 
     /// The epoch in which rounds are now; 0 without a log. Read it within the cut.
@@ -162,7 +178,7 @@ impl Aof {
 
     /// Bytes of records that were loaded at the start.
     pub fn loaded_bytes(&self) -> u64 {
-        self.log.as_ref().map_or(0, |open| open.loaded_bytes)
+        self.log.get().map_or(0, |open| open.loaded_bytes)
     }
 
     /// The last epoch that is durable.
@@ -205,7 +221,7 @@ impl Aof {
     }
 
     fn open(&self) -> Option<&Open> {
-        self.log.as_ref()
+        self.log.get()
     }
 
     /// The shard that was loaded for `worker`, once all are.

@@ -17,7 +17,8 @@ use std::{
 
 use tessera_engine::{
     persist::{
-        manifest::{FILE_NAME, Manifest},
+        base::load_base,
+        manifest::{Base, FILE_NAME, Manifest},
         recovery::{Plan, Progress, RecoveryError, load, plan, read_manifest},
         scan::Damage,
     },
@@ -27,7 +28,7 @@ use tessera_engine::{
 };
 
 use super::{Aof, DataDirectory, Open, keeper::Keeper};
-use crate::{config::Config, runtime::wake::Doorbell, server::Shared, worker::settings};
+use crate::{config::Config, loading, runtime::wake::Doorbell, server::Shared, worker::settings};
 
 /// How often the progress of loading is told.
 const PROGRESS_STEP: Duration = Duration::from_millis(50);
@@ -35,6 +36,7 @@ const PROGRESS_STEP: Duration = Duration::from_millis(50);
 /// What was found in the data directory, to be loaded.
 pub struct Recovered {
     directory: DataDirectory,
+    base: Option<String>,
     plans: Vec<Plan>,
     bytes: u64,
 }
@@ -64,12 +66,17 @@ pub fn prepare(
     let failed = |error: &dyn std::fmt::Display| {
         format!("Can't open or create append-only dir {}: {error}", path.display())
     };
+    if !path.join(FILE_NAME).exists() && loading::finds_append_only_files(config)? {
+        return Ok((Aof::to_follow(workers), None));
+    }
     let directory = DataDirectory::open(&path).map_err(|error| failed(&error))?;
-    refuse_foreign(&directory)?;
     let complain = |error: RecoveryError| {
         format!("Bad file format reading the append only files in {}: {error}", path.display())
     };
     let mut manifest = read_manifest(&directory).map_err(complain)?;
+    if manifest == Manifest::default() {
+        manifest.base = adopt_dump(config, &directory).map_err(|error| failed(&error))?;
+    }
     let mut plans = Vec::with_capacity(manifest.generations.len());
     for generation in &mut manifest.generations {
         let plan = plan(&directory, generation).map_err(complain)?;
@@ -83,37 +90,86 @@ pub fn prepare(
         generation.ends.clone_from(&plan.ends);
         plans.push(plan);
     }
+    let base = manifest.base.as_ref().and_then(|base| base.files.first().cloned());
+    let base_bytes = match &base {
+        Some(name) => directory.len(name).map_err(|error| failed(&error))?.unwrap_or(0),
+        None => 0,
+    };
+    let bytes = base_bytes + plans.iter().map(|plan| plan.bytes).sum::<u64>();
+    let open = open_log(&directory, &mut manifest, workers, seed, bytes)?;
+    Ok((Aof::of(open, workers), Some(Recovered { directory, base, plans, bytes })))
+}
+
+/// Begins the logs of this run.
+fn open_log(
+    directory: &DataDirectory,
+    manifest: &mut Manifest,
+    workers: usize,
+    seed: u64,
+    loaded_bytes: u64,
+) -> Result<Open, String> {
     let generation = manifest.begin(Random::from_seed(seed).next_u64(), workers).clone();
-    write_manifest(&directory, &manifest)?;
-    let keeper = Keeper::start(directory.clone()).map_err(|error| failed(&error))?;
-    let first_epoch = generation.first_epoch;
-    let bytes = plans.iter().map(|plan| plan.bytes).sum();
-    let open = Open { generation, loaded_bytes: bytes, keeper };
-    let aof = Aof::new(Some(open), workers, first_epoch);
-    Ok((aof, Some(Recovered { directory, plans, bytes })))
+    write_manifest(directory, manifest)?;
+    let keeper = Keeper::start(directory.clone())
+        .map_err(|error| format!("Can't start the thread that makes segments: {error}"))?;
+    Ok(Open { generation, loaded_bytes, keeper })
+}
+
+/// What is in the RDB file of `dir` when the log begins is its base. The file is linked, so that
+/// later saves, which put another in its place, do not change it.
+fn adopt_dump(config: &Config, directory: &DataDirectory) -> std::io::Result<Option<Base>> {
+    let dump =
+        Path::new(OsStr::from_bytes(&config.dir)).join(OsStr::from_bytes(&config.dbfilename));
+    if !dump.is_file() {
+        return Ok(None);
+    }
+    let name = "tessera-0.base.rdb".to_owned();
+    directory.adopt(&dump, &name)?;
+    tracing::info!("The append-only log begins with what is in {}", dump.display());
+    Ok(Some(Base { epoch: 0, files: vec![name] }))
+}
+
+impl Aof {
+    /// Whether the log begins when what is loaded elsewhere is there.
+    pub(crate) fn follows(&self) -> bool {
+        self.follows
+    }
+
+    /// Begins the log with what was loaded elsewhere and saved as the RDB file; once, whoever comes
+    /// first.
+    pub(crate) fn begin_with_dump(
+        &self,
+        config: &Config,
+        workers: usize,
+        seed: u64,
+    ) -> Result<(), String> {
+        // Taken here to let one worker do it; the others find it done.
+        let guard = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_on() {
+            return Ok(());
+        }
+        let path = Path::new(OsStr::from_bytes(&config.dir))
+            .join(OsStr::from_bytes(&config.appenddirname));
+        let begin = || -> Result<Open, String> {
+            let directory = DataDirectory::open(&path).map_err(|error| error.to_string())?;
+            let base = adopt_dump(config, &directory).map_err(|error| error.to_string())?;
+            let mut manifest = Manifest { base, ..Manifest::default() };
+            open_log(&directory, &mut manifest, workers, seed, 0)
+        };
+        let open = begin().map_err(|error| {
+            format!("Can't open or create append-only dir {}: {error}", path.display())
+        })?;
+        // Nobody else sets it while the lock is held.
+        let _ = self.log.set(open);
+        drop(guard);
+        Ok(())
+    }
 }
 
 fn write_manifest(directory: &DataDirectory, manifest: &Manifest) -> Result<(), String> {
     directory.replace(FILE_NAME, &manifest.to_bytes()).map_err(|error| {
         format!("Can't write {}: {error}", directory.path().join(FILE_NAME).display())
     })
-}
-
-/// Redis's own append-only files are neither read nor overwritten: who starts with them would
-/// otherwise find an empty server.
-fn refuse_foreign(directory: &DataDirectory) -> Result<(), String> {
-    let names = directory.names().map_err(|error| error.to_string())?;
-    let own = names.iter().any(|name| name == FILE_NAME);
-    let foreign = names.iter().find(|name| name.ends_with(".aof.manifest"));
-    match foreign {
-        Some(foreign) if !own => Err(format!(
-            "{} holds an append-only file of Redis ({foreign}), which this server does not read. \
-             Name another directory with 'appenddirname', or make Redis save a dump.rdb, which is \
-             loaded at the start",
-            directory.path().display()
-        )),
-        _ => Ok(()),
-    }
 }
 
 fn tell_of_cut(cut: &Damage) {
@@ -164,11 +220,17 @@ fn load_all(
     let progress = Progress::default();
     let settings = settings(&shared.config.current());
     let owner_of = |key: &[u8], shards: usize| ShardMap::new(shards).owner(key) as usize;
-    let Recovered { directory, plans, .. } = recovered;
+    let Recovered { directory, base, plans, .. } = recovered;
+    let (workers, bytes) = ((shared.workers, seed), &progress.loaded_bytes);
+    let load_both = || {
+        let loaded = match base {
+            Some(base) => load_base(directory, base, &settings, workers, &owner_of, bytes)?,
+            None => Vec::new(),
+        };
+        load(directory, loaded, plans, &settings, workers, &owner_of, &progress)
+    };
     thread::scope(|scope| {
-        let loader = scope.spawn(|| {
-            load(directory, plans, &settings, shared.workers, seed, &owner_of, &progress)
-        });
+        let loader = scope.spawn(load_both);
         while !loader.is_finished() {
             shared.loading.note_bytes(progress.loaded_bytes.load(SeqCst));
             thread::park_timeout(PROGRESS_STEP);

@@ -61,11 +61,38 @@ impl WorkerLog {
 impl Worker {
     /// Takes over the shard that was loaded for this worker, and begins to log.
     pub(crate) fn take_loaded(&mut self) {
-        let aof = &self.shared.aof;
-        if self.log.is_some() || !aof.is_on() {
+        if self.log.is_some() {
             return;
         }
-        let Some(shard) = aof.take_loaded(self.own as usize) else { return };
+        if self.shared.aof.follows() {
+            return self.follow_with_log();
+        }
+        if let Some(shard) = self.shared.aof.take_loaded(self.own as usize) {
+            self.shard = OwnShard::new(shard);
+            self.shard.advance_clock_us(self.now_us);
+            self.begin_log();
+        }
+    }
+
+    /// Begins the log when everything was loaded elsewhere.
+    fn follow_with_log(&mut self) {
+        if !self.shared.loading.awaits_log() {
+            return;
+        }
+        let seed = self.random.next_u64();
+        let (config, workers) = (self.config.get(), self.shared.workers);
+        match self.shared.aof.begin_with_dump(config, workers, seed) {
+            Ok(()) => self.begin_log(),
+            Err(reason) => {
+                self.shared.loading.fail(reason);
+                self.shared.stop.shutdown().request();
+            }
+        }
+    }
+
+    /// Records and logs from now on what is done to the own shard.
+    fn begin_log(&mut self) {
+        let aof = &self.shared.aof;
         let Some(open) = aof.open() else { return };
         let counter = open.keeper.counter(self.shared.board.bell(self.own as usize));
         let run = open.generation.run;
@@ -75,8 +102,6 @@ impl Worker {
         let identity = LogIdentity { run, shard: self.own, shards };
         let writer = LogWriter::new(identity, policy(self.config.get()), 0, &mut disk);
         let (seen, room) = (aof.state(), writer.room());
-        self.shard = OwnShard::new(shard);
-        self.shard.advance_clock_us(self.now_us);
         self.shard.keyspace.journal.start(0, seen[0], room);
         self.configure_shard();
         let (ran_at, is_failing, is_behind) = (None, false, false);

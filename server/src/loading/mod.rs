@@ -60,6 +60,15 @@ enum Source {
     Aof(AofFiles),
 }
 
+/// Whether there are append-only files of a redis-server to move in from.
+///
+/// # Errors
+///
+/// They are there and cannot be read.
+pub(crate) fn finds_append_only_files(config: &Config) -> Result<bool, String> {
+    Ok(AofFiles::find(config)?.is_some())
+}
+
 impl Plan {
     /// What log lines call it.
     fn path(&self) -> &Path {
@@ -89,6 +98,10 @@ pub struct Loading {
     end: (Mutex<bool>, Condvar),
     /// Shards that were filled by the first worker.
     assembly: Assembly,
+    workers: usize,
+    /// Commands are let in only when the log has begun too.
+    is_log_to_follow: bool,
+    is_loaded: AtomicBool,
 }
 
 /// What INFO shows of loading.
@@ -157,6 +170,18 @@ impl Loading {
         loading
     }
 
+    /// The log begins when all is loaded, and only then commands are let in: each worker says when
+    /// it has begun.
+    pub fn followed_by_log(mut self) -> Self {
+        self.is_log_to_follow = true;
+        self
+    }
+
+    /// Whether all is loaded and the log is to begin.
+    pub(crate) fn awaits_log(&self) -> bool {
+        self.is_loaded.load(Ordering::Acquire)
+    }
+
     /// So many bytes of the log are done again.
     pub(crate) fn note_bytes(&self, bytes: u64) {
         self.bytes.store(bytes, Ordering::Relaxed);
@@ -195,6 +220,9 @@ impl Loading {
             failure: OnceLock::new(),
             end: (Mutex::new(!is_active), Condvar::new()),
             assembly: Assembly::default(),
+            workers,
+            is_log_to_follow: false,
+            is_loaded: AtomicBool::new(false),
         }
     }
 
@@ -252,6 +280,11 @@ impl Loading {
                 tracing::info!("Done loading RDB, keys loaded: {keys}, keys expired: {expired}.");
                 tracing::info!("DB loaded from disk: {seconds:.3} seconds");
             }
+        }
+        if self.is_log_to_follow {
+            self.workers_left.store(self.workers, Ordering::Release);
+            self.is_loaded.store(true, Ordering::Release);
+            return;
         }
         self.is_active.store(false, Ordering::Release);
         self.finish();

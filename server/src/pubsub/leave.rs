@@ -104,7 +104,7 @@ impl Worker {
             }
         }
         self.shared.cut.enter(self.own);
-        self.outboxes.post_all(self.now_us);
+        self.outboxes.post_all(self.now_us, self.shared.aof.epoch());
         self.shared.cut.leave(self.own);
     }
 

@@ -426,7 +426,8 @@ impl World {
         let seed = self.random.next_u64();
         let settings = Settings::default();
         let progress = Progress::default();
-        let loaded = load(&self.disk, &plans, &settings, shards, seed, &owner_of, &progress)?;
+        let loaded =
+            load(&self.disk, Vec::new(), &plans, &settings, (shards, seed), &owner_of, &progress)?;
         Ok((manifest, loaded))
     }
 }

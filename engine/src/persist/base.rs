@@ -1,0 +1,85 @@
+//! Loading a base: the snapshot that stands for everything up to an epoch, an RDB file.
+//!
+//! Every shard reads the file for itself and takes its own keys, all of them at once. The time stands
+//! still at 0 as it does while records are done again, so no key has expired yet.
+#![forbid(unsafe_code)]
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    thread,
+};
+
+use super::{
+    rdb::{Collision, Load, LoadStep, Reader},
+    recovery::RecoveryError,
+};
+use crate::{
+    shard::{Settings, Shard},
+    sys::disk::Directory,
+};
+
+/// Bytes that are read at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Loads the base `name` into `shards` shards; `owner_of` says which of them owns a key.
+///
+/// # Errors
+///
+/// The file is not there, or is damaged.
+pub fn load_base(
+    directory: &dyn Directory,
+    name: &str,
+    settings: &Settings,
+    (shards, seed): (usize, u64),
+    owner_of: &(dyn Fn(&[u8], usize) -> usize + Sync),
+    loaded_bytes: &AtomicU64,
+) -> Result<Vec<Shard>, RecoveryError> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..shards)
+            .map(|number| {
+                let seed = seed.wrapping_add(number as u64);
+                let is_own = move |key: &[u8]| owner_of(key, shards) == number;
+                // One compares the checksum, and tells how far it is.
+                let progress = (number == 0).then_some(loaded_bytes);
+                scope.spawn(move || {
+                    load_part(directory, name, Shard::new(seed, settings.clone()), is_own, progress)
+                })
+            })
+            .collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined.map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
+/// Loads the keys of one shard.
+fn load_part(
+    directory: &dyn Directory,
+    name: &str,
+    mut shard: Shard,
+    is_own: impl Fn(&[u8]) -> bool,
+    progress: Option<&AtomicU64>,
+) -> Result<Shard, RecoveryError> {
+    let broken = |reason: String| RecoveryError::Base { file: name.to_owned(), reason };
+    let len = directory.len(name)?.ok_or_else(|| broken("it is not there".into()))?;
+    let mut load = Load::new(Reader::new(Some(len), progress.is_some()), Collision::Refuse);
+    let thresholds = shard.thresholds().clone();
+    let (mut chunk, mut offset) = (vec![0; CHUNK_BYTES], 0);
+    loop {
+        let step = load.step(&mut shard.keyspace, &thresholds, &is_own);
+        match step.map_err(|error| broken(error.to_string()))? {
+            LoadStep::NeedMore(_) => {
+                let read = directory.read_at(name, offset, &mut chunk)?;
+                if read == 0 {
+                    return Err(broken("it ends too early".into()));
+                }
+                load.supply(&chunk[..read]);
+                offset += read as u64;
+                if let Some(progress) = progress {
+                    progress.fetch_add(read as u64, Relaxed);
+                }
+            }
+            LoadStep::Done => return Ok(shard),
+            LoadStep::Aux { .. } | LoadStep::Function(_) => {}
+        }
+    }
+}
