@@ -144,7 +144,7 @@ impl Worker {
             round.retain(|&id| self.send_runs(id));
         }
         let (tail, stamp) = self.take_places();
-        let half = SecondHalf::begin(self.own, self.serve_mail_before(tail));
+        let half = SecondHalf::begin(self.serve_mail_before(tail));
         if self.shard.is_here() {
             self.shard.keyspace.journal.set_stamp(stamp);
         }

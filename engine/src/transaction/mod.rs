@@ -6,20 +6,15 @@
 //! - [`gathered`] executes commands over shards that one worker holds for a moment;
 //! - [`exec`] holds what a client queues in MULTI and what it watches;
 //! - [`round`] is the rule by which a worker runs and sends its connections' commands so that all
-//!   see one order;
-//! - [`coordinator`] takes a transaction over several shards through its course;
-//! - [`locks`] is what each shard knows of such transactions;
-//! - [`ids`] numbers them.
+//!   see one order.
 //!
-//! The server's workers and the simulation drive the same types.
+//! The server's workers drive these types. The simulation takes the rule of rounds from here and
+//! plays cuts and loans as the server makes them (its `cut`, `several` and `loan`), step by step.
 
 #![forbid(unsafe_code)]
 
-pub mod coordinator;
 pub mod exec;
 pub mod gathered;
-pub mod ids;
-pub mod locks;
 pub mod map;
 pub mod merge;
 pub mod parts;

@@ -24,9 +24,9 @@
 //!    those for lower shards.
 //! 2. The worker reads its own mailbox's tail and executes all before it, or up to a place that is
 //!    not filled.
-//! 3. [`SecondHalf`]: each connection that is not held up executes its commands for the own shard,
-//!    and may end with one command in parts over several shards, whose parcels take their places,
-//!    in ascending order again, before the next round begins.
+//! 3. [`SecondHalf`]: each connection that is not held up executes its commands for the own shard.
+//! 4. Between rounds, what concerns several shards takes all its places in a *cut*: at an instant at
+//!    which no worker is between the first and the last place of a round. So it has one moment.
 //!
 //! What must wait stays where it is, and nothing of its connection overtakes it.
 //!
@@ -78,59 +78,28 @@ impl FirstHalf {
     }
 }
 
-/// The second half of a round, as one connection finds it: each gets a copy of its own.
+/// The second half of a round.
 #[derive(Clone, Copy, Debug)]
 pub struct SecondHalf {
-    own: ShardId,
     own_open: bool,
-    is_over: bool,
 }
 
 impl SecondHalf {
-    /// Begins the second half of a round of the worker that owns shard `own`. `drained` says
-    /// whether everything below the tail that was read between the halves has been executed.
+    /// Begins the second half of a round. `drained` says whether everything below the tail that was
+    /// read between the halves has been executed, and the shard is here.
     #[inline]
-    pub fn begin(own: ShardId, drained: bool) -> Self {
-        SecondHalf { own, own_open: drained, is_over: false }
+    pub fn begin(drained: bool) -> Self {
+        SecondHalf { own_open: drained }
     }
 
     /// Whether commands for the own shard execute now.
     ///
     /// # Errors
     ///
-    /// [`Blocked::OwnMail`], or [`Blocked::NextRound`] after a command in parts.
+    /// [`Blocked::OwnMail`].
     #[inline]
     pub fn admit_own(&self) -> Result<(), Blocked> {
-        match (self.is_over, self.own_open) {
-            (true, _) => Err(Blocked::NextRound),
-            (false, false) => Err(Blocked::OwnMail),
-            (false, true) => Ok(()),
-        }
-    }
-
-    /// Whether the connection's next command, in parts over `shards`, goes now; it does so as a
-    /// whole, and ends its connection's round. `has_credit` is as in [`FirstHalf::admit`].
-    ///
-    /// # Errors
-    ///
-    /// Any of them.
-    pub fn admit_parts(
-        &mut self,
-        shards: impl IntoIterator<Item = ShardId>,
-        has_credit: impl Fn(ShardId) -> bool,
-    ) -> Result<(), Blocked> {
-        if self.is_over {
-            return Err(Blocked::NextRound);
-        }
-        for shard in shards {
-            if shard == self.own {
-                self.admit_own()?;
-            } else if !has_credit(shard) {
-                return Err(Blocked::Credit);
-            }
-        }
-        self.is_over = true;
-        Ok(())
+        if self.own_open { Ok(()) } else { Err(Blocked::OwnMail) }
     }
 }
 
@@ -157,34 +126,8 @@ mod tests {
     }
 
     #[test]
-    fn an_unfilled_place_holds_back_own_commands_and_no_others() {
-        let mut half = SecondHalf::begin(1, false);
-        assert_eq!(half.admit_own(), Err(Blocked::OwnMail));
-        assert_eq!(half.admit_parts([0, 1], |_| true), Err(Blocked::OwnMail));
-        assert_eq!(half.admit_parts([0, 2], |_| true), Ok(()));
-    }
-
-    #[test]
-    fn a_command_in_parts_goes_as_a_whole_or_not_at_all() {
-        let mut half = SecondHalf::begin(0, true);
-        let without_two = |shard| shard != 2;
-        assert_eq!(half.admit_parts([0, 1, 2], without_two), Err(Blocked::Credit));
-        assert_eq!(half.admit_parts([0, 1], without_two), Ok(()));
-    }
-
-    #[test]
-    fn a_command_in_parts_ends_its_connections_round() {
-        let mut half = SecondHalf::begin(0, true);
-        assert_eq!(half.admit_own(), Ok(()));
-        assert_eq!(half.admit_parts([1, 2], |_| true), Ok(()));
-        assert_eq!(half.admit_own(), Err(Blocked::NextRound));
-        assert_eq!(half.admit_parts([1, 2], |_| true), Err(Blocked::NextRound));
-    }
-
-    #[test]
-    fn the_own_shard_needs_no_credit() {
-        let mut half = SecondHalf::begin(3, true);
-        assert_eq!(half.admit_own(), Ok(()));
-        assert_eq!(half.admit_parts([3], |_| false), Ok(()));
+    fn an_unfilled_place_holds_back_own_commands() {
+        assert_eq!(SecondHalf::begin(false).admit_own(), Err(Blocked::OwnMail));
+        assert_eq!(SecondHalf::begin(true).admit_own(), Ok(()));
     }
 }

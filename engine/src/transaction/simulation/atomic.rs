@@ -1,4 +1,4 @@
-//! Workloads for transactions over shards, and the faults that they must find.
+//! Workloads for commands over several shards, and the faults that they must find.
 
 use super::{
     SEEDS,
@@ -11,8 +11,8 @@ use super::{
     world::{Fault, Outcome, World},
 };
 
-/// Atomic commands over several keys, some of which read and write, among plain ones, pipelined by a
-/// few connections: short histories, judged by the full search.
+/// Commands over several keys, in parts or over lent shards, some of which read and write, among
+/// plain ones, pipelined by a few connections: short histories, judged by the full search.
 fn any_transactions(seed: u64, fault: Option<Fault>) -> Result<(), String> {
     let mut random = Random::new(seed);
     let settings = settings(&mut random, fault);
@@ -36,50 +36,58 @@ fn any_transactions(seed: u64, fault: Option<Fault>) -> Result<(), String> {
 fn any_command(keys: usize, random: &mut Random, written: &mut u32) -> Command {
     let count = if random.one_in(2) { random.between(2, keys.min(3)) } else { 1 };
     let (first, kind) = (random.below(keys), random.below(5));
-    let parts = (0..count).map(|part| {
-        let writes = match kind {
-            0 | 1 => true,
-            2 | 3 => false,
-            _ => random.one_in(2),
-        };
-        *written += u32::from(writes);
-        let action = if writes { Action::Write(*written) } else { Action::Read };
-        ((first + part) % keys, action)
-    });
-    Command { parts: parts.collect(), atomic: true }
+    let parts: Vec<_> = (0..count)
+        .map(|part| {
+            let writes = match kind {
+                0 | 1 => true,
+                2 | 3 => false,
+                _ => random.one_in(2),
+            };
+            *written += u32::from(writes);
+            let action = if writes { Action::Write(*written) } else { Action::Read };
+            ((first + part) % keys, action)
+        })
+        .collect();
+    let together = kind == 4 || random.one_in(3);
+    Command { hidden: together && count > 2 && random.one_in(2), parts, together }
 }
 
 /// Several connections write one number to all keys at once, others read all keys at once, and some
 /// write a pair of keys: whoever reads all must see each pair as one writer left it.
 ///
-/// Returns how many transactions had to draw alone.
-fn never_torn(seed: u64) -> Result<usize, String> {
+/// Returns how many commands were executed over lent shards.
+fn never_torn(seed: u64, fault: Option<Fault>) -> Result<usize, String> {
     let mut random = Random::new(seed);
-    let mut settings = settings(&mut random, None);
+    let mut settings = settings(&mut random, fault);
     settings.keys = 2 * random.between(1, 2);
-    let all = |action: Action, first: usize, keys: usize| Command {
+    let all = |action: Action, first: usize, keys: usize, together: bool| Command {
         parts: (first..first + keys).map(|key| (key, action)).collect(),
-        atomic: true,
+        together,
+        hidden: false,
     };
     let mut written = 0;
     let connections = (0..random.between(3, 6))
         .map(|number| {
-            let script = (0..random.between(3, 15)).map(|_| match number % 3 {
-                0 => all(Action::Read, 0, settings.keys),
-                1 => {
-                    written += 1;
-                    all(Action::Write(written), 0, settings.keys)
-                }
-                _ => {
-                    written += 1;
-                    all(Action::Write(written), 2 * random.below(settings.keys / 2), 2)
+            let script = (0..random.between(3, 15)).map(|_| {
+                let together = random.one_in(3);
+                match number % 3 {
+                    0 => all(Action::Read, 0, settings.keys, together),
+                    1 => {
+                        written += 1;
+                        all(Action::Write(written), 0, settings.keys, together)
+                    }
+                    _ => {
+                        written += 1;
+                        let first = 2 * random.below(settings.keys / 2);
+                        all(Action::Write(written), first, 2, together)
+                    }
                 }
             });
             let script = script.collect();
             Connection::new(random.below(settings.workers), in_pipelines(script, &mut random))
         })
         .collect();
-    let Outcome { history, drawn_alone, .. } = World::new(settings, connections, random).run()?;
+    let Outcome { history, together, .. } = World::new(settings, connections, random).run()?;
     let torn = history.iter().flatten().find(|operation| {
         let pairs = operation.effects.chunks(2);
         pairs.into_iter().any(|pair| match pair {
@@ -87,12 +95,11 @@ fn never_torn(seed: u64) -> Result<usize, String> {
             _ => false,
         })
     });
-    torn.map_or(Ok(drawn_alone), |operation| Err(format!("a pair is torn: {operation:#?}")))
+    torn.map_or(Ok(together), |operation| Err(format!("a pair is torn: {operation:#?}")))
 }
 
-/// A circle of causes over three shards that only the lock tables' attention to when everything set
-/// out can prevent: a reader pipelines x, then y; a writer y, then u; a transaction reads u and
-/// writes x.
+/// A circle of causes over three shards that only a cut can prevent: a reader pipelines x, then y; a
+/// writer y, then u; a transaction reads u and writes x.
 fn crossing(seed: u64, fault: Option<Fault>) -> Result<(), String> {
     const X: usize = 0;
     const Y: usize = 1;
@@ -112,8 +119,8 @@ fn crossing(seed: u64, fault: Option<Fault>) -> Result<(), String> {
                     1 => vec![vec![(Y, write)], vec![(U, write)]],
                     _ => vec![vec![(X, write), (U, Action::Read)]],
                 };
-                let atomic = true;
-                script.extend(commands.into_iter().map(|parts| Command { parts, atomic }));
+                let command = |parts| Command { parts, together: true, hidden: false };
+                script.extend(commands.into_iter().map(command));
             }
             Connection::new(random.below(settings.workers), vec![script])
         })
@@ -137,41 +144,52 @@ fn any_transactions_have_one_order() {
 
 #[test]
 fn what_is_written_as_one_is_read_as_one() {
-    with_seeds(|seed| never_torn(seed).map(|_| ()));
+    with_seeds(|seed| never_torn(seed, None).map(|_| ()));
 }
 
 #[test]
-fn contention_makes_some_transactions_draw_alone() {
-    let alone = |seed: u64| never_torn(seed).expect("the workload has one order");
-    assert!((0..SEEDS).map(alone).any(|count| count > 0));
+fn shards_are_lent() {
+    let lent = |seed: u64| never_torn(seed, None).expect("the workload has one order");
+    assert!((0..SEEDS).map(lent).sum::<usize>() > SEEDS as usize);
 }
 
 #[test]
-fn commands_that_do_not_ask_for_locks_are_found() {
-    finds_fault(|seed| any_transactions(seed, Some(Fault::SkipLockCheck)));
+fn places_without_a_cut_are_found() {
+    finds_fault(|seed| never_torn(seed, Some(Fault::NoCut)).map(|_| ()));
+    finds_fault(|seed| crossing(seed, Some(Fault::NoCut)));
 }
 
 #[test]
-fn concluding_before_all_hops_is_found() {
-    finds_fault(|seed| any_transactions(seed, Some(Fault::ConcludeEarly)));
+fn a_cut_through_a_round_is_found() {
+    finds_fault(|seed| crossing(seed, Some(Fault::CutDespiteOthers)));
 }
 
 #[test]
-fn commands_that_leave_before_the_transaction_is_scheduled_are_found() {
-    finds_fault(|seed| any_transactions(seed, Some(Fault::LeaveBeforeScheduled)));
+fn a_round_within_a_cut_is_found() {
+    finds_fault(|seed| crossing(seed, Some(Fault::EnterClosed)));
 }
 
 #[test]
-fn transactions_that_come_too_late_and_are_not_refused_are_found() {
-    finds_fault(|seed| crossing(seed, Some(Fault::NoFloor)));
+fn own_parts_that_take_no_place_are_found() {
+    finds_fault(|seed| any_transactions(seed, Some(Fault::OwnPartInPlace)));
 }
 
 #[test]
-fn waiting_for_a_younger_transaction_is_found() {
-    finds_fault(|seed| crossing(seed, Some(Fault::WaitForYounger)));
+fn loans_before_the_parts_of_their_cut_on_some_shards_are_found() {
+    finds_fault(|seed| any_transactions(seed, Some(Fault::LoansAmongParts)));
 }
 
 #[test]
-fn one_tag_for_all_places_of_a_round_is_found() {
-    finds_fault(|seed| any_transactions(seed, Some(Fault::TagOfRound)));
+fn an_owner_that_goes_on_while_its_shard_is_lent_is_found() {
+    finds_fault(|seed| any_transactions(seed, Some(Fault::GoOnWhileLent)));
+}
+
+#[test]
+fn a_connection_that_goes_on_before_its_unit_is_done_is_found() {
+    finds_fault(|seed| any_transactions(seed, Some(Fault::GoOnBeforeDone)));
+}
+
+#[test]
+fn writes_that_are_lost_with_a_loan_are_found() {
+    finds_fault(|seed| any_transactions(seed, Some(Fault::ForgetWrites)));
 }

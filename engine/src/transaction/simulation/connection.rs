@@ -11,17 +11,20 @@ pub(super) enum Action {
     Write(u32),
 }
 
-/// One command: what it does to which keys, and whether as one.
+/// One command: what it does to which keys.
 #[derive(Clone, Debug)]
 pub(super) struct Command {
     pub(super) parts: Vec<(usize, Action)>,
-    pub(super) atomic: bool,
+    /// It needs its keys together: over several shards these are lent. Otherwise it goes in parts.
+    pub(super) together: bool,
+    /// It does not declare its last key.
+    pub(super) hidden: bool,
 }
 
 pub(super) struct Connection {
     /// The worker that the connection lives on.
     pub(super) worker: usize,
-    /// Whether a command over several shards is not scheduled yet, so that nothing may leave.
+    /// Whether a command over lent shards is under way, so that nothing may leave.
     pub(super) stopped: bool,
     script: VecDeque<Vec<Command>>,
     /// What has arrived at the worker and not left yet, with numbers by the order sent.
@@ -34,7 +37,6 @@ pub(super) struct Connection {
 struct Sent {
     invoked: u64,
     returned: Option<u64>,
-    atomic: bool,
     effects: Vec<(usize, Option<Effect>)>,
 }
 
@@ -63,9 +65,8 @@ impl Connection {
     pub(super) fn send(&mut self, now: u64) {
         for command in self.script.pop_front().into_iter().flatten() {
             let effects = command.parts.iter().map(|&(key, _)| (key, None)).collect();
-            let atomic = command.atomic;
             self.input.push_back((self.sent.len(), command));
-            self.sent.push(Sent { invoked: now, returned: None, atomic, effects });
+            self.sent.push(Sent { invoked: now, returned: None, effects });
         }
     }
 
@@ -90,7 +91,7 @@ impl Connection {
                 invoked: sent.invoked,
                 returned: sent.returned?,
                 effects: effects.collect::<Option<_>>()?,
-                atomic: sent.atomic,
+                atomic: true,
             })
         };
         self.sent.iter().map_while(finished).collect()

@@ -1,10 +1,6 @@
 //! What workers of the simulation tell each other.
 
 use super::{check::Effect, connection::Action};
-use crate::transaction::{
-    ids::{Tag, TransactionId},
-    locks::Scope,
-};
 
 /// Messages that take one place together.
 #[derive(Debug)]
@@ -12,7 +8,7 @@ pub(super) struct Batch {
     pub(super) from: usize,
     pub(super) place: u64,
     pub(super) messages: Vec<Message>,
-    /// Whether there are requests among them, for which a credit was spent.
+    /// Whether a credit was spent for it.
     pub(super) spent_credit: bool,
 }
 
@@ -36,39 +32,44 @@ pub(super) enum Message {
     },
     /// Stands behind the replies to a batch of requests.
     Credit,
-    Schedule {
-        id: TransactionId,
-        scope: Scope,
+    /// A worker asks for the shard.
+    Borrow {
+        host: usize,
     },
-    Scheduled {
-        id: TransactionId,
-        accepts: bool,
+    /// The shard, for its host.
+    Lent {
+        owner: usize,
+        values: Vec<u32>,
     },
-    Hop(Hop),
-    HopDone {
-        id: TransactionId,
-        found: Vec<Found>,
-    },
-    /// The shard forgets the number, as it was refused elsewhere or has concluded.
-    Forget {
-        id: TransactionId,
+    /// The shard, back at its owner.
+    Return {
+        values: Vec<u32>,
     },
 }
 
-/// A plain command, or the part of one that goes to one shard.
+/// A command on one shard, or the part of one that goes to it.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) from: usize,
     pub(super) origin: Origin,
-    pub(super) tag: Tag,
     pub(super) asked: Vec<Asked>,
 }
 
-/// A shard's work in one hop of a transaction.
-#[derive(Debug)]
-pub(super) struct Hop {
-    pub(super) from: usize,
-    pub(super) id: TransactionId,
-    pub(super) asked: Vec<Asked>,
-    pub(super) concludes: bool,
+/// Does what is asked of keys; reads see what was there before.
+pub(super) fn execute(
+    asked: &[Asked],
+    mut value: impl FnMut(usize) -> u32,
+    mut write: impl FnMut(usize, u32),
+) -> Vec<Found> {
+    let found = asked.iter().map(|&(part, key, action)| match action {
+        Action::Read => (part, Effect::Read(value(key))),
+        Action::Write(new) => (part, Effect::Write(new)),
+    });
+    let found = found.collect();
+    for &(_, key, action) in asked {
+        if let Action::Write(new) = action {
+            write(key, new);
+        }
+    }
+    found
 }

@@ -7,12 +7,11 @@
 mod atomic;
 mod check;
 mod connection;
+mod loans;
 mod mailbox;
 mod message;
 mod random;
 mod rounds;
-mod shard;
-mod transactions;
 mod worker;
 mod world;
 

@@ -1,17 +1,18 @@
 //! A worker: goes through its rounds in the smallest steps between which others may move.
 
-use std::{collections::VecDeque, mem};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    mem,
+};
 
 use super::{
     connection::{Command, Connection},
-    message::{Asked, Batch, Message, Origin, Request},
-    shard::{Answers, Shard},
-    transactions::Transactions,
+    loans::{Loans, Unit},
+    message::{Asked, Batch, Message, Origin, Request, execute},
     world::{Fault, Settings, Shared},
 };
 use crate::transaction::{
     ShardId,
-    ids::Tag,
     round::{Blocked, FirstHalf, SecondHalf},
 };
 
@@ -24,27 +25,59 @@ enum Phase {
         half: FirstHalf,
         connection: usize,
     },
+    /// Raises the flag that says that places are taken.
+    Enter {
+        then: Then,
+    },
+    /// Looks whether a cut is being made.
+    Look {
+        then: Then,
+    },
+    /// The places are taken; lowers the flag.
+    Leave {
+        then: Then,
+    },
     /// Reads the own mailbox's tail.
     Tail,
     Drain {
         end: u64,
     },
-    /// Second half, as it began and as that connection finds it; the connection is asked for its
-    /// next command.
+    /// Second half: that connection is asked for its next command.
     Own {
-        begun: SecondHalf,
         half: SecondHalf,
         connection: usize,
     },
-    /// Draws numbers for the transactions that want one.
-    Draw,
+    /// That connection is asked for commands that go through a cut.
+    PackCut {
+        connection: usize,
+    },
+    /// Closes the way for others.
+    Close,
+    /// Waits until that worker is not taking places.
+    AwaitOthers {
+        other: usize,
+    },
+    /// The places of the cut are taken; opens the way.
+    Open,
+}
+
+/// What follows the taking of places.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    Tail,
+    /// A full parcel has left; the first half goes on.
+    Send {
+        half: FirstHalf,
+        connection: usize,
+    },
 }
 
 /// A batch on its way into a mailbox.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Placing {
-    shard: usize,
-    tag: Tag,
+    to: usize,
+    messages: Vec<Message>,
+    spent_credit: bool,
     /// Its place, once it is taken.
     place: Option<u64>,
 }
@@ -52,20 +85,17 @@ struct Placing {
 pub(super) struct Worker {
     own: usize,
     phase: Phase,
-    /// Shards whose batches take their places, in this order, before anything else happens.
-    posting: VecDeque<usize>,
     placing: Option<Placing>,
-    shard: Shard,
-    transactions: Transactions,
-    /// The tag of own commands in this half.
-    tag: Tag,
-    /// The tag at the beginning of the round: too early, which a planted fault uses.
-    round_tag: Tag,
+    /// What takes its places next, in this order.
+    posting: VecDeque<Placing>,
+    /// The own shard, unless it is lent; and what waits for it.
+    values: Option<Vec<u32>>,
+    waiting: VecDeque<(usize, Message)>,
+    loans: Loans,
     /// How many commands each client had sent when the round began.
     arrived: Vec<usize>,
+    /// Requests being packed.
     batches: Vec<Vec<Message>>,
-    /// How many requests the batch for a shard holds. If any, it has its credit.
-    requests: Vec<usize>,
     credits: Vec<usize>,
     /// The own tail before the first half's places were taken: too early, which a planted fault uses.
     tail_before_places: u64,
@@ -76,15 +106,13 @@ impl Worker {
         Worker {
             own,
             phase: Phase::Begin,
-            posting: VecDeque::new(),
             placing: None,
-            shard: Shard::new(settings.keys, settings.fault),
-            transactions: Transactions::new(own),
-            tag: 0,
-            round_tag: 0,
+            posting: VecDeque::new(),
+            values: Some(vec![0; settings.keys]),
+            waiting: VecDeque::new(),
+            loans: Loans::default(),
             arrived: Vec::new(),
             batches: (0..settings.workers).map(|_| Vec::new()).collect(),
-            requests: vec![0; settings.workers],
             credits: vec![settings.credits; settings.workers],
             tail_before_places: 0,
         }
@@ -94,68 +122,63 @@ impl Worker {
         if let Some(placing) = self.placing.take() {
             return self.place(shared, placing);
         }
-        if let Some(shard) = self.posting.pop_front() {
-            let tag = shared.ids.tag();
-            self.placing = Some(Placing { shard, tag, place: None });
+        if let Some(next) = self.posting.pop_front() {
+            self.placing = Some(next);
             return;
         }
         self.phase = match self.phase {
             Phase::Begin => self.begin(shared),
             Phase::Send { half, connection } => self.send_next(shared, half, connection),
+            Phase::Enter { then } => {
+                shared.taking[self.own] = true;
+                Phase::Look { then }
+            }
+            Phase::Look { then } => self.look(shared, then),
+            Phase::Leave { then } => self.leave(shared, then),
             Phase::Tail => self.read_tail(shared),
             Phase::Drain { end } => self.drain_one(shared, end),
-            Phase::Own { begun, half, connection } => {
-                self.own_next(shared, begun, half, connection)
+            Phase::Own { half, connection } => self.own_next(shared, half, connection),
+            Phase::PackCut { connection } => self.pack_next(shared, connection),
+            Phase::Close => self.close(shared),
+            Phase::AwaitOthers { other } => self.await_others(shared, other),
+            Phase::Open => {
+                shared.closed = false;
+                Phase::Begin
             }
-            Phase::Draw => self.draw(shared),
         };
-    }
-
-    /// Lets all batches take their places, in the order that the rule wants.
-    fn post_all(&mut self, shared: &Shared) {
-        let open = (0..self.batches.len()).filter(|&shard| !self.batches[shard].is_empty());
-        self.posting.extend(open);
-        if shared.has_fault(Fault::DescendingPlaces) {
-            self.posting.make_contiguous().reverse();
-        }
-    }
-
-    /// Lets a batch that has become full take its place, behind those for lower shards.
-    fn post_if_full(&mut self, shared: &Shared, shard: usize) {
-        if self.requests[shard] >= shared.settings.full {
-            let alone = shared.has_fault(Fault::FullParcelAlone);
-            let first = if alone { shard } else { 0 };
-            let open = (first..=shard).filter(|&shard| !self.batches[shard].is_empty());
-            self.posting.extend(open);
-        }
     }
 
     /// Takes the place, and in another step fills it.
     fn place(&mut self, shared: &mut Shared, placing: Placing) {
-        let Placing { shard, mut tag, place } = placing;
-        let mailbox = &mut shared.mailboxes[shard];
-        let Some(place) = place else {
+        let mailbox = &mut shared.mailboxes[placing.to];
+        let Some(place) = placing.place else {
             self.placing = Some(Placing { place: Some(mailbox.take()), ..placing });
             return;
         };
-        if shared.has_fault(Fault::TagOfRound) {
-            tag = self.round_tag;
+        let Placing { messages, spent_credit, .. } = placing;
+        mailbox.fill(place, Batch { from: self.own, place, messages, spent_credit });
+    }
+
+    /// Lets something that is no request take a place: that needs no entering.
+    fn tell(&mut self, to: usize, message: Message) {
+        let messages = vec![message];
+        self.posting.push_back(Placing { to, messages, spent_credit: false, place: None });
+    }
+
+    /// Lets batches take their places, in the order that the rule wants.
+    fn post(&mut self, shared: &Shared, shards: impl Iterator<Item = usize>) {
+        let mut open: Vec<_> = shards.filter(|&shard| !self.batches[shard].is_empty()).collect();
+        if shared.has_fault(Fault::DescendingPlaces) {
+            open.reverse();
         }
-        let mut messages = mem::take(&mut self.batches[shard]);
-        for message in &mut messages {
-            if let Message::Request(request) = message {
-                request.tag = tag;
-            }
+        for to in open {
+            let messages = mem::take(&mut self.batches[to]);
+            self.posting.push_back(Placing { to, messages, spent_credit: true, place: None });
         }
-        let spent_credit = mem::take(&mut self.requests[shard]) > 0;
-        let batch = Batch { from: self.own, place, messages, spent_credit };
-        shared.mailboxes[shard].fill(place, batch);
     }
 
     fn begin(&mut self, shared: &Shared) -> Phase {
         self.arrived = shared.connections.iter().map(Connection::sent).collect();
-        self.tag = shared.ids.tag();
-        self.round_tag = self.tag;
         Phase::Send { half: FirstHalf::default(), connection: 0 }
     }
 
@@ -163,15 +186,15 @@ impl Worker {
     fn send_next(&mut self, shared: &mut Shared, mut half: FirstHalf, connection: usize) -> Phase {
         if connection == shared.connections.len() {
             self.tail_before_places = shared.mailboxes[self.own].tail();
-            self.post_all(shared);
-            return Phase::Tail;
+            return Phase::Enter { then: Then::Tail };
         }
         let Some((number, shards)) = self.next_for_others(shared, &mut half, connection) else {
             return Phase::Send { half: FirstHalf::default(), connection: connection + 1 };
         };
         self.dispatch(shared, connection, number, &shards);
-        if let [to] = shards[..] {
-            self.post_if_full(shared, to);
+        let is_full = |&to: &usize| self.batches[to].len() >= shared.settings.full;
+        if shards.iter().any(is_full) {
+            return Phase::Enter { then: Then::Send { half, connection } };
         }
         Phase::Send { half, connection }
     }
@@ -186,14 +209,14 @@ impl Worker {
     ) -> Option<(usize, Vec<usize>)> {
         for (number, shards) in self.input(shared, connection).into_iter().enumerate() {
             let admission = match shards[..] {
-                _ if shared.has_fault(Fault::AllRunsAtOnce) => {
+                [_] | [_, _, ..] if shared.has_fault(Fault::AllRunsAtOnce) => {
                     let can = |&to: &usize| to == self.own || self.has_credit(to);
                     if shards.iter().all(can) { Ok(()) } else { Err(Blocked::Credit) }
                 }
                 [to] if to != self.own => {
                     half.admit(to as ShardId, |to| self.has_credit(to as usize))
                 }
-                [_] if shared.has_fault(Fault::OwnRunsFirst) => Ok(()),
+                [_] if shared.has_fault(Fault::OwnRunsFirst) && self.values.is_some() => Ok(()),
                 _ => return None,
             };
             match admission {
@@ -207,6 +230,32 @@ impl Worker {
             }
         }
         None
+    }
+
+    /// The flag is raised: the places may be taken unless a cut is being made.
+    fn look(&mut self, shared: &mut Shared, then: Then) -> Phase {
+        if shared.closed && !shared.has_fault(Fault::EnterClosed) {
+            shared.taking[self.own] = false;
+            return Phase::Enter { then };
+        }
+        match then {
+            Then::Tail => self.post(shared, 0..shared.settings.workers),
+            Then::Send { .. } => {
+                let is_full = |&to: &usize| self.batches[to].len() >= shared.settings.full;
+                let full = (0..shared.settings.workers).rfind(is_full).unwrap_or(0);
+                let alone = shared.has_fault(Fault::FullParcelAlone);
+                self.post(shared, if alone { full..full + 1 } else { 0..full + 1 });
+            }
+        }
+        Phase::Leave { then }
+    }
+
+    fn leave(&mut self, shared: &mut Shared, then: Then) -> Phase {
+        shared.taking[self.own] = false;
+        match then {
+            Then::Tail => Phase::Tail,
+            Then::Send { half, connection } => Phase::Send { half, connection },
+        }
     }
 
     fn read_tail(&self, shared: &Shared) -> Phase {
@@ -225,13 +274,11 @@ impl Worker {
         };
         if let Some(batch) = next {
             self.serve(shared, batch);
-            self.post_all(shared);
             return Phase::Drain { end };
         }
-        self.tag = shared.ids.tag();
         let open = drained || shared.has_fault(Fault::OwnDespiteUnfilled);
-        let begun = SecondHalf::begin(self.own as ShardId, open);
-        Phase::Own { begun, half: begun, connection: 0 }
+        let half = SecondHalf::begin(open && self.values.is_some());
+        Phase::Own { half, connection: 0 }
     }
 
     fn serve(&mut self, shared: &mut Shared, batch: Batch) {
@@ -240,83 +287,153 @@ impl Worker {
             self.handle(shared, batch.from, message);
         }
         if batch.spent_credit {
-            self.batches[batch.from].push(Message::Credit);
+            if batch.from == self.own {
+                self.credits[self.own] += 1;
+            } else {
+                self.tell(batch.from, Message::Credit);
+            }
         }
     }
 
     fn handle(&mut self, shared: &mut Shared, from: usize, message: Message) {
-        let mut answers = Vec::new();
         match message {
-            Message::Request(request) => {
-                self.shard.request(request, shared.ids.tag(), &mut answers);
+            Message::Request(_) | Message::Borrow { .. } if self.values.is_none() => {
+                self.waiting.push_back((from, message));
             }
+            Message::Request(request) => self.run(shared, request),
+            Message::Borrow { host } => self.lend(shared, host),
             Message::Reply { origin, found } => shared.complete(origin, found),
             Message::Credit => self.credits[from] += 1,
-            Message::Schedule { id, scope } => answers.push((from, self.shard.schedule(id, scope))),
-            Message::Scheduled { id, accepts } => {
-                self.transactions.scheduled((id, from, accepts), shared, &mut answers);
-            }
-            Message::Hop(hop) => self.shard.hop(hop, &mut answers),
-            Message::HopDone { id, found } => {
-                self.transactions.hop_done((id, found), shared, &mut answers);
-            }
-            Message::Forget { id } => self.shard.forget(id, &mut answers),
+            Message::Lent { owner, values } => self.borrow(shared, owner, values),
+            Message::Return { values } => self.take_back(shared, values),
         }
-        self.send(shared, answers);
     }
 
-    /// Puts messages into the batches; those to the own shard are handled at once.
-    fn send(&mut self, shared: &mut Shared, messages: Answers) {
-        for (to, message) in messages {
-            if to == self.own {
-                self.handle(shared, to, message);
+    /// Executes a request on the own shard.
+    fn run(&mut self, shared: &mut Shared, request: Request) {
+        let Some(values) = &mut self.values else { return };
+        let before = values.clone();
+        let write = |key: usize, new| values[key] = new;
+        let found = execute(&request.asked, |key| before[key], write);
+        if request.from == self.own {
+            shared.complete(request.origin, found);
+        } else {
+            self.tell(request.from, Message::Reply { origin: request.origin, found });
+        }
+    }
+
+    fn lend(&mut self, shared: &mut Shared, host: usize) {
+        let goes_on = shared.has_fault(Fault::GoOnWhileLent);
+        let Some(values) = (if goes_on { self.values.clone() } else { self.values.take() }) else {
+            return;
+        };
+        if host == self.own {
+            self.borrow(shared, host, values);
+        } else {
+            self.tell(host, Message::Lent { owner: self.own, values });
+        }
+    }
+
+    fn borrow(&mut self, shared: &mut Shared, owner: usize, values: Vec<u32>) {
+        if !self.loans.put(owner, values) {
+            return;
+        }
+        for (owner, values) in self.loans.execute(shared) {
+            if owner == self.own {
+                self.take_back(shared, values);
             } else {
-                self.batches[to].push(message);
+                self.tell(owner, Message::Return { values });
             }
+        }
+    }
+
+    fn take_back(&mut self, shared: &mut Shared, values: Vec<u32>) {
+        self.values = Some(values);
+        while self.values.is_some()
+            && let Some((from, message)) = self.waiting.pop_front()
+        {
+            self.handle(shared, from, message);
         }
     }
 
     /// Second half: one command of that connection, if it goes, or on to the next.
-    fn own_next(
-        &mut self,
-        shared: &mut Shared,
-        begun: SecondHalf,
-        mut half: SecondHalf,
-        connection: usize,
-    ) -> Phase {
+    fn own_next(&mut self, shared: &mut Shared, half: SecondHalf, connection: usize) -> Phase {
         if connection == shared.connections.len() {
-            self.post_all(shared);
-            return Phase::Draw;
-        }
-        if shared.has_fault(Fault::OnAfterParts) {
-            half = begun;
+            return Phase::PackCut { connection: 0 };
         }
         let next = self.input(shared, connection).into_iter().next();
-        let admitted = next.filter(|shards| match shards[..] {
-            [own] if own == self.own => half.admit_own().is_ok(),
-            [_] => false,
-            _ => {
-                let shards = shards.iter().map(|&shard| shard as ShardId);
-                half.admit_parts(shards, |to| self.has_credit(to as usize)).is_ok()
-            }
-        });
-        let Some(shards) = admitted else {
-            return Phase::Own { begun, half: begun, connection: connection + 1 };
+        if next.as_deref() != Some(&[self.own]) || half.admit_own().is_err() {
+            return Phase::Own { half, connection: connection + 1 };
+        }
+        self.dispatch(shared, connection, 0, &[self.own]);
+        Phase::Own { half, connection }
+    }
+
+    /// Packs a command of that connection which concerns several shards, if it can go.
+    fn pack_next(&mut self, shared: &mut Shared, connection: usize) -> Phase {
+        if connection == shared.connections.len() {
+            return self.begin_cut(shared);
+        }
+        let next = self.input(shared, connection).into_iter().next();
+        let Some(shards) = next.filter(|shards| shards.len() > 1) else {
+            return Phase::PackCut { connection: connection + 1 };
         };
+        let together = shared.connections[connection].input[0].1.together;
+        let goes = if together {
+            !self.loans.is_under_way()
+        } else {
+            shards.iter().all(|&shard| self.has_credit(shard))
+        };
+        if !goes {
+            return Phase::PackCut { connection: connection + 1 };
+        }
         self.dispatch(shared, connection, 0, &shards);
-        Phase::Own { begun, half, connection }
+        Phase::PackCut { connection }
     }
 
-    /// The places of the second half are taken: now transactions set out, with places of their own.
-    fn draw(&mut self, shared: &mut Shared) -> Phase {
-        let mut messages = Vec::new();
-        self.transactions.draw(shared, &mut messages);
-        self.send(shared, messages);
-        self.post_all(shared);
-        Phase::Begin
+    fn begin_cut(&mut self, shared: &Shared) -> Phase {
+        let has_parts = self.batches.iter().any(|batch| !batch.is_empty());
+        if !self.loans.wants_cut() && !has_parts {
+            return Phase::Begin;
+        }
+        if shared.has_fault(Fault::NoCut) {
+            self.post_cut(shared);
+            return Phase::Begin;
+        }
+        Phase::Close
     }
 
-    /// Lets a command go: as a transaction, as one request, or in parts.
+    fn close(&mut self, shared: &mut Shared) -> Phase {
+        if mem::replace(&mut shared.closed, true) {
+            return Phase::Close;
+        }
+        Phase::AwaitOthers { other: 0 }
+    }
+
+    fn await_others(&mut self, shared: &Shared, other: usize) -> Phase {
+        let hurries = shared.has_fault(Fault::CutDespiteOthers);
+        if other < shared.settings.workers && !hurries {
+            let is_out = !shared.taking[other];
+            return Phase::AwaitOthers { other: other + usize::from(is_out) };
+        }
+        self.post_cut(shared);
+        Phase::Open
+    }
+
+    /// Lets all that goes through the cut take its places: the parts, and behind them the loans.
+    fn post_cut(&mut self, shared: &Shared) {
+        self.post(shared, 0..shared.settings.workers);
+        let parts = self.posting.len();
+        for to in self.loans.ask() {
+            self.tell(to, Message::Borrow { host: self.own });
+        }
+        if shared.has_fault(Fault::LoansAmongParts) {
+            // Before the parts on some shards, behind them on others.
+            self.posting.rotate_left(parts.min(1));
+        }
+    }
+
+    /// Takes a command from the input to where it belongs.
     fn dispatch(
         &mut self,
         shared: &mut Shared,
@@ -325,29 +442,32 @@ impl Worker {
         shards: &[usize],
     ) {
         let input = &mut shared.connections[connection].input;
-        let (command, Command { parts, atomic }) = input.remove(number).expect("it was just seen");
+        let (command, Command { parts, together, hidden }) =
+            input.remove(number).expect("it was just seen");
         let origin = Origin { connection, command };
         let asked: Vec<Asked> =
             parts.into_iter().enumerate().map(|(part, (key, asks))| (part, key, asks)).collect();
-        match (atomic, shards.len()) {
-            (true, 1) => self.request(shared, origin, asked),
-            (true, _) => {
-                let at = |part: Asked| (shared.owner(part.1), part);
-                let parts = asked.into_iter().map(at).collect();
-                self.transactions.begin(origin, parts, shared);
+        if together && shards.len() > 1 && !shared.has_fault(Fault::AllRunsAtOnce) {
+            // A key that the command does not declare is found when it runs.
+            let declared = asked.len() - usize::from(hidden);
+            let owners = asked[..declared].iter().map(|&(_, key, _)| shared.owner(key));
+            let shards: BTreeSet<usize> = owners.collect();
+            let goes_on = shared.has_fault(Fault::GoOnBeforeDone);
+            shared.connections[connection].stopped = !goes_on;
+            return self.loans.promise(Unit { origin, asked, shards });
+        }
+        for &shard in shards {
+            let here = |&&(_, key, _): &&Asked| shared.owner(key) == shard;
+            let asked: Vec<Asked> = asked.iter().filter(here).copied().collect();
+            let request = Request { from: self.own, origin, asked };
+            let in_place = shards.len() == 1 || shared.has_fault(Fault::OwnPartInPlace);
+            if shard == self.own && in_place && self.values.is_some() {
+                self.run(shared, request);
+                continue;
             }
-            (false, _) => asked.into_iter().for_each(|it| self.request(shared, origin, vec![it])),
+            self.credits[shard] -= usize::from(self.batches[shard].is_empty());
+            self.batches[shard].push(Message::Request(request));
         }
-    }
-
-    fn request(&mut self, shared: &mut Shared, origin: Origin, asked: Vec<Asked>) {
-        let shard = shared.owner(asked[0].1);
-        if shard != self.own {
-            self.credits[shard] -= usize::from(self.requests[shard] == 0);
-            self.requests[shard] += 1;
-        }
-        let request = Request { from: self.own, origin, tag: self.tag, asked };
-        self.send(shared, vec![(shard, Message::Request(request))]);
     }
 
     /// The shards of each command that has arrived and not left yet.
@@ -367,6 +487,6 @@ impl Worker {
     }
 
     fn has_credit(&self, shard: usize) -> bool {
-        self.requests[shard] > 0 || self.credits[shard] > 0
+        !self.batches[shard].is_empty() || self.credits[shard] > 0
     }
 }

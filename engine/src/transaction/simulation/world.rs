@@ -8,7 +8,6 @@ use super::{
     random::Random,
     worker::Worker,
 };
-use crate::transaction::ids::Ids;
 
 /// A part of the rules that a test breaks, to see that the checker objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +23,6 @@ pub(super) enum Fault {
     FullParcelAlone,
     /// Against (a) and (c): own commands execute in the first half, before the places are taken.
     OwnRunsFirst,
-    /// Against (a): own commands execute before the command in parts that was sent before them holds
-    /// its places.
-    OnAfterParts,
     /// Against (b): a consumer takes what is there, whatever should come before it.
     PassUnfilled,
     /// Against (c): the own tail is read before the last round's places were taken, not after.
@@ -35,18 +31,22 @@ pub(super) enum Fault {
     OwnDespiteUnfilled,
     /// Against the stop without credit: later runs of the connection go on.
     OvertakeWithoutCredit,
-    /// Plain commands do not ask the lock table.
-    SkipLockCheck,
-    /// Shards forget a transaction after its first hop.
-    ConcludeEarly,
-    /// Against (d): a connection's commands leave before its transaction is scheduled.
-    LeaveBeforeScheduled,
-    /// Shards without transactions do not note which tags were there.
-    NoFloor,
-    /// Plain commands wait for transactions drawn after they set out, too.
-    WaitForYounger,
-    /// All parcels of a round carry the number that was last drawn when the round began.
-    TagOfRound,
+    /// Against (d): what concerns several shards takes its places without a cut.
+    NoCut,
+    /// Against (d): the way is closed, and those who are taking places are not waited for.
+    CutDespiteOthers,
+    /// Against (d): a worker takes places although the way is closed.
+    EnterClosed,
+    /// Against (d): the own part of a command executes at once, and not at a place.
+    OwnPartInPlace,
+    /// Against (d): loans stand before the parts of the same cut on some shards.
+    LoansAmongParts,
+    /// A shard is lent and executes commands all the same.
+    GoOnWhileLent,
+    /// A connection goes on while its unit may still start over.
+    GoOnBeforeDone,
+    /// What is written on a lent shard does not come back with it.
+    ForgetWrites,
 }
 
 /// What a simulation is made of, beside its connections.
@@ -67,9 +67,13 @@ pub(super) struct Shared {
     pub(super) now: u64,
     pub(super) mailboxes: Vec<SimMailbox<Batch>>,
     pub(super) connections: Vec<Connection>,
-    pub(super) ids: Ids,
+    /// Which workers are taking places.
+    pub(super) taking: Vec<bool>,
+    /// A cut is being made.
+    pub(super) closed: bool,
     pub(super) served: Vec<Vec<u64>>,
-    pub(super) drawn_alone: usize,
+    /// Commands that were executed over lent shards.
+    pub(super) together: usize,
 }
 
 impl Shared {
@@ -96,8 +100,8 @@ pub(super) struct Outcome {
     pub(super) history: History,
     /// For each worker, the places of its mailbox in the order served.
     pub(super) served: Vec<Vec<u64>>,
-    /// Transactions that were refused until they drew alone.
-    pub(super) drawn_alone: usize,
+    /// Commands that were executed over lent shards.
+    pub(super) together: usize,
 }
 
 pub(super) struct World {
@@ -119,9 +123,10 @@ impl World {
             now: 0,
             mailboxes,
             connections,
-            ids: Ids::default(),
+            taking: vec![false; settings.workers],
+            closed: false,
             served,
-            drawn_alone: 0,
+            together: 0,
         };
         World { shared, workers, random }
     }
@@ -142,8 +147,8 @@ impl World {
             self.move_someone(stopped);
         }
         let history = self.shared.connections.iter().map(Connection::operations).collect();
-        let Shared { served, drawn_alone, .. } = self.shared;
-        Ok(Outcome { history, served, drawn_alone })
+        let Shared { served, together, .. } = self.shared;
+        Ok(Outcome { history, served, together })
     }
 
     fn move_someone(&mut self, stopped: Option<usize>) {
