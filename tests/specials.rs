@@ -1,13 +1,15 @@
-//! Bitmaps, HyperLogLogs, places and SORT over TCP, with keys on one and on several shards.
+//! Bitmaps, HyperLogLogs, places, SORT, fields that expire and MSETEX over TCP, with keys on one and on several shards.
 
-use crate::harness::{Server, on_1_2_and_4_shards};
+use crate::harness::{Reply, Server, on_1_2_and_4_shards};
 
 on_1_2_and_4_shards!(
     bitmaps_are_combined_over_shards,
     bitmap_commands_tell_what_they_are,
     hyperloglogs_are_merged_over_shards,
     places_are_kept_over_shards,
-    sort_reaches_keys_of_all_shards
+    sort_reaches_keys_of_all_shards,
+    conditions_hold_over_shards,
+    fields_of_hashes_expire
 );
 
 fn bitmaps_are_combined_over_shards(shards: usize) {
@@ -110,4 +112,49 @@ fn sort_reaches_keys_of_all_shards(shards: usize) {
         SORT l BY w* GET n*                                => [nil nil]
         "#,
     );
+}
+
+fn conditions_hold_over_shards(shards: usize) {
+    let server = Server::start(shards);
+    server.connect().transcript(
+        r#"
+        MSETEX 3 a 1 b 2 c 3 NX EX 100          => :1
+        MSETEX 3 c 1 d 2 e 3 NX                 => :0
+        MSETEX 3 c 1 d 2 e 3 XX                 => :0
+        EXISTS a b c d e                        => :3
+        TTL c                                   => :100
+        COMMAND GETKEYS MSETEX 2 a 1 b 2 EX 5   => ["a" "b"]
+        MSETEX 9 a 1                            => -ERR wrong number of key-value pairs
+        DELEX a IFEQ 1                          => :1
+        "#,
+    );
+}
+
+fn fields_of_hashes_expire(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    client.transcript(
+        r#"
+        HSETEX h EX 100 FIELDS 2 a 1 b 2        => :1
+        HSET h c 3                              => :1
+        OBJECT ENCODING h                       => "listpackex"
+        HEXPIRE h 0 FIELDS 1 a                  => [:2]
+        HGETEX h PX 20 FIELDS 1 c               => ["3"]
+        RENAME h i                              => +OK
+        "#,
+    );
+    // Nobody reads the field: it goes by itself, and its key with the last one.
+    let start = std::time::Instant::now();
+    while client.run("HLEN i") != Reply::Integer(1) {
+        assert!(start.elapsed() < std::time::Duration::from_secs(30), "the field does not expire");
+    }
+    client.transcript(
+        r#"
+        HGETALL i                               => ["b" "2"]
+        HPEXPIRE i 10 FIELDS 1 b                => [:1]
+        "#,
+    );
+    while client.run("EXISTS i") != Reply::Integer(0) {
+        assert!(start.elapsed() < std::time::Duration::from_secs(30), "the key does not go");
+    }
 }

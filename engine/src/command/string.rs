@@ -5,6 +5,7 @@
 //! replies share.
 #![forbid(unsafe_code)]
 
+mod digest;
 mod get;
 mod lcs;
 pub(super) mod long_double;
@@ -16,13 +17,14 @@ mod set;
 mod tests;
 pub(super) mod text;
 
-use super::prelude::*;
+use super::{keys::Place, prelude::*};
+use digest::{delex, delex_access, digest};
 use get::{delifeq, get, getdel, getex, mget, strlen};
 use lcs::lcs;
 use number::{decr, decrby, incr, incrby, incrbyfloat};
 pub(super) use range::edit_bytes;
 use range::{append, getrange, setrange};
-use set::{getset, mset, msetnx, psetex, set, set_access, setex, setnx};
+use set::{getset, mset, msetex, msetex_keys, msetnx, psetex, set, set_access, setex, setnx};
 
 /// Changes the value in a way that depends on it.
 const CHANGE: KeySpec = KeySpec::FIRST.used(Access::RW.with(Access::ACCESS).with(Access::UPDATE));
@@ -38,8 +40,12 @@ commands! { String;
     "decr" "1.0.0", Exactly(2), WRITE | DENYOOM | FAST, CHANGE, Owner, decr;
     /// Subtracts from an integer; a missing key counts as 0.
     "decrby" "1.0.0", Exactly(3), WRITE | DENYOOM | FAST, CHANGE, Owner, decrby;
+    /// Deletes a key, perhaps only if it holds a certain string.
+    "delex" "8.4.0", AtLeast(2), WRITE | FAST, TAKE.varying(delex_access), Owner, delex;
     /// Deletes a key if it holds the string given.
     "delifeq" "9.0.0", Exactly(3), WRITE | FAST, TAKE, Owner, delifeq;
+    /// Answers the hash digest of a string.
+    "digest" "8.4.0", Exactly(2), READONLY | FAST, READ, Owner, digest;
     /// Answers a string.
     "get" "1.0.0", Exactly(2), READONLY | FAST, READ, Owner, get;
     /// Answers a string and deletes its key.
@@ -62,6 +68,8 @@ commands! { String;
     "mget" "1.0.0", AtLeast(2), READONLY | FAST, KeySpec::ALL.used(Access::RO.with(Access::ACCESS)), EachKey, mget;
     /// Sets several strings at once.
     "mset" "1.0.1", AtLeast(3), WRITE | DENYOOM, KeySpec::PAIRS.used(Access::OW.with(Access::UPDATE)), AllKeysOk, mset;
+    /// Sets several strings at once, perhaps on a condition, perhaps to expire.
+    "msetex" "8.4.0", AtLeast(4), WRITE | DENYOOM | MOVABLE_KEYS, KeySpec::at(Place::Custom(msetex_keys)).used(Access::OW.with(Access::UPDATE)), Owner, msetex;
     /// Sets several strings at once, unless one of the keys exists.
     "msetnx" "1.0.1", AtLeast(3), WRITE | DENYOOM, KeySpec::PAIRS.used(Access::OW.with(Access::INSERT)), Owner, msetnx;
     /// Sets a string that expires after some milliseconds.

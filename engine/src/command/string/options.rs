@@ -3,7 +3,8 @@
 
 use tessera_proto::number::parse_i64;
 
-use crate::command::prelude::*;
+use super::{digest, text::Text};
+use crate::{command::prelude::*, keyspace::Body, value::Object};
 
 /// When a value shall expire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,6 +120,83 @@ pub(super) enum Condition<'a> {
     Present,
     /// IFEQ: the key holds this string.
     Equal(&'a [u8]),
+    /// IFNE: the key does not hold this string.
+    NotEqual(&'a [u8]),
+    /// IFDEQ: the key holds a string with this digest.
+    DigestEqual(&'a [u8]),
+    /// IFDNE: the key does not hold a string with this digest.
+    DigestNotEqual(&'a [u8]),
+}
+
+impl<'a> Condition<'a> {
+    /// The condition on a string that `word` names, with what it is compared with.
+    pub(super) fn named(word: &[u8], operand: &'a [u8]) -> Option<Self> {
+        Some(match word {
+            _ if word.eq_ignore_ascii_case(b"IFEQ") => Self::Equal(operand),
+            _ if word.eq_ignore_ascii_case(b"IFNE") => Self::NotEqual(operand),
+            _ if word.eq_ignore_ascii_case(b"IFDEQ") => Self::DigestEqual(operand),
+            _ if word.eq_ignore_ascii_case(b"IFDNE") => Self::DigestNotEqual(operand),
+            _ => return None,
+        })
+    }
+
+    /// Whether it holds of what a key holds.
+    ///
+    /// # Errors
+    ///
+    /// It is about strings and the key holds something else, or it compares with no digest.
+    pub(super) fn holds(self, body: Option<Body<'_, Object>>) -> Result<bool, CommandError> {
+        let Some(body) = body else {
+            return Ok(match self {
+                Self::Always | Self::Absent | Self::NotEqual(_) | Self::DigestNotEqual(_) => true,
+                Self::Present | Self::Equal(_) | Self::DigestEqual(_) => false,
+            });
+        };
+        Ok(match self {
+            Self::Always | Self::Present => true,
+            Self::Absent => false,
+            Self::Equal(wanted) => Text::of(body)?.with_bytes(|old| old == wanted),
+            Self::NotEqual(wanted) => Text::of(body)?.with_bytes(|old| old != wanted),
+            Self::DigestEqual(wanted) => digest::matches(Text::of(body)?, wanted)?,
+            Self::DigestNotEqual(wanted) => !digest::matches(Text::of(body)?, wanted)?,
+        })
+    }
+}
+
+/// MSETEX's options, behind its keys and values.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ManyOptions<'a> {
+    pub(super) condition: Condition<'a>,
+    pub(super) expiry: Expiry<'a>,
+}
+
+impl<'a> ManyOptions<'a> {
+    /// Reads the options in `words`.
+    pub(super) fn parse(words: &Args<'a>) -> Result<Self, CommandError> {
+        let mut options = Self::default();
+        let mut rest = words.iter();
+        while let Some(word) = rest.next() {
+            let condition = match word {
+                _ if word.eq_ignore_ascii_case(b"NX") => Some(Condition::Absent),
+                _ if word.eq_ignore_ascii_case(b"XX") => Some(Condition::Present),
+                _ => None,
+            };
+            let fits = match condition {
+                Some(condition) => {
+                    let before = std::mem::replace(&mut options.condition, condition);
+                    before == Condition::Always || before == condition
+                }
+                None if word.eq_ignore_ascii_case(b"KEEPTTL") => {
+                    options.expiry.accept_word(Expiry::Keep)
+                }
+                None => options.expiry.accept(word, &mut rest),
+            };
+            if !fits {
+                return Err(CommandError::Syntax);
+            }
+        }
+        Ok(options)
+    }
 }
 
 /// SET's options.
@@ -148,8 +226,9 @@ impl<'a> SetOptions<'a> {
             self.accept_condition(Condition::Absent)
         } else if word.eq_ignore_ascii_case(b"XX") {
             self.accept_condition(Condition::Present)
-        } else if word.eq_ignore_ascii_case(b"IFEQ") {
-            rest.next().is_some_and(|value| self.accept_condition(Condition::Equal(value)))
+        } else if Condition::named(word, b"").is_some() {
+            let condition = rest.next().and_then(|operand| Condition::named(word, operand));
+            condition.is_some_and(|condition| self.accept_condition(condition))
         } else if word.eq_ignore_ascii_case(b"GET") {
             self.get = true;
             true
@@ -161,8 +240,9 @@ impl<'a> SetOptions<'a> {
     }
 
     fn accept_condition(&mut self, condition: Condition<'a>) -> bool {
-        let fits = self.condition == Condition::Always
-            || (self.condition == condition && !matches!(condition, Condition::Equal(_)));
+        let may_repeat = matches!(condition, Condition::Absent | Condition::Present);
+        let fits =
+            self.condition == Condition::Always || (self.condition == condition && may_repeat);
         self.condition = condition;
         fits
     }

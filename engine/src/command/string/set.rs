@@ -1,8 +1,10 @@
 //! Commands that set whole strings.
 #![forbid(unsafe_code)]
 
+use tessera_proto::number::parse_i64;
+
 use super::{
-    options::{Condition, Expiry, SetOptions, Unit},
+    options::{Expiry, ManyOptions, SetOptions, Unit},
     text::{Text, new_body},
 };
 use crate::{
@@ -10,7 +12,7 @@ use crate::{
     keyspace::{Deadline, Slot},
 };
 
-/// SET key value [NX | XX | IFEQ value] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL].
+/// SET key value [NX | XX | IFEQ value | IFNE value | IFDEQ digest | IFDNE digest] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL].
 #[inline]
 pub(super) fn set(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
     if args.len() == 3 {
@@ -82,6 +84,75 @@ pub(super) fn msetnx(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Co
     Ok(Effect::count(pairs))
 }
 
+/// MSETEX numkeys key value [key value …] [NX | XX] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]:
+/// whether they were set, for which none, or all, of the keys must be there if a condition says so.
+pub(super) fn msetex(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
+    let pairs_end = 2 + 2 * counted_pairs(args)?;
+    let options = ManyOptions::parse(&args.tail(pairs_end))?;
+    let now_ms = cx.keyspace.now_ms();
+    let deadline = options.expiry.deadline(now_ms, "msetex")?;
+    let keys = || (2..pairs_end).step_by(2);
+    for at in keys() {
+        if !options.condition.holds(cx.keyspace.peek(&args[at]).map(|entry| entry.body()))? {
+            cx.reply.integer(0);
+            return Ok(Effect::Unchanged);
+        }
+    }
+    cx.reply.integer(1);
+    if deadline.is_some_and(|deadline| deadline <= now_ms) {
+        return Ok(remove_all(cx, keys().map(|at| &args[at])));
+    }
+    let until = match (deadline, options.expiry) {
+        (Some(deadline), _) => Deadline::At(deadline),
+        (None, Expiry::Keep) => Deadline::Keep,
+        (None, _) => Deadline::Never,
+    };
+    for at in keys() {
+        cx.keyspace.slot(&args[at]).put(new_body(args, at + 1), until);
+        cx.notify(Class::STRING, "set", &args[at]);
+        if deadline.is_some() {
+            cx.notify(Class::GENERIC, "expire", &args[at]);
+        }
+    }
+    if let Some(deadline) = deadline {
+        let mut draft = cx.draft("MSETEX");
+        if draft.is_active() {
+            args.iter().take(pairs_end).skip(1).for_each(|word| draft.push(word));
+            draft.push(b"PXAT");
+            draft.push(itoa::Buffer::new().format(deadline).as_bytes());
+            cx.record_draft(draft);
+        }
+    }
+    Ok(Effect::Changed(keys().len() as u64))
+}
+
+/// The positions of MSETEX's keys.
+pub(super) fn msetex_keys(args: &Args<'_>, positions: &mut Vec<usize>) -> Result<(), CommandError> {
+    positions.extend((2..2 + 2 * counted_pairs(args)?).step_by(2));
+    Ok(())
+}
+
+/// How many keys with their values follow their number.
+fn counted_pairs(args: &Args<'_>) -> Result<usize, CommandError> {
+    let pairs = parse_i64(&args[1]).and_then(|pairs| i32::try_from(pairs).ok());
+    let pairs = pairs.and_then(|pairs| usize::try_from(pairs).ok()).filter(|&pairs| pairs > 0);
+    let pairs = pairs.ok_or(CommandError::text("ERR invalid numkeys value"))?;
+    if 2 + 2 * pairs > args.len() {
+        return Err(CommandError::text("ERR wrong number of key-value pairs"));
+    }
+    Ok(pairs)
+}
+
+/// Removes keys that would be set to be gone at once.
+fn remove_all<'k>(cx: &mut Context<'_>, keys: impl Iterator<Item = &'k [u8]>) -> Effect {
+    let removed: Vec<&[u8]> = keys.filter(|key| cx.keyspace.remove(key)).collect();
+    if !removed.is_empty() {
+        cx.record(&[&[&b"DEL"[..]][..], &removed].concat());
+    }
+    removed.iter().for_each(|key| cx.notify(Class::GENERIC, "del", key));
+    Effect::count(removed.len() as u64)
+}
+
 fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
     let options = SetOptions::parse(args)?;
     let now_ms = cx.keyspace.now_ms();
@@ -91,7 +162,7 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Com
     if options.get {
         reply_old(&slot, &mut cx.reply)?;
     }
-    if !holds(options.condition, &slot)? {
+    if !options.condition.holds(slot.body())? {
         if !options.get {
             cx.reply.null();
         }
@@ -121,16 +192,6 @@ fn set_with_options(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Com
         cx.notify(Class::GENERIC, "expire", key);
     }
     Ok(Effect::Changed(1))
-}
-
-fn holds(condition: Condition<'_>, slot: &Slot<'_, '_>) -> Result<bool, CommandError> {
-    Ok(match (condition, slot.body()) {
-        (Condition::Always, _) => true,
-        (Condition::Absent, body) => body.is_none(),
-        (Condition::Present, body) => body.is_some(),
-        (Condition::Equal(wanted), Some(body)) => Text::of(body)?.with_bytes(|old| old == wanted),
-        (Condition::Equal(_), None) => false,
-    })
 }
 
 /// Replies what is in the slot: a string or nothing.

@@ -28,7 +28,7 @@ fn read(file: &[u8], window: usize) -> (Vec<String>, Option<ReadError>) {
     let mut said = Vec::new();
     loop {
         // Some keys are passed by.
-        let wants = |key: &super::LoadedKey| key.key.len() % 2 == 0;
+        let wants = |key: &super::LoadedKey| key.key.len().is_multiple_of(2);
         match reader.next(&Thresholds::default(), wants) {
             Err(error) => return (said, Some(error)),
             Ok(Event::NeedMore(_)) => match chunks.next() {

@@ -267,7 +267,7 @@ mod tests {
                     .map(|(field, (value, _))| (field.clone(), value.clone()))
                     .collect();
                 prop_assert_eq!(hash.live_len(now_ms), expected.len());
-                for (field, _) in &model {
+                for field in model.keys() {
                     let value = hash.get_live(field, now_ms).map(|value| value.to_vec());
                     prop_assert_eq!(value.as_ref(), expected.get(field));
                 }
