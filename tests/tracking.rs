@@ -423,6 +423,15 @@ fn monitors_see_all_commands(shards: usize) {
             }
         }
     }
+    let mut client = server.connect();
+    for line in ["MULTI", "SET k 1", "EXEC", "MULTI", "wrong", "EXEC"] {
+        client.run(line);
+    }
+    for expected in ["\"MULTI\"", r#""SET" "k" "1""#, "\"EXEC\"", "\"MULTI\"", "\"EXEC\""] {
+        for monitor in &mut monitors {
+            assert_eq!(shown(monitor), expected);
+        }
+    }
     let list = server.connect().run("CLIENT LIST").into_text();
     assert_eq!(list.matches(" flags=O ").count(), 3, "{list}");
 }

@@ -13,7 +13,7 @@
 //! | `client` | a small RESP client, for what load tools cannot do |
 //! | `load` | runs redis-benchmark and memtier_benchmark, and reads their output |
 //! | `pace` | load at a fixed rate, with the latency of every request |
-//! | `throughput`, `memory`, `growth`, `snapshot`, `connections` | scenarios |
+//! | `throughput`, `memory`, `growth`, `snapshot`, `connections`, `pubsub` | scenarios |
 //! | `report`, `chart` | tables with ratios, and an SVG |
 //! | `instructions` | instructions of the hot path, counted by valgrind |
 //!
@@ -35,6 +35,7 @@ mod options;
 mod pace;
 mod probe;
 mod progress;
+mod pubsub;
 mod report;
 mod servers;
 mod snapshot;

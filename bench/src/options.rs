@@ -9,7 +9,7 @@ use crate::error::BenchError;
 use crate::progress::Progress;
 use crate::report::Figures;
 use crate::servers::Server;
-use crate::{connections, growth, memory, snapshot, throughput};
+use crate::{connections, growth, memory, pubsub, snapshot, throughput};
 
 /// What `--help` prints.
 pub(crate) const USAGE: &str = "\
@@ -24,6 +24,7 @@ with the load on another. Without a SCENARIO all run:
   growth         from 0 to 20 million keys: the slowest commands
   snapshot       a BGSAVE under load: latency, duration, memory
   connections    10,000 connections; CPU with 1,000 idle ones
+  pubsub         PUBLISH to 100 subscribers: CPU a message delivered
 instructions     instructions of a GET and a SET, counted by valgrind; --check compares them with
                  FILE and fails where they differ by more than 3 %
 
@@ -138,6 +139,11 @@ const SCENARIOS: &[Scenario] = &[
         name: "connections",
         about: "many connections held, and idle ones",
         run: connections::run,
+    },
+    Scenario {
+        name: "pubsub",
+        about: "messages of 64 bytes to many subscribers, one shard pinned to one CPU",
+        run: pubsub::run,
     },
 ];
 

@@ -232,6 +232,10 @@ impl Worker {
             leave_multi(session);
         }
         let discard = session.discards_reply();
+        let line = self.is_monitored.then(|| {
+            let args = session.parser.args(input.bytes());
+            monitor::line(self.now_us, session.database, &session.peer, held.command, &args)
+        });
         input.consume(held.consumed);
         session.note(held.command, self.now_us);
         let protocol = session.protocol;
@@ -245,6 +249,7 @@ impl Worker {
             out.truncate(before);
         }
         self.metrics.executed(held.command, 0, outcome.as_ref().err());
+        self.show_if_any(line);
         None
     }
 

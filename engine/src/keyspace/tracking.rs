@@ -215,14 +215,14 @@ impl Tracking {
             workers.into_iter().for_each(|worker| tell(worker, Notice::AllStale));
         }
         for (changed, readers) in std::mem::take(&mut self.stale) {
-            tell_all(Arc::new(vec![changed]), &readers, &mut tell);
+            tell_all(Arc::new(vec![changed]), false, &readers, &mut tell);
         }
         let broadcast = std::mem::take(&mut self.broadcast);
         if broadcast.is_empty() {
             return;
         }
         for (clients, keys) in self.by_prefix(&broadcast).into_values() {
-            tell_all(Arc::new(keys), clients, &mut tell);
+            tell_all(Arc::new(keys), true, clients, &mut tell);
         }
     }
 
@@ -269,13 +269,18 @@ impl Tracking {
 }
 
 /// Tells `clients` of `keys`, once for each of their workers.
-fn tell_all(keys: Arc<Vec<ChangedKey>>, clients: &[Client], tell: &mut impl FnMut(u32, Notice)) {
+fn tell_all(
+    keys: Arc<Vec<ChangedKey>>,
+    broadcast: bool,
+    clients: &[Client],
+    tell: &mut impl FnMut(u32, Notice),
+) {
     let mut by_worker: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
     for client in clients {
         by_worker.entry(client.worker).or_default().push(client.connection);
     }
     for (worker, to) in by_worker {
-        tell(worker, Notice::Stale(Stale { keys: Arc::clone(&keys), to }));
+        tell(worker, Notice::Stale(Stale { keys: Arc::clone(&keys), broadcast, to }));
     }
 }
 
@@ -294,7 +299,7 @@ mod tests {
         let mut told = Vec::new();
         let clients: Vec<Client> = tracking.clients.iter().copied().collect();
         tracking.settle(|worker, notice| match notice {
-            Notice::Stale(Stale { keys, to }) => {
+            Notice::Stale(Stale { keys, to, .. }) => {
                 for (key, _) in keys.iter() {
                     let clients = to.iter().map(|&connection| Client { worker, connection });
                     told.extend(clients.map(|client| (client, Some(key.to_vec()))));

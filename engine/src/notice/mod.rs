@@ -60,6 +60,9 @@ pub type ChangedKey = (Box<[u8]>, Option<Client>);
 pub struct Stale {
     /// The keys.
     pub keys: Arc<Vec<ChangedKey>>,
+    /// They are told because of a prefix, not because they have read the keys: what a client has asked
+    /// for since may be the other of the two.
+    pub broadcast: bool,
     /// Who is told.
     pub to: Vec<u64>,
 }

@@ -63,7 +63,8 @@ impl Worker {
             News::Of(shard, Notice::Message(message)) => self.hand_on(shard, &message),
             News::Of(shard, Notice::Stale(stale)) => self.tell_stale(shard, &stale),
             News::Of(shard, Notice::AllStale) => self.tell_all_stale(shard),
-            News::Redirected { to, keys } => self.tell_redirected(to, keys),
+            News::Redirected { from, to, keys } => self.tell_redirected(from, to, keys),
+            News::RedirectionBroken { to } => self.tell_broken(to),
             News::Command(line) => self.hand_on_line(&line),
             News::Lost(lost) => self.make_good(lost),
         }
@@ -111,6 +112,9 @@ impl Worker {
         if lost.keys {
             self.tell_all_stale(NO_SHARD);
         }
-        lost.redirected.into_iter().for_each(|number| self.tell_redirected(number, None));
+        for (to, from) in lost.redirected {
+            self.tell_redirected(from, to, None);
+        }
+        lost.broken.into_iter().for_each(|number| self.tell_broken(number));
     }
 }

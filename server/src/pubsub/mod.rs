@@ -50,7 +50,7 @@ pub(crate) use leave::Farewell;
 
 use bytes::Bytes;
 use tessera_engine::{
-    notice::{Notice, audience::Kind},
+    notice::{Client, Notice, audience::Kind},
     transaction::ShardMap,
 };
 
@@ -62,10 +62,17 @@ pub enum News {
     /// Keys that a client of this worker is told of in place of the one that tracks them; nothing
     /// stands for all.
     Redirected {
+        /// The client that tracks them.
+        from: Client,
         /// The connection that is told.
         to: u64,
         /// The keys.
         keys: Option<Vec<Vec<u8>>>,
+    },
+    /// The client that was to be told of keys in place of this one is gone.
+    RedirectionBroken {
+        /// The connection that tracks keys.
+        to: u64,
     },
     /// A line for the clients that monitor.
     Command(Bytes),
@@ -86,7 +93,7 @@ impl News {
                 stale.keys.iter().map(|(key, _)| size_of_val(key) + key.len()).sum::<usize>()
                     + size_of_val(stale.to.as_slice())
             }
-            Self::Of(_, Notice::AllStale) => 0,
+            Self::Of(_, Notice::AllStale) | Self::RedirectionBroken { .. } => 0,
             Self::Redirected { keys, .. } => {
                 keys.iter().flatten().map(|key| size_of_val(key) + key.len()).sum()
             }

@@ -14,7 +14,7 @@
 
 use std::{collections::BTreeSet, mem};
 
-use tessera_engine::notice::Notice;
+use tessera_engine::notice::{Client, Notice};
 
 use super::News;
 
@@ -28,8 +28,10 @@ pub struct Lost {
     pub receivers: BTreeSet<u64>,
     /// Keys have changed.
     pub keys: bool,
-    /// Connections that are told of other clients' keys.
-    pub redirected: BTreeSet<u64>,
+    /// Connections that are told of other clients' keys, with these clients.
+    pub redirected: BTreeSet<(u64, Client)>,
+    /// Connections that were to hear that those which they have named are gone.
+    pub broken: BTreeSet<u64>,
     /// A command was not shown.
     pub commands: bool,
 }
@@ -43,11 +45,13 @@ impl Lost {
         match news {
             News::Of(_, Notice::Message(message)) => self.receivers.extend(message.to.iter()),
             News::Of(_, Notice::Stale(_) | Notice::AllStale) => self.keys = true,
-            News::Redirected { to, .. } => _ = self.redirected.insert(*to),
+            News::Redirected { from, to, .. } => _ = self.redirected.insert((*to, *from)),
+            News::RedirectionBroken { to } => _ = self.broken.insert(*to),
             News::Command(_) => self.commands = true,
             News::Lost(lost) => {
                 self.receivers.extend(&lost.receivers);
                 self.redirected.extend(&lost.redirected);
+                self.broken.extend(&lost.broken);
                 self.keys |= lost.keys;
                 self.commands |= lost.commands;
             }

@@ -1,10 +1,16 @@
 //! The worker's part: tells clients which of the keys that they have cached are stale.
 #![forbid(unsafe_code)]
 
-use tessera_engine::notice::Stale;
+use tessera_engine::notice::{Client, Stale};
 use tessera_proto::{Protocol, ReplyWriter};
 
-use crate::{net::ConnectionId, pubsub::News, replies::NO_SHARD, session::Session, worker::Worker};
+use crate::{
+    net::ConnectionId,
+    pubsub::News,
+    replies::NO_SHARD,
+    session::{Session, Standing},
+    worker::Worker,
+};
 
 /// The channel on which a client in RESP2 hears of another one's keys.
 const CHANNEL: &[u8] = b"__redis__:invalidate";
@@ -21,6 +27,9 @@ impl Worker {
             let Session { client, tracking: Some(tracking), .. } = &connection.session else {
                 continue;
             };
+            if tracking.broadcast != stale.broadcast {
+                continue;
+            }
             let keys: Vec<Vec<u8>> =
                 tracking.heard(*client, &stale.keys).map(<[u8]>::to_vec).collect();
             if !keys.is_empty() {
@@ -40,29 +49,48 @@ impl Worker {
     /// Tells a client that tracks keys, on its own connection or on the one it has named.
     fn tell_tracking(&mut self, id: ConnectionId, shard: u32, keys: Keys) {
         let Some(connection) = self.network.connection(id) else { return };
-        let Some(tracking) = &mut connection.session.tracking else { return };
+        let Session { client, tracking: Some(tracking), .. } = &connection.session else { return };
         let Some(named) = tracking.redirect else {
             return self.tell_connection(id, shard, keys.as_deref(), false);
         };
+        let from = *client;
         match self.shared.clients.find(named) {
-            Some(other) => self.tell(other.worker, News::Redirected { to: other.connection, keys }),
-            None => {
-                tracking.is_broken = true;
-                if connection.session.protocol == Protocol::Resp3 {
-                    self.push(id, shard, |out, protocol| {
-                        let mut reply = ReplyWriter::new(out, protocol);
-                        reply.push(2);
-                        reply.bulk(b"tracking-redir-broken");
-                        reply.integer(named as i64);
-                    });
-                }
+            Some(other) => {
+                self.tell(other.worker, News::Redirected { from, to: other.connection, keys });
             }
+            None => self.tell_broken(from.connection),
         }
     }
 
-    /// Tells a client what another one has asked to be told here.
-    pub(crate) fn tell_redirected(&mut self, number: u64, keys: Keys) {
-        self.tell_connection(ConnectionId::from_number(number), NO_SHARD, keys.as_deref(), true);
+    /// Tells a client what another one, `from`, has asked to be told here; or that one, if the client
+    /// is gone.
+    pub(crate) fn tell_redirected(&mut self, from: Client, number: u64, keys: Keys) {
+        let id = ConnectionId::from_number(number);
+        let is_here = self.network.connection(id).is_some_and(|connection| {
+            !connection.is_closing() && connection.session.standing != Standing::Finished
+        });
+        if is_here {
+            self.tell_connection(id, NO_SHARD, keys.as_deref(), true);
+        } else {
+            self.tell(from.worker, News::RedirectionBroken { to: from.connection });
+        }
+    }
+
+    /// Tells a client that the one which it has named to be told is gone.
+    pub(crate) fn tell_broken(&mut self, number: u64) {
+        let id = ConnectionId::from_number(number);
+        let Some(connection) = self.network.connection(id) else { return };
+        let Some(tracking) = &mut connection.session.tracking else { return };
+        let Some(named) = tracking.redirect else { return };
+        tracking.is_broken = true;
+        if connection.session.protocol == Protocol::Resp3 {
+            self.push(id, NO_SHARD, |out, protocol| {
+                let mut reply = ReplyWriter::new(out, protocol);
+                reply.push(2);
+                reply.bulk(b"tracking-redir-broken");
+                reply.integer(named as i64);
+            });
+        }
     }
 
     /// Writes an invalidation. RESP2 has no form for it but a message, which needs a connection that
