@@ -50,6 +50,7 @@ use crate::{
     net::{Connection, ConnectionId},
     parcel::CallHeader,
     replies::NO_SHARD,
+    server::Shared,
     session::{Held, Session},
     worker::Worker,
 };
@@ -124,9 +125,18 @@ impl Scripts {
         self.suspended.is_some()
     }
 
-    /// Memory of the Lua states, in bytes.
-    pub fn used_bytes(&self) -> usize {
+    /// Memory of the Lua states, in bytes: that of EVAL's scripts, and that of functions.
+    pub fn used_bytes(&self) -> (usize, usize) {
         self.engine.used_bytes()
+    }
+
+    /// Gives back what SCRIPT FLUSH and FUNCTION DELETE have made superfluous since, even if no
+    /// script runs here any more.
+    pub(crate) fn tidy(&mut self, shared: &Shared) {
+        if !self.is_suspended() {
+            self.follow_flushes(shared);
+            self.follow_libraries(shared);
+        }
     }
 
     /// Runs the code of a library that is to be loaded.

@@ -565,7 +565,10 @@ impl Worker {
         counters.connections_rejected.set(network.rejected);
         counters.net_input_bytes.set(network.received);
         counters.net_output_bytes.set(network.sent);
-        counters.lua_bytes.set(self.scripts.used_bytes() as u64);
+        self.scripts.tidy(&self.shared);
+        let (scripts, functions) = self.scripts.used_bytes();
+        counters.lua_bytes.set(scripts as u64);
+        counters.lua_function_bytes.set(functions as u64);
         counters.mailbox_depth.set(self.mail.depth() as u64);
         if self.shard.is_here() {
             self.publish_shard();

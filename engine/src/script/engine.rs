@@ -110,9 +110,10 @@ impl ScriptEngine {
         }
     }
 
-    /// Memory that the Lua states hold, in bytes.
-    pub fn used_bytes(&self) -> usize {
-        self.scripts.iter().chain(&self.functions).map(Machine::used_bytes).sum()
+    /// Memory that the Lua states hold, in bytes: that of EVAL's scripts, and that of functions.
+    pub fn used_bytes(&self) -> (usize, usize) {
+        let used = |machine: &Option<Machine>| machine.as_ref().map_or(0, Machine::used_bytes);
+        (used(&self.scripts), used(&self.functions))
     }
 
     /// Whether a script is suspended.

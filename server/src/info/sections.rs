@@ -132,6 +132,7 @@ pub(super) fn memory(page: &mut Page) {
 fn script_memory(page: &mut Page) {
     let figures = page.source.scripts;
     let (machines, texts) = (page.snapshot.totals.lua_bytes, figures.script_bytes as u64);
+    let for_functions = page.snapshot.totals.lua_function_bytes;
     page.field("used_memory_lua", machines);
     page.field("used_memory_vm_eval", machines);
     page.field("used_memory_lua_human", human_bytes(machines));
@@ -139,8 +140,8 @@ fn script_memory(page: &mut Page) {
     page.field("number_of_cached_scripts", figures.scripts);
     page.field("number_of_functions", figures.functions);
     page.field("number_of_libraries", figures.libraries);
-    page.field("used_memory_vm_functions", 0);
-    page.bytes("used_memory_vm_total", machines);
+    page.field("used_memory_vm_functions", for_functions);
+    page.bytes("used_memory_vm_total", machines + for_functions);
     page.field("used_memory_functions", 0);
     page.bytes("used_memory_scripts", texts);
 }

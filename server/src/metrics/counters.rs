@@ -136,8 +136,10 @@ counters! {
         keys,
         /// Bytes that keys and values take.
         memory_bytes,
-        /// Bytes that the Lua states take.
+        /// Bytes that the Lua states for EVAL's scripts take.
         lua_bytes,
+        /// Bytes that the Lua states for functions take.
+        lua_function_bytes,
         /// Changes of the keyspace since the start; no CONFIG RESETSTAT forgets them.
         changes,
         /// Messages that wait in the worker's mailbox.

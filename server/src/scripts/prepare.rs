@@ -143,10 +143,7 @@ impl Scripts {
     }
 
     fn by_function(&mut self, shared: &Shared, name: &[u8]) -> Result<Target, CommandError> {
-        if self.library_changes != shared.scripts.library_changes() {
-            (self.library_changes, self.libraries) = shared.scripts.libraries();
-            self.engine.keep_loaded(&self.libraries);
-        }
+        self.follow_libraries(shared);
         match self.libraries.function(name) {
             Some((library, function)) => {
                 Ok(Target::Function(Arc::clone(library), function.clone()))
@@ -155,8 +152,16 @@ impl Scripts {
         }
     }
 
+    /// Takes up the libraries if they have changed since.
+    pub(super) fn follow_libraries(&mut self, shared: &Shared) {
+        if self.library_changes != shared.scripts.library_changes() {
+            (self.library_changes, self.libraries) = shared.scripts.libraries();
+            self.engine.keep_loaded(&self.libraries);
+        }
+    }
+
     /// Forgets all scripts if SCRIPT FLUSH has been called since.
-    fn follow_flushes(&mut self, shared: &Shared) {
+    pub(super) fn follow_flushes(&mut self, shared: &Shared) {
         let flushes = shared.scripts.flushes();
         if self.flushes != flushes {
             self.flushes = flushes;
