@@ -279,13 +279,9 @@ impl InPlace<'_> {
         {
             return Err((Some(command), error));
         }
-        if let Some(busy) = self.busy
-            && !command.flags.has(flag::ALLOW_BUSY)
+        if (self.is_loading || self.busy.is_some())
+            && let Some(error) = self.hold_up(command)
         {
-            return Err((Some(command), CommandError::text(busy.text())));
-        }
-        if self.is_loading && !command.flags.has(flag::LOADING) {
-            let error = CommandError::text("LOADING Redis is loading the dataset in memory");
             return Err((Some(command), error));
         }
         if session.queue.is_some() {
@@ -295,6 +291,18 @@ impl InPlace<'_> {
             Ok(route) => Ok((command, route)),
             Err(error) => Err((Some(command), error)),
         }
+    }
+
+    /// Why a command is refused while a script runs too long, or data is loaded.
+    #[cold]
+    fn hold_up(&self, command: &Command) -> Option<CommandError> {
+        if let Some(busy) = self.busy
+            && !command.flags.has(flag::ALLOW_BUSY)
+        {
+            return Some(CommandError::text(busy.text()));
+        }
+        let is_refused = self.is_loading && !command.flags.has(flag::LOADING);
+        is_refused.then(|| CommandError::text("LOADING Redis is loading the dataset in memory"))
     }
 
     /// Executes the batch and drops its bytes from the input.
