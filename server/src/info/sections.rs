@@ -256,6 +256,7 @@ pub(super) fn stats(page: &mut Page) {
     page.field("rejected_connections", totals.connections_rejected);
     page.fields(&[("sync_full", "0"), ("sync_partial_ok", "0"), ("sync_partial_err", "0")]);
     page.field("expired_keys", totals.expired_keys);
+    page.field("expired_subkeys", totals.expired_fields);
     page.field("expired_stale_perc", "0.00");
     page.field("expired_time_cap_reached_count", totals.expire_time_cap_reached);
     page.field("expire_cycle_cpu_milliseconds", totals.expire_cycle_us / 1000);

@@ -80,6 +80,8 @@ counters! {
         keyspace_misses,
         /// Keys removed because their deadline had passed.
         expired_keys,
+        /// Fields of hashes removed because their deadline had passed.
+        expired_fields,
         /// Times that active expiry stopped because its time was up.
         expire_time_cap_reached,
         /// Microseconds spent on active expiry.
