@@ -40,6 +40,15 @@ fn directory_with(file: &[u8]) -> tempfile::TempDir {
     dir
 }
 
+/// Loads a library with a function of that name, which answers its name.
+fn load_function(client: &mut Client, name: &str) {
+    let code = format!(
+        "#!lua name=lib_{name}\nredis.register_function('{name}', function() return '{name}' end)"
+    );
+    let reply = client.call(["FUNCTION", "LOAD", "REPLACE", &code]);
+    assert_eq!(reply, Reply::bulk(format!("lib_{name}")));
+}
+
 /// Keys in several databases, with deadlines and use.
 fn fill_databases(client: &mut Client) {
     for line in [
@@ -62,22 +71,35 @@ fn files_of_other_servers_are_loaded(shards: usize) {
             theirs.call(["CONFIG", "SET", "rdbcompression", compression]);
             let keys = fill(&mut theirs);
             fill_databases(&mut theirs);
+            load_function(&mut theirs, "saved");
             let dir = directory_with(&save(&mut theirs));
             let server = Server::builder(shards).option("dir", dir.path().display()).start();
             let mut ours = server.connect();
             for key in &keys {
                 assert_eq!(content(&mut ours, key), content(&mut theirs, key), "{key}");
             }
+            ours.transcript(r#"FCALL saved 0 => "saved""#);
             let size = theirs.run("DBSIZE");
             assert_eq!(ours.run("DBSIZE"), size);
             for line in ["PEXPIRETIME soon", "SELECT 5", "GET five", "PEXPIRETIME hash:5", "DBSIZE"]
             {
                 assert_eq!(ours.run(line), theirs.run(line), "{line}");
             }
-            theirs.run("SELECT 0");
+            [&mut ours, &mut theirs].map(|client| client.run("SELECT 0"));
             assert_eq!(server.info("loading"), "0");
             assert_eq!(server.info("rdb_last_load_keys_loaded"), (keys.len() + 3).to_string());
             assert!(server.log().contains("DB loaded from disk"), "{}", server.log());
+            // What is saved here loads there again.
+            fs::remove_file(dir.path().join("dump.rdb")).expect("the file");
+            let file = save(&mut ours);
+            let path = theirs.call(["CONFIG", "GET", "dir"]).into_items().remove(1).into_text();
+            fs::write(Path::new(&path).join("dump.rdb"), file).expect("the rival's file");
+            theirs.run("FUNCTION FLUSH");
+            assert_eq!(theirs.run("DEBUG RELOAD NOSAVE"), Reply::ok());
+            for key in &keys {
+                assert_eq!(content(&mut ours, key), content(&mut theirs, key), "{key}");
+            }
+            theirs.transcript(r#"FCALL saved 0 => "saved""#);
         }
     }
 }
@@ -196,6 +218,7 @@ fn append_only_files_are_moved_in(shards: usize) {
         let mut theirs = rival.connect();
         theirs.run("FLUSHALL");
         theirs.run("SET base 1");
+        load_function(&mut theirs, "of_the_base");
         let written = append_only(&mut theirs);
         let keys = fill(&mut theirs);
         fill_databases(&mut theirs);
@@ -210,6 +233,7 @@ fn append_only_files_are_moved_in(shards: usize) {
             SUNIONSTORE union set bigset => :6000
             "#,
         );
+        load_function(&mut theirs, "appended");
         let dir = tempfile::tempdir().expect("a temporary directory");
         copy_files(&written, &dir.path().join("appendonlydir"));
         theirs.run("CONFIG SET appendonly no");
@@ -221,6 +245,9 @@ fn append_only_files_are_moved_in(shards: usize) {
             let mut ours = server.connect();
             for key in keys.iter().copied().chain(["base", "b", "c", "d", "union"]) {
                 assert_eq!(content(&mut ours, key), content(&mut theirs, key), "{key}: {start}");
+            }
+            for name in ["of_the_base", "appended"] {
+                assert_eq!(ours.call(["FCALL", name, "0"]), Reply::bulk(name), "{start}");
             }
             for line in ["EXISTS brief", "DBSIZE", "PEXPIRETIME soon", "SELECT 5", "DBSIZE"] {
                 assert_eq!(ours.run(line), theirs.run(line), "{line}: {start}");

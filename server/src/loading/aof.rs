@@ -37,6 +37,9 @@ pub(super) struct AofReplay {
     replies: ReplyBuffer,
     commands: u64,
     refused: u64,
+    /// FUNCTION commands, which the caller repeats: no command in the file depends on them, since it
+    /// holds what functions have done and not that they were called.
+    functions: Vec<Vec<Vec<u8>>>,
 }
 
 /// How a step has ended.
@@ -64,7 +67,13 @@ impl AofReplay {
             replies: ReplyBuffer::new(),
             commands: 0,
             refused: 0,
+            functions: Vec::new(),
         }
+    }
+
+    /// The FUNCTION commands that have been found since this was asked last.
+    pub(super) fn take_functions(&mut self) -> Vec<Vec<Vec<u8>>> {
+        std::mem::take(&mut self.functions)
     }
 
     /// The file's next bytes.
@@ -154,6 +163,10 @@ impl AofReplay {
                 number.filter(|&number| (number as usize) < databases).ok_or_else(|| {
                     self.at_byte("it selects a database that the option 'databases' does not have")
                 })?;
+            return Ok(());
+        }
+        if args[0].eq_ignore_ascii_case(b"FUNCTION") {
+            self.functions.push(args.iter().map(<[u8]>::to_vec).collect());
             return Ok(());
         }
         let command = table().resolve(args).map_err(|error| self.at_byte(&error.to_string()))?;

@@ -27,6 +27,8 @@ pub struct GatheredLoad {
     stats: LoadStats,
     /// Where in the file the RDB part ends, once a shard has been loaded.
     end: u64,
+    /// Code of libraries, for the caller.
+    functions: Vec<Vec<u8>>,
 }
 
 impl GatheredLoad {
@@ -41,12 +43,18 @@ impl GatheredLoad {
             chunk: vec![0; CHUNK_BYTES],
             stats: LoadStats::default(),
             end: 0,
+            functions: Vec::new(),
         }
     }
 
     /// What has been loaded.
     pub fn stats(&self) -> LoadStats {
         self.stats
+    }
+
+    /// The libraries of functions that have been found since this was asked last.
+    pub fn take_functions(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.functions)
     }
 
     /// Bytes of the file's RDB part; known when all is loaded.
@@ -82,6 +90,7 @@ impl GatheredLoad {
                 }
                 load.supply(&self.chunk[..read]);
             }
+            LoadStep::Function(code) if id == 0 => self.functions.push(code),
             LoadStep::Aux { .. } | LoadStep::Function(_) => {}
             LoadStep::Done => {
                 let stats = load.stats();

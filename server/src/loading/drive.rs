@@ -198,7 +198,10 @@ impl Worker {
         let mut shards = host.shards.take().unwrap_or_else(|| self.make_shards());
         let start = Instant::now();
         while start.elapsed() < SLICE {
-            match host.import.step(&mut shards) {
+            let step = host.import.step(&mut shards);
+            let functions = host.import.take_functions();
+            let repeated = functions.iter().try_for_each(|args| self.repeat_function(args));
+            match repeated.and(step) {
                 Ok(false) => {}
                 Ok(true) => {
                     if let Err(reason) = self.move_in(&mut shards, &host.import) {
@@ -275,15 +278,8 @@ impl Worker {
         match step {
             LoadStep::NeedMore(_) => loader.read().map_err(Failure::Io)?,
             LoadStep::Aux { name, value } => loader.note_field(&name, &value),
-            // One worker makes it known to all.
             LoadStep::Function(code) if loader.is_speaker => {
-                self.shared
-                    .scripts
-                    .change_libraries(|libraries| {
-                        let library = self.scripts.load_library(&code)?;
-                        libraries.with(library, true).map_err(CommandError::text)
-                    })
-                    .map_err(|error| Failure::Library(error.to_string()))?;
+                self.load_function(&code, false).map_err(Failure::Function)?;
             }
             LoadStep::Function(_) => {}
             LoadStep::Done => return Ok(true),
@@ -296,8 +292,8 @@ impl Worker {
 enum Failure {
     Io(String),
     Load(LoadError),
+    Function(String),
     Aof(String),
-    Library(String),
 }
 
 impl From<LoadError> for Failure {
@@ -317,11 +313,10 @@ fn complaint(loading: &Loading, failure: &Failure) -> String {
     let path = loading.plan.as_ref().map_or(Path::new(""), Plan::path).display();
     let (cause, cure) = match failure {
         Failure::Io(error) => (error.clone(), "check the disk"),
-        Failure::Library(error) => (
-            format!("a library of functions in it: {error}"),
-            "delete the library where it was saved",
-        ),
         Failure::Load(error) => (error.to_string(), cure(error)),
+        Failure::Function(error) => {
+            (error.clone(), "delete the library on the server that wrote the file and save again")
+        }
         Failure::Aof(error) => (
             error.clone(),
             "mend the file with redis-check-aof --fix, on a copy, or start with 'appendonly no'",

@@ -176,6 +176,7 @@ pub(super) struct Import {
     /// Commands repeated, and keys of a base.
     commands: u64,
     keys: u64,
+    functions: Vec<Vec<Vec<u8>>>,
 }
 
 enum Stage {
@@ -195,6 +196,7 @@ impl Import {
             chunk: vec![0; CHUNK_BYTES],
             commands: 0,
             keys: 0,
+            functions: Vec::new(),
         }
     }
 
@@ -205,6 +207,12 @@ impl Import {
             Stage::NextFile | Stage::Base { .. } => 0,
         };
         self.bytes_before + here
+    }
+
+    /// The FUNCTION commands that have been found since this was asked last; libraries of a base as
+    /// commands that load them.
+    pub(super) fn take_functions(&mut self) -> Vec<Vec<Vec<u8>>> {
+        std::mem::take(&mut self.functions)
     }
 
     /// Keys that came from an RDB file, and commands repeated.
@@ -220,7 +228,10 @@ impl Import {
                 self.stage = open(path, self.checksum)?;
             }
             Stage::Base { path, load } => {
-                if load.step(shards).map_err(|what| format!("{}: {what}", path.display()))? {
+                let step = load.step(shards);
+                let load_command = |code| vec![b"FUNCTION".to_vec(), b"LOAD".to_vec(), code];
+                self.functions.extend(load.take_functions().into_iter().map(load_command));
+                if step.map_err(|what| format!("{}: {what}", path.display()))? {
                     self.keys += load.stats().loaded;
                     let (path, end) = (path.clone(), load.end());
                     self.stage = commands(path, end)?;
@@ -228,7 +239,9 @@ impl Import {
             }
             Stage::Commands { path, file, replay } => {
                 let in_file = |what| format!("{}: {what}", path.display());
-                if replay.step(shards).map_err(in_file)? == AofStep::More {
+                let step = replay.step(shards);
+                self.functions.extend(replay.take_functions());
+                if step.map_err(in_file)? == AofStep::More {
                     return Ok(false);
                 }
                 let read =

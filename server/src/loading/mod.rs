@@ -18,6 +18,7 @@
 mod aof;
 pub mod at_once;
 mod drive;
+mod functions;
 mod import;
 
 use std::{
