@@ -85,7 +85,9 @@ fn files_of_other_servers_are_loaded(shards: usize) {
             {
                 assert_eq!(ours.run(line), theirs.run(line), "{line}");
             }
-            [&mut ours, &mut theirs].map(|client| client.run("SELECT 0"));
+            for client in [&mut ours, &mut theirs] {
+                client.run("SELECT 0");
+            }
             assert_eq!(server.info("loading"), "0");
             assert_eq!(server.info("rdb_last_load_keys_loaded"), (keys.len() + 3).to_string());
             assert!(server.log().contains("DB loaded from disk"), "{}", server.log());
