@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::Write,
     path::Path,
+    thread,
 };
 
 use rustix::process::Signal;
@@ -20,6 +21,10 @@ on_1_2_and_4_shards!(
     damaged_files_stop_the_start,
     append_only_files_are_moved_in,
     a_torn_append_only_file_is_cut,
+    debug_reload_saves_and_loads,
+    shutdown_saves_where_there_are_save_points,
+    what_was_acknowledged_before_the_end_is_saved,
+    a_shutdown_that_cannot_save_does_not_happen,
 );
 
 /// The file that `client`'s server saves.
@@ -306,4 +311,143 @@ fn a_torn_append_only_file_is_cut(shards: usize) {
         assert!(log.contains(text), "'{text}' in\n{log}");
     }
     assert!(dir.path().join("appendonly.aof").exists());
+}
+
+fn debug_reload_saves_and_loads(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    let keys = fill(&mut client);
+    fill_databases(&mut client);
+    load_function(&mut client, "kept");
+    let before: Vec<_> = keys.iter().map(|key| content(&mut client, key)).collect();
+    let (size, deadline) = (client.run("DBSIZE"), client.run("PEXPIRETIME soon"));
+    for _ in 0..2 {
+        assert_eq!(client.run("DEBUG RELOAD"), Reply::ok());
+        for (key, before) in keys.iter().zip(&before) {
+            assert_eq!(content(&mut client, key), *before, "{key}");
+        }
+        assert_eq!(
+            (client.run("DBSIZE"), client.run("PEXPIRETIME soon")),
+            (size.clone(), deadline.clone())
+        );
+    }
+    client.transcript(
+        r#"
+        SET later 1             => +OK
+        SET int8 other          => +OK
+        DEBUG RELOAD NOSAVE     => +OK
+        EXISTS later            => :0
+        GET int8                => "-7"
+        SET later 1             => +OK
+        SET int8 other          => +OK
+        DEBUG RELOAD NOSAVE NOFLUSH MERGE => +OK
+        EXISTS later            => :1
+        GET int8                => "-7"
+        FCALL kept 0            => "kept"
+        SELECT 5                => +OK
+        GET five                => "5"
+        "#,
+    );
+    let text = "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.";
+    assert_eq!(client.run("DEBUG RELOAD NOW"), Reply::Error(text.into()));
+}
+
+/// Ends the server as `end` says and starts another one in the same directory.
+fn end_and_start(
+    mut server: Server,
+    dir: &Path,
+    shards: usize,
+    end: impl FnOnce(&Server),
+) -> Server {
+    end(&server);
+    assert!(server.wait_for_end().success());
+    Server::builder(shards).option("dir", dir.display()).option("save", "3600 1").start()
+}
+
+fn shutdown_saves_where_there_are_save_points(shards: usize) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("dump.rdb");
+    let server = Server::builder(shards).option("dir", dir.path().display());
+    let server = server.option("save", "3600 1").start();
+    server.connect().run("SET k 0");
+    let nosave = |server: &Server| {
+        let mut client = server.connect();
+        client.push(["SHUTDOWN", "NOSAVE"]);
+        client.flush();
+        assert!(client.is_closed());
+    };
+    let server = end_and_start(server, dir.path(), shards, nosave);
+    assert!(!path.exists());
+    server.connect().run("SET k 1");
+    let shutdown = |server: &Server| {
+        let mut client = server.connect();
+        client.push(["SHUTDOWN"]);
+        client.flush();
+        assert!(client.is_closed());
+    };
+    let server = end_and_start(server, dir.path(), shards, shutdown);
+    server.connect().transcript(r#"GET k => "1""#);
+    server.connect().run("SET k 2");
+    let server = end_and_start(server, dir.path(), shards, |server| server.signal(Signal::TERM));
+    server.connect().transcript(r#"GET k => "2""#);
+}
+
+/// Clients count up while the server ends: each finds its last count at the next start.
+fn what_was_acknowledged_before_the_end_is_saved(shards: usize) {
+    if !ServerKind::under_test().is_tessera() {
+        return skip("redis-server may acknowledge nothing while it ends");
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let server = Server::builder(shards).option("dir", dir.path().display());
+    let server = server.option("save", "3600 1").start();
+    let counters: Vec<_> = (0..8)
+        .map(|number| {
+            let mut client = server.connect();
+            thread::spawn(move || {
+                let mut last = 0;
+                loop {
+                    client.push(["INCR", &format!("counter:{number}")]);
+                    if client.try_flush().is_err() {
+                        return last;
+                    }
+                    match client.try_receive() {
+                        Ok(Reply::Integer(count)) => last = count,
+                        _ => return last,
+                    }
+                }
+            })
+        })
+        .collect();
+    thread::sleep(std::time::Duration::from_millis(50));
+    let server = end_and_start(server, dir.path(), shards, |server| server.signal(Signal::TERM));
+    let mut client = server.connect();
+    for (number, counter) in counters.into_iter().enumerate() {
+        let last = counter.join().expect("a counter ends");
+        let count = client.run(&format!("GET counter:{number}"));
+        let count: i64 =
+            if count.is_null() { 0 } else { count.into_text().parse().expect("a count") };
+        assert!(count == last || count == last + 1, "counter {number}: {count} after {last}");
+    }
+}
+
+fn a_shutdown_that_cannot_save_does_not_happen(shards: usize) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let inner = dir.path().join("inner");
+    fs::create_dir(&inner).expect("a directory");
+    let mut server = Server::builder(shards).option("dir", inner.display()).start();
+    let mut client = server.connect();
+    client.run("SET k v");
+    fs::remove_dir_all(&inner).expect("the directory goes");
+    client.transcript(
+        r#"
+        SHUTDOWN SAVE      => -ERR Errors trying to SHUTDOWN. Check logs.
+        GET k              => "v"
+        SHUTDOWN ABORT     => -ERR No shutdown in progress.
+        SHUTDOWN SAVE NOSAVE => -ERR syntax error
+        "#,
+    );
+    client.push(["SHUTDOWN", "SAVE", "FORCE"]);
+    client.flush();
+    assert!(client.is_closed());
+    assert!(server.wait_for_end().success());
 }

@@ -6,6 +6,7 @@
 //! start, signal       command line to running workers to exit status
 //! config, log         redis.conf's options; lines in the form of Redis's log
 //! server              what all workers share: configuration, figures, the end
+//! whole               what the server itself does over all shards at once: DEBUG RELOAD, the end
 //! loading             the RDB file of the start becomes the keyspace
 //! aof                 the append-only log: epochs, files, recovery at the start
 //! worker              one thread: a shard, its connections, its end of the mesh; one turn
@@ -77,6 +78,7 @@ pub mod start;
 mod stopwatch;
 mod supervision;
 pub mod tracking;
+mod whole;
 pub mod worker;
 
 pub use start::main_with_args;

@@ -39,6 +39,7 @@ use crate::{
     replies::NO_SHARD,
     session::{Held, Standing},
     session_commands::After,
+    whole::Whole,
     worker::Worker,
 };
 
@@ -59,6 +60,8 @@ pub(crate) enum Work {
     Call { header: CallHeader, request: RequestBatch },
     /// EXEC.
     Transaction { header: CallHeader, transaction: Box<Transaction> },
+    /// Something that the server itself does over all shards.
+    Whole(Whole),
 }
 
 /// The loans of one host.
@@ -231,9 +234,11 @@ impl Worker {
         self.loans.gathered.align_clocks(self.now_us);
         let mut units = mem::take(&mut self.loans.running);
         let mut left = units.drain(..);
-        let is_suspended = left.by_ref().any(|unit| !self.execute_unit(unit));
+        let is_suspended =
+            left.by_ref().any(|unit| !self.execute_unit(unit) || self.shared.stop.is_final());
         self.loans.running.extend(left);
-        if is_suspended {
+        // What was saved for the end is the last word: nobody gets a shard back.
+        if is_suspended || self.shared.stop.is_final() {
             return;
         }
         self.loans.running = units;
@@ -282,6 +287,10 @@ impl Worker {
                 after = self.exec(client, &mut gathered, header, transaction, &mut answer);
                 self.alone = Some(mem::replace(&mut self.loans.gathered, gathered));
             }
+            Work::Whole(_) => {}
+        }
+        if let Work::Whole(work) = unit.work {
+            after = self.execute_whole(work, &mut answer);
         }
         self.finish_reply(unit.connection, unit.ticket, &answer);
         self.pool.put(answer);

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -197,7 +197,10 @@ impl PauseState {
 /// need its shard.
 #[derive(Debug)]
 pub struct Stop {
+    /// What signals set.
+    signal: Shutdown,
     shutdown: Shutdown,
+    is_final: AtomicBool,
     since: OnceLock<Instant>,
     undone: AtomicUsize,
 }
@@ -205,10 +208,33 @@ pub struct Stop {
 impl Stop {
     fn new(workers: usize) -> Self {
         let undone = AtomicUsize::new(workers);
-        Self { shutdown: Shutdown::default(), since: OnceLock::new(), undone }
+        Self {
+            signal: Shutdown::default(),
+            shutdown: Shutdown::default(),
+            is_final: AtomicBool::new(false),
+            since: OnceLock::new(),
+            undone,
+        }
     }
 
-    /// What signals and SHUTDOWN set.
+    /// What signals set; the first worker heeds it.
+    pub fn signal(&self) -> &Shutdown {
+        &self.signal
+    }
+
+    /// Ends the server now: nothing more is executed. Whoever sleeps must be woken by the caller.
+    pub fn finish(&self) {
+        self.is_final.store(true, Ordering::Release);
+        self.shutdown.request();
+    }
+
+    /// Whether the server ends now.
+    #[inline]
+    pub fn is_final(&self) -> bool {
+        self.is_final.load(Ordering::Acquire)
+    }
+
+    /// What makes the workers finish what they have received, and end.
     pub fn shutdown(&self) -> &Shutdown {
         &self.shutdown
     }
@@ -227,7 +253,7 @@ impl Stop {
     /// How a worker that has been told to stop goes on.
     pub fn next(&self) -> Next {
         let overdue = self.since.get_or_init(Instant::now).elapsed() > STOP_PATIENCE;
-        if overdue || self.undone.load(Ordering::SeqCst) == 0 {
+        if overdue || self.is_final() || self.undone.load(Ordering::SeqCst) == 0 {
             Next::Stop
         } else {
             Next::Within(STOP_NAP)

@@ -36,7 +36,7 @@ impl Worker {
     /// anything on.
     pub(crate) fn cut(&mut self) -> bool {
         let is_idle = self.for_cut.is_empty() && self.questions.is_empty() && !self.save_is_due;
-        if is_idle && !self.loans.wants_again() {
+        if is_idle && !self.loans.wants_again() && !self.loans.has_promised() {
             return false;
         }
         let mut line = mem::replace(&mut self.for_cut, mem::take(&mut self.spare_line));

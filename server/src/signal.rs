@@ -37,6 +37,11 @@ impl Shutdown {
         self.requested.load(Ordering::Acquire)
     }
 
+    /// Takes the request back, as it could not be met.
+    pub fn withdraw(&self) {
+        self.requested.store(false, Ordering::Release);
+    }
+
     /// Asks the server to stop, as SHUTDOWN does. Whoever sleeps must be woken by the caller.
     pub fn request(&self) {
         self.requested.store(true, Ordering::Release);

@@ -119,7 +119,7 @@ fn serve(config: Config, file: Option<PathBuf>, log: Log) -> Result<(), StartErr
         Arc::new(Shared::new(workers, store, metrics, board, log, new_listeners, (loading, aof)));
     let seats = Seats::new(lists, endpoints);
     let bells_to_stop = bells.clone();
-    signal::watch(shared.stop.shutdown().clone(), move || {
+    signal::watch(shared.stop.signal().clone(), move || {
         bells_to_stop.iter().for_each(Doorbell::ring);
     })?;
     let for_workers = Arc::clone(&shared);
@@ -137,6 +137,10 @@ fn serve(config: Config, file: Option<PathBuf>, log: Log) -> Result<(), StartErr
         supervision::announce_ready(supervised);
     }
     let failures = running.join().into_iter().find_map(Result::err);
+    if let Some(save) = shared.saves.current() {
+        // It may have written nothing yet.
+        let _ = std::fs::remove_file(save.temporary());
+    }
     if let Some((path, _)) = unix_socket {
         // Whoever removed it before us has done what we wanted.
         let _ = std::fs::remove_file(path);

@@ -95,6 +95,8 @@ pub struct Worker {
     /// How often in a row a place in the mailbox was found taken and not filled.
     pub(crate) unfilled_waits: u32,
     pub(crate) pause: Pause,
+    /// This worker, the first, has heeded a signal to end.
+    pub(crate) has_heeded_signal: bool,
     /// What this worker still has to load.
     pub(crate) loader: Option<Loader>,
     /// Some shard is not loaded yet.
@@ -236,6 +238,7 @@ impl Worker {
             waiting_mail: VecDeque::new(),
             unfilled_waits: 0,
             pause: Pause::Off,
+            has_heeded_signal: false,
             loader: Loader::new(&shared, own as usize),
             is_loading: true,
             care: flag::ADMIN,
@@ -321,6 +324,12 @@ impl Worker {
 
     /// One turn: serves everything that has come.
     pub fn serve_turn(&mut self) -> Next {
+        if self.shared.stop.is_final() {
+            return Next::Stop;
+        }
+        if self.own == 0 {
+            self.heed_signal();
+        }
         self.take_time(wall_clock_us());
         self.stopwatch.start();
         if self.config.refresh() {

@@ -60,6 +60,12 @@ impl Client {
         self.send_raw(&output).expect("the server takes what is sent");
     }
 
+    /// [`flush`](Self::flush) for a server that may have ended.
+    pub(crate) fn try_flush(&mut self) -> io::Result<()> {
+        let output = std::mem::take(&mut self.output);
+        self.send_raw(&output)
+    }
+
     /// Sends `bytes` as they are.
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.input.get_mut().write_all(bytes)

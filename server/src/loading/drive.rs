@@ -10,7 +10,6 @@ use std::{
 };
 
 use tessera_engine::{
-    command::CommandError,
     persist::rdb::{Collision, Load, LoadError, LoadStats, LoadStep, RdbError, ReadError, Reader},
     shard::Shard,
     transaction::Gathered,

@@ -12,7 +12,7 @@ use crate::worker::Worker;
 
 impl Worker {
     /// Loads a library.
-    pub(super) fn load_function(&mut self, code: &[u8], replaces: bool) -> Result<(), String> {
+    pub(crate) fn load_function(&mut self, code: &[u8], replaces: bool) -> Result<(), String> {
         let Self { shared, scripts, .. } = self;
         let loaded = shared.scripts.change_libraries(|libraries| {
             let library = scripts.load_library(code)?;

@@ -37,7 +37,7 @@ const BUDGET_SHARE: usize = 32;
 const BUDGET_MIN: usize = 2 << 20;
 const BUDGET_MAX: usize = 32 << 20;
 /// Nobody waits for the answers to a save that is made by itself.
-const NOBODY: ConnectionId = ConnectionId { index: u32::MAX, generation: u32::MAX };
+pub(crate) const NOBODY: ConnectionId = ConnectionId { index: u32::MAX, generation: u32::MAX };
 /// How often a worker looks whether a lane has room again, or whether a save has ended.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 

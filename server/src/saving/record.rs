@@ -126,6 +126,15 @@ impl Saves {
         state.current = None;
     }
 
+    /// All shards were saved at once at `now_s`, with so many changes behind them.
+    pub(crate) fn note_at_once(&self, now_s: u64, changes: u64) {
+        let mut state = self.state();
+        let record = &mut state.record;
+        (record.saved_at_s, record.changes_saved, record.is_ok) = (now_s, changes, true);
+        record.saves += 1;
+        self.has_failed.store(false, Ordering::Relaxed);
+    }
+
     /// Whether commands that write must wait because some shard has too much to preserve.
     #[inline]
     pub fn holds_writes(&self) -> bool {

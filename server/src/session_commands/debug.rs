@@ -6,19 +6,20 @@ use std::time::Duration;
 use tessera_engine::{command::CommandError, shard::Settings};
 use tessera_proto::{Args, ReplyWriter, float::parse_f64, glob_matches, parse_i64};
 
-use super::{Asked, Code, Everywhere, SessionContext};
+use super::{Asked, Code, Everywhere, OnWorker, SessionContext};
 use crate::{gather::Merge, worker::Worker};
 
 pub(super) const FAMILY: &[(&str, Code)] = &[
     ("debug|change-repl-id", Code::Local(change_repl_id)),
     ("debug|jmap", Code::Local(jmap)),
     ("debug|quicklist-packed-threshold", Code::Local(quicklist_packed_threshold)),
-    ("debug|reload", Code::Local(reload)),
+    ("debug|reload", Code::OnWorker(&RELOAD)),
     ("debug|set-active-expire", Code::Everywhere(&ACTIVE_EXPIRE)),
     ("debug|sleep", Code::Everywhere(&SLEEP)),
     ("debug|stringmatch-len", Code::Local(stringmatch_len)),
 ];
 
+const RELOAD: OnWorker = OnWorker { run: Worker::run_reload, pack: Worker::pack_reload };
 const SLEEP: Everywhere = Everywhere { ask: ask_sleep, part: sleep_part };
 const ACTIVE_EXPIRE: Everywhere = Everywhere { ask: ask_active_expire, part: active_expire_part };
 
@@ -45,10 +46,6 @@ fn quicklist_packed_threshold(
     ))?;
     cx.reply().ok();
     Ok(())
-}
-
-fn reload(_: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError> {
-    Err(CommandError::text("ERR DEBUG RELOAD needs snapshots, which are not supported yet"))
 }
 
 /// The longest DEBUG SLEEP.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tessera_engine::command::{CommandError, table};
 use tessera_proto::{Args, ReplyBuffer, ReplyWriter, parse_i64};
 
-use super::{After, Asked, Code, Everywhere, SessionContext, config::publish_part};
+use super::{Asked, Code, Everywhere, OnWorker, SessionContext, config::publish_part};
 use crate::{
     gather::Merge,
     info::{REDIS_VERSION, Source, TESSERA_VERSION, info},
@@ -15,11 +15,13 @@ use crate::{
     worker::Worker,
 };
 
+const SHUTDOWN: OnWorker = OnWorker { run: Worker::run_shutdown, pack: Worker::pack_shutdown };
+
 pub(super) const FAMILY: &[(&str, Code)] = &[
     ("info", Code::Everywhere(&Everywhere { ask: ask_info, part: publish_part })),
     ("lolwut", Code::Local(lolwut)),
     ("monitor", Code::Everywhere(&Everywhere { ask: ask_monitor, part: monitor_part })),
-    ("shutdown", Code::Everywhere(&Everywhere { ask: ask_shutdown, part: shutdown_part })),
+    ("shutdown", Code::OnWorker(&SHUTDOWN)),
     ("time", Code::Local(time)),
 ];
 
@@ -106,40 +108,6 @@ fn mosaic(seed: u64, width: u64, height: u64) -> String {
         text.push('\n');
     }
     text
-}
-
-/// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]. There is nothing to save to yet, so SAVE is
-/// refused rather than taken for done.
-fn ask_shutdown(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, CommandError> {
-    let options: Vec<Vec<u8>> = args.iter().skip(1).map(<[u8]>::to_ascii_lowercase).collect();
-    let has = |wanted: &[u8]| options.iter().any(|option| option == wanted);
-    let known: [&[u8]; 5] = [b"nosave", b"save", b"now", b"force", b"abort"];
-    let is_known = options.iter().all(|option| known.contains(&option.as_slice()));
-    if !is_known || (has(b"abort") && options.len() > 1) || (has(b"save") && has(b"nosave")) {
-        return Err(CommandError::Syntax);
-    }
-    if let Some(busy) = cx.shared.scripts.busy()
-        && !has(b"nosave")
-    {
-        return Err(CommandError::text(busy.text()));
-    }
-    if has(b"abort") {
-        return Err(CommandError::text("ERR No shutdown in progress."));
-    }
-    if has(b"save") && !has(b"force") {
-        return Err(CommandError::text("ERR Errors trying to SHUTDOWN. Check logs."));
-    }
-    tracing::warn!("User requested shutdown...");
-    cx.after = After::Close;
-    // Redis answers nothing to a SHUTDOWN that succeeds: the connection just ends.
-    let finish = |_: &[ReplyBuffer], _: &mut ReplyWriter<'_>| {};
-    let args = vec![b"shutdown".to_vec()];
-    Ok(Asked::Workers { args, merge: Merge::Custom(Box::new(finish)) })
-}
-
-fn shutdown_part(worker: &mut Worker, _: &Args<'_>, reply: &mut ReplyWriter<'_>) {
-    worker.shared.stop.shutdown().request();
-    reply.ok();
 }
 
 #[cfg(test)]
