@@ -1,7 +1,7 @@
 //! What the server itself does over all shards as one step, while everybody stands still: DEBUG
 //! RELOAD, and the save at the server's end.
 //!
-//! All shards are lent to one worker (see `loan`). For the end that makes the saved file the last word:
+//! All shards are lent to one worker (see `loan`). Without a log, for the end that makes the saved file the last word:
 //! nobody gets a shard back afterwards, so nothing can be acknowledged that the file does not hold.
 #![forbid(unsafe_code)]
 
@@ -70,9 +70,9 @@ struct Shutdown {
 }
 
 impl Shutdown {
-    /// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]. Without a word about it, it saves if there are
-    /// save points.
-    fn parse(args: &Args<'_>, has_save_points: bool) -> Result<Self, CommandError> {
+    /// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]. `saves_at_end`: it saves also without a word
+    /// about it.
+    fn parse(args: &Args<'_>, saves_at_end: bool) -> Result<Self, CommandError> {
         let options: Vec<Vec<u8>> = args.iter().skip(1).map(<[u8]>::to_ascii_lowercase).collect();
         let has = |wanted: &[u8]| options.iter().any(|option| option == wanted);
         let known: [&[u8]; 5] = [b"nosave", b"save", b"now", b"force", b"abort"];
@@ -83,7 +83,7 @@ impl Shutdown {
         if has(b"abort") {
             return Err(CommandError::text("ERR No shutdown in progress."));
         }
-        let saves = has(b"save") || (has_save_points && !has(b"nosave"));
+        let saves = has(b"save") || (saves_at_end && !has(b"nosave"));
         Ok(Self { saves, is_forced: has(b"force") })
     }
 }
@@ -137,11 +137,11 @@ impl Worker {
     }
 
     fn shutdown_wanted(&mut self, id: ConnectionId) -> Option<Result<Shutdown, CommandError>> {
-        // Half of a file must not take the place of the whole.
-        let has_save_points = !self.config.get().save.is_empty() && !self.is_loading;
+        let saves_at_end = self.saves_at_end();
         let is_loading = self.is_loading;
         let Connection { input, session, .. } = self.network.connection(id)?;
-        let wanted = Shutdown::parse(&session.parser.args(input.bytes()), has_save_points);
+        let wanted = Shutdown::parse(&session.parser.args(input.bytes()), saves_at_end);
+        // Half of a file must not take the place of the whole.
         Some(wanted.map(|wanted| Shutdown { saves: wanted.saves && !is_loading, ..wanted }))
     }
 
@@ -169,7 +169,7 @@ impl Worker {
             return;
         }
         let shards = ShardSet::all(self.map.shards());
-        if self.config.get().save.is_empty() || self.is_loading {
+        if !self.saves_at_end() {
             self.has_heeded_signal = true;
             self.shared.stop.shutdown().request();
             self.wake_all();
@@ -178,6 +178,12 @@ impl Worker {
             let work = Whole::SaveAndStop { is_forced: false };
             self.promise_unit(NOBODY, 0, shards, Work::Whole(work));
         }
+    }
+
+    /// Whether the server saves when it ends and nobody says whether it should: if there are save
+    /// points, and no log that holds everything.
+    fn saves_at_end(&self) -> bool {
+        !self.config.get().save.is_empty() && !self.is_loading && !self.shared.aof.is_on()
     }
 
     /// Does work over all shards, which are here.
@@ -200,7 +206,12 @@ impl Worker {
                     reply(Some("ERR Errors trying to SHUTDOWN. Check logs."));
                     return After::GoOn;
                 }
-                self.shared.stop.finish();
+                if self.shared.aof.is_on() {
+                    // What comes yet is in the log, whose end is waited for.
+                    self.shared.stop.shutdown().request();
+                } else {
+                    self.shared.stop.finish();
+                }
                 self.wake_all();
                 return After::Close;
             }
