@@ -122,7 +122,12 @@ impl ScriptEngine {
     }
 
     /// Forgets all scripts, and everything that they may have left in their state.
+    ///
+    /// # Panics
+    ///
+    /// When a script is suspended.
     pub fn flush(&mut self) {
+        assert!(self.running.is_none(), "a suspended script keeps its state");
         self.scripts = None;
         self.compiled.clear();
     }

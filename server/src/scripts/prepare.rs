@@ -10,7 +10,7 @@ use tessera_engine::{
 };
 use tessera_proto::{Args, parse_i64};
 
-use super::Scripts;
+use super::{Scripts, shared::Busy};
 use crate::server::Shared;
 
 /// What is to be run.
@@ -55,13 +55,15 @@ impl Scripts {
     /// # Errors
     ///
     /// There is no such script or function, it cannot be compiled, its keys are not counted right,
-    /// or it may write and is called by a command that does not.
+    /// or it may write and is called by a command that does not; or a script is suspended, which
+    /// keeps the engine.
     pub(super) fn prepare(
         &mut self,
         shared: &Shared,
         name: &str,
         args: &Args<'_>,
     ) -> Result<Prepared, CommandError> {
+        self.refuse_if_suspended(shared)?;
         let is_read_only = name.ends_with("_ro");
         let (target, keys) = match name {
             "eval" | "eval_ro" => {
@@ -118,6 +120,7 @@ impl Scripts {
         shared: &Shared,
         code: &[u8],
     ) -> Result<Sha1Hex, CommandError> {
+        self.refuse_if_suspended(shared)?;
         self.follow_flushes(shared);
         let sha = sha1_hex(code);
         if !self.known.contains_key(&sha) {
@@ -125,6 +128,16 @@ impl Scripts {
         }
         shared.scripts.keep(sha, code, true);
         Ok(sha)
+    }
+
+    /// While a script is suspended, its state is nobody else's. Few commands get here then: those
+    /// that were looked at before.
+    pub(super) fn refuse_if_suspended(&self, shared: &Shared) -> Result<(), CommandError> {
+        if !self.is_suspended() {
+            return Ok(());
+        }
+        let busy = shared.scripts.busy().unwrap_or(Busy::Script);
+        Err(CommandError::text(busy.text()))
     }
 
     fn compile(&mut self, sha: Sha1Hex, code: &[u8]) -> Result<Target, CommandError> {
