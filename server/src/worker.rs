@@ -29,7 +29,7 @@ use tessera_proto::{Limits, Protocol, ReplyWriter, RequestBatch};
 
 use crate::{
     aof::{Aof, WorkerLog},
-    config::{BufferLimit, Config, ConfigReader},
+    config::{BufferLimit, Config, ConfigReader, MaxmemoryPolicy},
     dispatch::Pause,
     exec::Question,
     in_place::{AHEAD_MAX, Ahead},
@@ -629,6 +629,12 @@ pub(crate) fn settings(config: &Config) -> Settings {
         active_expire_effort: config.active_expire_effort,
         hll_sparse_bytes_max: usize::try_from(config.hll_sparse_max_bytes).unwrap_or(usize::MAX),
         rdb_compression: config.rdbcompression,
+        lfu: matches!(
+            config.maxmemory_policy,
+            MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu
+        ),
+        lfu_log_factor: config.lfu_log_factor,
+        lfu_decay_minutes: config.lfu_decay_time,
         thresholds: thresholds(config),
         ..Settings::default()
     }
