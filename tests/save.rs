@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::Path,
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -19,6 +20,9 @@ on_1_2_and_4_shards!(
     a_save_cut_short_leaves_the_old_file,
     a_save_that_fails_is_told_and_leaves_nothing,
     one_save_at_a_time,
+    another_number_of_shards_loads_the_file,
+    an_end_during_a_save_leaves_no_half_file,
+    a_full_disk_is_told_and_survived,
 );
 
 /// How long a save may take here.
@@ -193,18 +197,36 @@ fn transfers_are_never_half_in_a_file(shards: usize) {
             preserved += server.info("rdb_last_cow_size").parse::<u64>().unwrap();
             let Some(redis) = loaded_by_redis(server.directory()) else { break };
             let mut other = redis.connect();
-            let names = (0..ACCOUNTS).map(|account| format!("account:{account}"));
-            let accounts = other.call(["MGET".to_owned()].into_iter().chain(names)).into_items();
-            let sum: i64 = accounts
-                .into_iter()
-                .map(|balance| balance.into_text().parse::<i64>().expect("a balance"))
-                .sum();
-            assert_eq!(sum, BALANCE * ACCOUNTS as i64);
+            assert_eq!(money(&mut other), BALANCE * ACCOUNTS as i64);
             assert_eq!(other.run("DBSIZE").into_integer(), ACCOUNTS as i64 + 30_000);
         }
         stop.store(true, Ordering::Relaxed);
         assert!(preserved > 0, "the saves were over before anything was written");
     });
+}
+
+/// The money on all accounts of a server.
+fn money(client: &mut Client) -> i64 {
+    let names = (0..ACCOUNTS).map(|account| format!("account:{account}"));
+    let accounts = client.call(["MGET".to_owned()].into_iter().chain(names)).into_items();
+    let balance = |reply: Reply| reply.into_text().parse::<i64>().expect("a balance");
+    accounts.into_iter().map(balance).sum()
+}
+
+#[test]
+fn half_a_transfer_in_a_file_is_found() {
+    let server = Server::start(2);
+    let mut client = server.connect();
+    for account in 0..ACCOUNTS {
+        client.push(["SET", &format!("account:{account}"), &format!("{BALANCE:020}")]);
+    }
+    // What a cut that is none would let through: one account without the other.
+    client.push(["SET", "account:5", &format!("{:020}", BALANCE - 7)]);
+    client.push(["SAVE"]);
+    client.flush();
+    client.receive_all(ACCOUNTS + 2);
+    let Some(redis) = loaded_by_redis(server.directory()) else { return };
+    assert_ne!(money(&mut redis.connect()), BALANCE * ACCOUNTS as i64);
 }
 
 fn a_save_cut_short_leaves_the_old_file(shards: usize) {
@@ -274,6 +296,90 @@ fn one_save_at_a_time(shards: usize) {
     client.push(["GET", "k"]);
     client.flush();
     assert_eq!(client.receive_all(3), [Reply::ok(), Reply::ok(), Reply::bulk("v")]);
+}
+
+fn another_number_of_shards_loads_the_file(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    fill(&mut client);
+    assert_eq!(client.run("SAVE"), Reply::ok());
+    let copy = server.directory().join("loaded");
+    fs::create_dir(&copy).expect("a directory");
+    fs::copy(server.directory().join("dump.rdb"), copy.join("dump.rdb")).expect("the file");
+    let other = Server::builder(5 - shards).option("dir", copy.display()).start();
+    for database in [0, 3] {
+        let (own, loaded) =
+            (contents(&mut client, database), contents(&mut other.connect(), database));
+        assert_eq!(own, loaded);
+    }
+}
+
+fn an_end_during_a_save_leaves_no_half_file(shards: usize) {
+    let mut server = Server::start(shards);
+    let mut client = server.connect();
+    for n in 0..30_000 {
+        client.push(["SET", &format!("key:{n}"), &format!("{n:0100}")]);
+    }
+    client.push(["BGSAVE"]);
+    client.push(["SHUTDOWN", "NOSAVE"]);
+    client.flush();
+    client.receive_all(30_001);
+    assert!(server.wait_for_end().success());
+    assert_eq!(
+        fs::read_dir(server.directory()).expect("the directory").filter(is_temporary).count(),
+        0
+    );
+}
+
+/// A file system of a few megabytes, taken down when it is dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// Nothing where this process may not mount.
+    fn mount() -> Option<Self> {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=3m", "none"]).arg(directory.path());
+        let is_mounted = mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+        is_mounted.then_some(Self(directory))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // What cannot be taken down stays until the machine ends; the test has shown what it shows.
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+fn a_full_disk_is_told_and_survived(shards: usize) {
+    let Some(disk) = SmallDisk::mount() else {
+        return skip("no file system can be mounted here");
+    };
+    let server = Server::builder(shards).option("dir", disk.0.path().display()).start();
+    let mut client = server.connect();
+    let noise = |n: u64| {
+        (0..40)
+            .map(|i| format!("{:x}", (n * 41 + i).wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+            .collect::<String>()
+    };
+    for n in 0..12_000 {
+        client.push(["SET", &format!("key:{n}"), &noise(n)]);
+    }
+    client.flush();
+    client.receive_all(12_000);
+    client.run("BGSAVE");
+    wait_for_save(&server);
+    assert_eq!(server.info("rdb_last_bgsave_status"), "err");
+    let log = server.log();
+    assert!(log.to_lowercase().contains("no ") && log.contains("Write error saving DB"), "{log}");
+    assert_eq!(fs::read_dir(disk.0.path()).expect("the directory").count(), 0);
+    assert_eq!(client.run("SAVE"), Reply::Error("ERR".into()));
+    assert_eq!(client.run("DBSIZE"), Reply::Integer(12_000));
+    assert_eq!(client.run("FLUSHALL"), Reply::ok());
+    client.run("SET key value");
+    save_in_background(&server);
+    assert!(disk.0.path().join("dump.rdb").exists());
 }
 
 #[test]

@@ -166,6 +166,9 @@ options! {
     /// Refuse writes while save points are set and the last save in the background has failed.
     stop_writes_on_bgsave_error: bool = true;
         "stop-writes-on-bgsave-error", NONE, Kind::Bool;
+    /// Have a snapshot's bytes made durable while it is written, not all at its end.
+    rdb_save_incremental_fsync: bool = true;
+        "rdb-save-incremental-fsync", NONE, Kind::Bool;
     /// Snapshot points: seconds and changes, each pair a reason to save.
     save: Vec<(u64, u64)> = vec![(3_600, 1), (300, 100), (60, 10_000)];
         "save", MULTI, Kind::Special(&SAVE);

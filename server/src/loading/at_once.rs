@@ -175,6 +175,7 @@ mod tests {
                 usage: UsageKept::Idle,
                 is_alone: false,
             },
+            syncs_on_the_way: false,
             shards: 3,
             began_at_s: 0,
         }

@@ -14,6 +14,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     future::poll_fn,
+    io,
     rc::Rc,
     sync::Arc,
     task::{Poll, Waker},
@@ -32,6 +33,9 @@ use crate::{
 pub const PIECES_MAX: usize = 8;
 /// Tasks that write them.
 const LANES: usize = 4;
+/// After so many bytes of one worker the file is synced, so that its end need not wait for all of
+/// them, nor anybody else's sync meanwhile.
+const SYNC_BYTES: u64 = 32 << 20;
 
 /// The queue of one worker's pieces.
 pub(crate) struct Lanes {
@@ -43,6 +47,8 @@ pub(crate) struct Lanes {
     extents: RefCell<Vec<Extent>>,
     /// Where the next piece of a run belongs.
     next: Cell<u64>,
+    /// Bytes written since the last sync.
+    unsynced: Cell<u64>,
     /// Tasks that wait for a piece, or for the end.
     sleepers: RefCell<Vec<Waker>>,
 }
@@ -62,6 +68,7 @@ impl Lanes {
             is_closed: Cell::new(false),
             extents: RefCell::default(),
             next: Cell::new(0),
+            unsynced: Cell::new(0),
             sleepers: RefCell::default(),
         });
         background.spawn(Rc::clone(&lanes).serve(shared, background.clone()));
@@ -125,12 +132,21 @@ impl Lanes {
     async fn write(self: Rc<Self>, file: Rc<File>) {
         while let Some(Waiting { bytes, at }) = self.next_piece().await {
             if !self.save.has_failed()
-                && let Err(error) = file.write(bytes, at).await
+                && let Err(error) = self.write_one(&file, bytes, at).await
             {
                 self.save.fail(error);
             }
             self.settle();
         }
+    }
+
+    /// Writes a piece, and syncs the file if it is time to.
+    async fn write_one(&self, file: &File, bytes: Vec<u8>, at: u64) -> io::Result<()> {
+        let unsynced = self.unsynced.get() + bytes.len() as u64;
+        file.write(bytes, at).await?;
+        let is_time = self.save.syncs_on_the_way() && unsynced >= SYNC_BYTES;
+        self.unsynced.set(if is_time { 0 } else { unsynced });
+        if is_time { file.sync().await } else { Ok(()) }
     }
 
     /// A piece is done with.

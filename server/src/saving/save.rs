@@ -50,6 +50,8 @@ pub struct Plan {
     pub head: Vec<u8>,
     /// How keys are written.
     pub options: SnapshotOptions,
+    /// Whether the file is made durable bit by bit.
+    pub syncs_on_the_way: bool,
     /// Number of shards.
     pub shards: usize,
     /// Now, in Unix seconds.
@@ -91,6 +93,7 @@ pub fn plan(shared: &Shared, why: Why) -> Plan {
         name: text(&config.dbfilename),
         head,
         options,
+        syncs_on_the_way: config.rdb_save_incremental_fsync,
         shards: shared.workers,
         began_at_s,
     }
@@ -158,6 +161,11 @@ impl Save {
     /// How keys are written.
     pub fn options(&self) -> &SnapshotOptions {
         &self.plan.options
+    }
+
+    /// Whether the file is made durable bit by bit.
+    pub(super) fn syncs_on_the_way(&self) -> bool {
+        self.plan.syncs_on_the_way
     }
 
     /// When it began, in Unix seconds.
