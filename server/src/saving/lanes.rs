@@ -44,6 +44,8 @@ pub(crate) struct Lanes {
     /// Pieces that wait or are being written.
     pieces: Cell<usize>,
     is_closed: Cell<bool>,
+    /// Tasks that have the file open.
+    lanes: Cell<usize>,
     extents: RefCell<Vec<Extent>>,
     /// Where the next piece of a run belongs.
     next: Cell<u64>,
@@ -66,6 +68,7 @@ impl Lanes {
             queue: RefCell::default(),
             pieces: Cell::new(0),
             is_closed: Cell::new(false),
+            lanes: Cell::new(0),
             extents: RefCell::default(),
             next: Cell::new(0),
             unsynced: Cell::new(0),
@@ -110,10 +113,12 @@ impl Lanes {
         match File::open(self.save.temporary()).await {
             Ok(file) => {
                 let file = Rc::new(file);
-                for _ in 1..LANES {
+                self.lanes.set(LANES);
+                for _ in 0..LANES {
                     background.spawn(Rc::clone(&self).write(Rc::clone(&file)));
                 }
-                Rc::clone(&self).write(Rc::clone(&file)).await;
+                self.all_written().await;
+                self.close_file(file).await;
             }
             Err(error) => {
                 self.save.fail(error);
@@ -122,7 +127,6 @@ impl Lanes {
                 }
             }
         }
-        self.all_written().await;
         if self.save.shard_ends(self.extents.take()) {
             conclude(&shared, &self.save).await;
         }
@@ -138,6 +142,18 @@ impl Lanes {
             }
             self.settle();
         }
+        drop(file);
+        self.lanes.set(self.lanes.get() - 1);
+        self.wake();
+    }
+
+    /// Closes the file: one that is removed takes its place on the disk until it is closed.
+    async fn close_file(&self, file: Rc<File>) {
+        if let Ok(file) = Rc::try_unwrap(file)
+            && let Err(error) = file.close().await
+        {
+            self.save.fail(error);
+        }
     }
 
     /// Writes a piece, and syncs the file if it is time to.
@@ -152,9 +168,6 @@ impl Lanes {
     /// A piece is done with.
     fn settle(&self) {
         self.pieces.set(self.pieces.get() - 1);
-        if self.pieces.get() == 0 {
-            self.wake();
-        }
     }
 
     /// The next piece; nothing once the queue is closed and empty.
@@ -167,9 +180,9 @@ impl Lanes {
         .await
     }
 
-    /// Waits until no lane has a piece in hand.
+    /// Waits until all lanes have ended.
     async fn all_written(&self) {
-        poll_fn(|context| match self.pieces.get() {
+        poll_fn(|context| match self.lanes.get() {
             0 => Poll::Ready(()),
             _ => self.sleep(context.waker()),
         })

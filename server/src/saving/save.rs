@@ -251,9 +251,18 @@ impl Save {
         outcome
     }
 
-    /// Writes head and end, and gives the file its name once it is durable.
+    /// Makes the file whole, and gives it its name once it is durable.
     async fn complete(&self) -> io::Result<()> {
         let file = file::File::open(&self.temporary).await?;
+        let written = self.write_ends(&file).await;
+        // Closed in any case: a file that is removed takes its place on the disk until then.
+        let closed = file.close().await;
+        written.and(closed)?;
+        file::rename_durably(&self.temporary, &self.plan.directory.join(&self.plan.name)).await
+    }
+
+    /// Writes head and end, and waits until everything is durable.
+    async fn write_ends(&self, file: &file::File) -> io::Result<()> {
         let end = self.end.load(Ordering::Relaxed);
         let mut last = vec![END];
         let sum = self.sum_up(&last).await;
@@ -261,9 +270,7 @@ impl Save {
         let len = end + last.len() as u64;
         file.write(self.plan.head.clone(), 0).await?;
         file.write(last, end).await?;
-        file.finish(len).await?;
-        file.close().await?;
-        file::rename_durably(&self.temporary, &self.plan.directory.join(&self.plan.name)).await
+        file.finish(len).await
     }
 
     /// The checksum of head, pieces and `last`; 0 stands for none.
