@@ -5,6 +5,7 @@ mod harness;
 
 mod aof;
 mod bench;
+mod blocking;
 mod collections;
 mod connection;
 mod differential;

@@ -8,6 +8,7 @@
 //! transaction   commands over several shards: locks, coordinator, order rules, as plain data
 //! persist       log and snapshots: how a shard outlives the process
 //! script        scripts and functions in Lua, and the host that executes their commands
+//! waiting       clients that wait for data, and who of them is served first
 //! shard         one keyspace, its clock and its figures; executes commands, does background work
 //! command       one row and one function per command, one file per family
 //! keyspace      databases of entries: table, deadlines, scanning; who hears of changes
@@ -37,5 +38,6 @@ pub mod sys;
 pub mod transaction;
 pub mod types;
 pub mod value;
+pub mod waiting;
 
 pub use tessera_proto as proto;

@@ -10,6 +10,9 @@
 //!   [`Shard::set_clock_back_us`]; never while a command runs.
 #![forbid(unsafe_code)]
 
+mod serving;
+
+use bytes::Bytes;
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter};
 
 use crate::{
@@ -18,6 +21,7 @@ use crate::{
     notice::Client,
     sys::random::Random,
     types::Thresholds,
+    waiting::{Queues, Waiter},
 };
 
 /// Limits and thresholds that commands obey, from the configuration.
@@ -107,6 +111,8 @@ pub struct Caller {
     /// The client is to be told of the next change of the keys that this command reads (CLIENT
     /// TRACKING).
     pub caches: bool,
+    /// A command that finds nothing may wait for data.
+    pub may_wait: bool,
 }
 
 /// Where the keys of a call stand; nowhere, if its arguments do not say so: then the command finds
@@ -119,7 +125,7 @@ fn key_positions(call: &Call<'_>) -> Vec<usize> {
     }
 }
 
-/// Watched keys that a tick looks at, for clients that watch no more.
+/// Watched keys, and waits, that a tick looks at for clients that watch and wait no more.
 const SWEPT_A_TICK: usize = 64;
 
 /// One core's part of the keyspace.
@@ -132,6 +138,31 @@ pub struct Shard {
     /// The millisecond in which fields of hashes that are due were last removed.
     fields_checked_ms: i64,
     changes: u64,
+    /// Clients that wait for keys.
+    queues: Queues,
+    /// What has become of waiters, for their workers.
+    answers: Vec<Answer>,
+    /// Several commands are executed as one: waiters are served at the end of the whole.
+    in_unit: bool,
+}
+
+/// What has become of a waiter.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Its command was executed; this is the reply.
+    Reply(Waiter, Bytes),
+    /// One of its keys has changed, but it needs keys of other shards too: its worker is to try it
+    /// over all of them.
+    Ready(Waiter),
+}
+
+impl Answer {
+    /// Whose command it is.
+    pub fn client(&self) -> Client {
+        match self {
+            Self::Reply(waiter, _) | Self::Ready(waiter) => waiter.client(),
+        }
+    }
 }
 
 impl Shard {
@@ -152,6 +183,9 @@ impl Shard {
             expire: ExpireCycle::default(),
             fields_checked_ms: 0,
             changes: 0,
+            queues: Queues::new(seed),
+            answers: Vec::new(),
+            in_unit: false,
         };
         shard.apply_settings();
         shard
@@ -241,6 +275,9 @@ impl Shard {
                 self.remember_read(&call.args[at], call.caller.client);
             }
         }
+        if self.keyspace.events.has_ready() && !self.in_unit {
+            self.serve_ready();
+        }
         outcome
     }
 
@@ -290,10 +327,11 @@ impl Shard {
             reply: ReplyWriter::new(out, call.protocol),
             settings: &self.settings,
             random: &mut self.random,
+            may_wait: call.caller.may_wait,
         };
         match function(&mut context, &call.args) {
             Ok(effect) => {
-                if let Effect::Changed(changes) = effect {
+                if let Effect::Changed(changes) | Effect::Waits(changes @ 1..) = effect {
                     self.changes += changes;
                     if self.keyspace.journal.is_on() {
                         self.record(call);
@@ -336,6 +374,7 @@ impl Shard {
             self.expire_fields();
         }
         self.keyspace.events.sweep_watched(SWEPT_A_TICK);
+        self.sweep_waiters(SWEPT_A_TICK);
         self.keyspace.free_slice()
     }
 

@@ -286,6 +286,7 @@ impl Worker {
     }
 
     fn leave_alone(&mut self, mut alone: Box<Gathered>) {
+        alone.serve_waiters();
         if let Some(shard) = alone.take(self.own) {
             self.shard.put_back(shard);
         }

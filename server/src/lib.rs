@@ -18,6 +18,7 @@
 //! loan, own_shard     shards that are lent whole to the worker that executes over several of them
 //! exec                EXEC and WATCH: transactions on their way to the shards
 //! local               commands of the session, executed at their connection's worker
+//! waiting             commands that wait for data: BLPOP and its like
 //! mail                serving other workers' parcels, handing out own replies
 //! parcel, outbox      what travels between workers
 //! replies             the order of a connection's replies
@@ -78,6 +79,7 @@ pub mod start;
 mod stopwatch;
 mod supervision;
 pub mod tracking;
+pub mod waiting;
 mod whole;
 pub mod worker;
 

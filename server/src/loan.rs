@@ -25,9 +25,10 @@
 use std::mem;
 
 use tessera_engine::{
-    command::Run,
+    command::{Effect, Run, Way},
     shard::Shard,
     transaction::{Gathered, Missing, ShardId, ShardMap, ShardSet, exec::Transaction},
+    waiting::Waiter,
 };
 use tessera_proto::{ReplyBuffer, RequestBatch};
 
@@ -46,12 +47,12 @@ use crate::{
 /// Something that is executed as one step over several shards.
 pub(crate) struct Unit {
     /// Who gets the reply.
-    connection: ConnectionId,
+    pub(crate) connection: ConnectionId,
     /// The place in the connection's queue of replies.
-    ticket: u64,
+    pub(crate) ticket: u64,
     /// The shards that it is known to need.
-    shards: ShardSet,
-    work: Work,
+    pub(crate) shards: ShardSet,
+    pub(crate) work: Work,
 }
 
 /// What a unit does.
@@ -62,6 +63,18 @@ pub(crate) enum Work {
     Transaction { header: CallHeader, transaction: Box<Transaction> },
     /// Something that the server itself does over all shards.
     Whole(Whole),
+    /// A command that waits, and may find something now.
+    Wait(Waiter),
+}
+
+/// How the execution of a unit has ended.
+enum Ended {
+    /// It is done.
+    Done,
+    /// It waits for data.
+    Waits(Waiter),
+    /// It is a script that has been suspended, and keeps the shards.
+    Suspended,
 }
 
 /// The loans of one host.
@@ -113,6 +126,11 @@ impl Loans {
     /// Whether units wait to be promised more shards, and can be.
     pub(crate) fn wants_again(&self) -> bool {
         !self.again.is_empty() && !self.is_under_way()
+    }
+
+    /// Lets a unit go into the next cut for which there are credits.
+    pub(crate) fn start_again(&mut self, unit: Unit) {
+        self.again.push(unit);
     }
 
     /// A connection waits for the end of the loan under way.
@@ -168,7 +186,8 @@ impl Worker {
         });
         let discard = session.discards_reply();
         let ticket = session.replies.wait(NO_SHARD, discard);
-        let header = CallHeader::new(held.command, session);
+        let mut header = CallHeader::new(held.command, session);
+        header.caller.may_wait = held.command.way == Way::Waiting;
         input.consume(held.consumed);
         session.note(held.command, self.now_us);
         self.show_if_any(line);
@@ -232,10 +251,17 @@ impl Worker {
     /// A script that gets suspended keeps them; when it has ended, this goes on.
     pub(crate) fn execute_units(&mut self) {
         self.loans.gathered.align_clocks(self.now_us);
+        // A script that was suspended has ended, if this is called again.
+        self.loans.gathered.serve_waiters();
         let mut units = mem::take(&mut self.loans.running);
         let mut left = units.drain(..);
-        let is_suspended =
-            left.by_ref().any(|unit| !self.execute_unit(unit) || self.shared.stop.is_final());
+        let is_suspended = left.by_ref().any(|unit| {
+            let has_ended = self.execute_unit(unit);
+            if has_ended {
+                self.loans.gathered.serve_waiters();
+            }
+            !has_ended || self.shared.stop.is_final()
+        });
         self.loans.running.extend(left);
         // What was saved for the end is the last word: nobody gets a shard back.
         if is_suspended || self.shared.stop.is_final() {
@@ -268,8 +294,13 @@ impl Worker {
             Work::Call { header, request } => {
                 let to = (unit.connection, unit.ticket);
                 match self.execute_gathered(to, header, request, &mut answer) {
-                    Ok(true) => {}
-                    Ok(false) => {
+                    Ok(Ended::Done) => {}
+                    Ok(Ended::Waits(waiter)) => {
+                        self.pool.put(answer);
+                        self.begin_wait(unit.connection, unit.ticket, waiter);
+                        return true;
+                    }
+                    Ok(Ended::Suspended) => {
                         self.pool.put(answer);
                         return false;
                     }
@@ -288,6 +319,11 @@ impl Worker {
                 self.alone = Some(mem::replace(&mut self.loans.gathered, gathered));
             }
             Work::Whole(_) => {}
+            Work::Wait(waiter) => {
+                self.pool.put(answer);
+                self.try_wait(unit.connection, waiter);
+                return true;
+            }
         }
         if let Work::Whole(work) = unit.work {
             after = self.execute_whole(work, &mut answer);
@@ -337,22 +373,26 @@ impl Worker {
         }
     }
 
-    /// Executes one command over the shards that are here. Answers false if it is a script that has
-    /// been suspended.
+    /// Executes one command over the shards that are here.
     fn execute_gathered(
         &mut self,
         to: (ConnectionId, u64),
         header: &CallHeader,
         request: &RequestBatch,
         answer: &mut ReplyBuffer,
-    ) -> Result<bool, Missing> {
+    ) -> Result<Ended, Missing> {
         if let Run::Script = header.command.run {
-            return self.run_script_unit(to, header, request, answer);
+            let has_ended = self.run_script_unit(to, header, request, answer)?;
+            return Ok(if has_ended { Ended::Done } else { Ended::Suspended });
         }
-        let Some(args) = request.get(0) else { return Ok(true) };
-        let outcome = self.loans.gathered.execute(&header.call(args), answer)?;
+        let Some(args) = request.get(0) else { return Ok(Ended::Done) };
+        let call = header.call(args);
+        let outcome = self.loans.gathered.execute(&call, answer)?;
+        if let Ok(Effect::Waits(_)) = outcome {
+            return Ok(Ended::Waits(self.loans.gathered.wait(&call)));
+        }
         self.note_call(Some(to.0), header.command, &args, outcome.as_ref().err());
-        Ok(true)
+        Ok(Ended::Done)
     }
 
     /// Takes the own shard back and goes on with what has waited for it.

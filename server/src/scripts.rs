@@ -290,6 +290,7 @@ impl Worker {
         let shown = self.is_monitored.then_some(&mut self.shown);
         let Scripts { engine, undo, session, .. } = scripts;
         undo.clear();
+        shard.begin_unit();
         let may_start_over = map.shards() > 1;
         let progress = {
             let mut host = Host {
@@ -313,6 +314,9 @@ impl Worker {
             undo.roll_back(|_, work| work(&mut *shard));
             self.shown.truncate(lines);
             scripts.remember_wide(prepared.target.name());
+        }
+        if progress != Progress::Suspended {
+            shard.end_unit();
         }
         self.took(progress, watch)
     }
@@ -529,6 +533,7 @@ impl Worker {
             if needs_shards {
                 self.scripts.undo.roll_back(|_, work| work(&mut shard));
             }
+            shard.end_unit();
             self.put_back(shard);
         } else if needs_shards {
             let gathered = self.loans.gathered_mut();

@@ -14,6 +14,7 @@ use tessera_proto::{Protocol, RequestParser};
 
 use crate::{
     pubsub::subscriptions::Subscriptions, replies::ReplyQueue, route::Route, tracking::Tracking,
+    waiting::Wait,
 };
 
 /// CLIENT REPLY's modes.
@@ -109,6 +110,8 @@ pub struct Session {
     pub is_ended: bool,
     /// The incremental parser of its input.
     pub parser: RequestParser,
+    /// The command that waits for data.
+    pub wait: Option<Wait>,
     /// The request that waits to be executed.
     pub held: Option<Held>,
     /// Replies that have not come yet, and those behind them.
@@ -149,6 +152,7 @@ impl Session {
             standing: Standing::Idle,
             is_ended: false,
             parser: RequestParser::new(),
+            wait: None,
             held: None,
             replies: ReplyQueue::default(),
             queue: None,
@@ -184,7 +188,7 @@ impl Session {
     #[inline]
     pub fn caller(&self) -> Caller {
         let caches = self.tracking.as_ref().is_some_and(|tracking| tracking.caches());
-        Caller { client: self.client, caches }
+        Caller { client: self.client, caches, may_wait: false }
     }
 
     /// The same, when the next command, `command`, executes at once.
@@ -198,7 +202,7 @@ impl Session {
                 caches
             }
         };
-        Caller { client: self.client, caches }
+        Caller { client: self.client, caches, may_wait: false }
     }
 
     /// Notes a command that was just executed or sent to its shard: nothing is held any more.

@@ -52,6 +52,7 @@ use crate::{
     session_commands::{Codes, care},
     slowlog::Watch,
     stopwatch::Stopwatch,
+    waiting::Waits,
 };
 
 /// Everything that one worker thread owns.
@@ -135,6 +136,8 @@ pub struct Worker {
     pub(crate) looks: Vec<Ahead>,
     /// Scratch space of the first half of a round.
     pub(crate) spare_look: Ahead,
+    /// Connections whose commands wait for data.
+    pub(crate) waits: Waits,
     /// The save under way, as far as this worker takes part in it.
     pub(crate) saving: Option<Saving>,
     /// Clients that wait for the end of a save.
@@ -259,6 +262,7 @@ impl Worker {
             made_up: RequestBatch::new(),
             looks: (0..AHEAD_MAX).map(|_| Ahead::default()).collect(),
             spare_look: Ahead::default(),
+            waits: Waits::default(),
             saving: None,
             save_waiters: Vec::new(),
             save_is_due: false,
@@ -350,6 +354,7 @@ impl Worker {
         self.care = care(&self.shared);
         self.look_for_monitors();
         self.take_events();
+        self.end_due_waits();
         self.serve_mail();
         self.wake_stalled(|worker| mem::take(&mut worker.next_turn));
         self.run_rounds();
@@ -428,7 +433,7 @@ impl Worker {
         if (self.pause == Pause::Off && is_busy) || save_wait.is_zero() {
             return Next::Now;
         }
-        let tick_us = self.next_tick_us.min(self.shard_due_us);
+        let tick_us = self.next_tick_us.min(self.shard_due_us).min(self.waits.due_us());
         // What waits goes on when the pause ends.
         let pause_end_us = self.shared.pause.end_us();
         let due_us = if pause_end_us > self.now_us { tick_us.min(pause_end_us) } else { tick_us };
@@ -447,6 +452,9 @@ impl Worker {
             let ids: Vec<ConnectionId> = self.network.connections().map(|(id, _)| id).collect();
             ids.into_iter().for_each(|id| self.network.pause_receive(id));
         }
+        let waiting = self.network.connections().filter(|(_, open)| open.session.wait.is_some());
+        let waiting: Vec<ConnectionId> = waiting.map(|(id, _)| id).collect();
+        waiting.into_iter().for_each(|id| self.abandon_wait(id));
         let is_settled = |session: &Session| {
             session.replies.is_empty()
                 && matches!(session.standing, Standing::Idle | Standing::Finished)
@@ -513,6 +521,9 @@ impl Worker {
     fn end(&mut self, id: ConnectionId) {
         let Some(connection) = self.network.connection(id) else { return };
         connection.session.is_ended = true;
+        if connection.session.wait.is_some() {
+            return self.abandon_wait(id);
+        }
         if connection.session.standing == Standing::Idle {
             connection.session.standing = Standing::Ready;
             self.ready.push(id);
@@ -520,6 +531,7 @@ impl Worker {
     }
 
     fn forget(&mut self, id: ConnectionId) {
+        self.forget_wait(id);
         let Some(connection) = self.network.connection(id) else { return };
         connection.session.standing = Standing::Finished;
         self.shared.clients.remove(connection.session.id);
@@ -570,7 +582,7 @@ impl Worker {
         let counters = &self.metrics.counters;
         let network = self.network.counters();
         counters.connected_clients.set(self.network.len() as u64);
-        counters.blocked_clients.set(self.paused_clients() as u64);
+        counters.blocked_clients.set((self.paused_clients() + self.waits.len()) as u64);
         counters.connections_rejected.set(network.rejected);
         counters.net_input_bytes.set(network.received);
         counters.net_output_bytes.set(network.sent);

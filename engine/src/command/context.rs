@@ -23,6 +23,8 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// The shard's random numbers.
     pub random: &'a mut Random,
+    /// Whether the command may wait for data (see [`Effect::Waits`](super::Effect::Waits)).
+    pub may_wait: bool,
 }
 
 impl Context<'_> {

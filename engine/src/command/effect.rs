@@ -10,6 +10,9 @@ pub enum Effect {
     Unchanged,
     /// So many changes, as `rdb_changes_since_last_save` counts them.
     Changed(u64),
+    /// The command has found nothing and waits; it has written nothing. So many changes it has made
+    /// on the way, none as a rule (XREADGROUP makes its consumer).
+    Waits(u64),
 }
 
 impl Effect {

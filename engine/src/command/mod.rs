@@ -32,6 +32,7 @@ pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod transactions;
+pub(crate) mod waiting;
 pub mod zset;
 
 pub use context::Context;

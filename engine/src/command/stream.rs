@@ -30,6 +30,7 @@ use crate::{
 use add::{xadd, xtrim};
 use claim::{xautoclaim, xclaim};
 use entries::{xdel, xlen, xrange, xrevrange, xsetid};
+pub(crate) use fetch::{last_id, pin_ids};
 use fetch::{stream_keys, xread, xreadgroup};
 use group::{
     xack, xgroup_create, xgroup_createconsumer, xgroup_delconsumer, xgroup_destroy, xgroup_help,
@@ -93,9 +94,9 @@ commands! { Stream;
     /// Answers the entries of a range of ids.
     "xrange" "5.0.0", AtLeast(4), READONLY, READ, Owner, xrange;
     /// Answers the entries behind given ids of several streams, and waits for some if it must.
-    "xread" "5.0.0", AtLeast(4), BLOCKING | READONLY | MOVABLE_KEYS, STREAMS, Owner, xread;
+    "xread" "5.0.0", AtLeast(4), BLOCKING | READONLY | MOVABLE_KEYS, STREAMS, Waiting, xread;
     /// Answers what a group has not read of several streams, or what a consumer has not acknowledged.
-    "xreadgroup" "5.0.0", AtLeast(7), BLOCKING | WRITE | MOVABLE_KEYS, STREAMS, Owner, xreadgroup;
+    "xreadgroup" "5.0.0", AtLeast(7), BLOCKING | WRITE | MOVABLE_KEYS, STREAMS, Waiting, xreadgroup;
     /// Answers the entries of a range of ids, the last first.
     "xrevrange" "5.0.0", AtLeast(4), READONLY, READ, Owner, xrevrange;
     /// Sets what a stream remembers of its ids.

@@ -216,6 +216,8 @@ pub enum Way {
     Cursor,
     /// To a shard drawn with the weight of its number of keys (RANDOMKEY).
     RandomShard,
+    /// To the shards of its keys together, where it looks for data, and waits if there is none.
+    Waiting,
     /// Executed by the connection's own worker: it needs no keyspace.
     Session,
     /// To the script engine of the connection's worker, with the shards of its keys.

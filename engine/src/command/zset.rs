@@ -13,6 +13,7 @@ mod read;
 mod remove;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use super::{keys::Place, prelude::*};
 use add::{zadd, zincrby};
@@ -22,12 +23,16 @@ use range::{
 };
 use read::{zcard, zcount, zlexcount, zmscore, zrandmember, zrank, zrevrank, zscan, zscore};
 use remove::{zmpop, zpopmax, zpopmin, zrem, zremrangebylex, zremrangebyrank, zremrangebyscore};
+use waiting::{bzmpop, bzpopmax, bzpopmin};
 
 const READ: KeySpec = KeySpec::FIRST.used(Access::RO.with(Access::ACCESS));
 const LOOK: KeySpec = KeySpec::FIRST.used(Access::RO);
 const UPDATE: KeySpec = KeySpec::FIRST.used(Access::RW.with(Access::UPDATE));
 const DELETE: KeySpec = KeySpec::FIRST.used(Access::RW.with(Access::DELETE));
 const TAKEN: Access = Access::RW.with(Access::ACCESS).with(Access::DELETE);
+const ALL_BUT_LAST: KeySpec = KeySpec::at(Place::Range { first: 1, last: -2, step: 1 }).used(TAKEN);
+/// Flags of what may wait.
+const WAITING: u32 = WRITE | BLOCKING;
 const SOURCES: KeySpec = KeySpec::at(Place::Counted { count: 1, destination: None })
     .used(Access::RO.with(Access::ACCESS));
 const STORE: KeySpec = KeySpec::at(Place::Counted { count: 2, destination: Some(1) })
@@ -35,6 +40,14 @@ const STORE: KeySpec = KeySpec::at(Place::Counted { count: 2, destination: Some(
     .then(Access::RO.with(Access::ACCESS));
 
 commands! { SortedSet;
+    /// Takes members from the first of several sorted sets that is not empty, as soon as there is one.
+    "bzmpop" "7.0.0", AtLeast(5), WAITING | MOVABLE_KEYS, KeySpec::at(Place::Counted { count: 2, destination: None }).used(TAKEN), Waiting, bzmpop;
+    /// Takes the member of the highest score of the first of several sorted sets that is not empty,
+    /// as soon as there is one.
+    "bzpopmax" "5.0.0", AtLeast(3), WAITING | FAST, ALL_BUT_LAST, Waiting, bzpopmax;
+    /// Takes the member of the lowest score of the first of several sorted sets that is not empty, as
+    /// soon as there is one.
+    "bzpopmin" "5.0.0", AtLeast(3), WAITING | FAST, ALL_BUT_LAST, Waiting, bzpopmin;
     /// Adds members, or gives them other scores.
     "zadd" "1.2.0", AtLeast(4), WRITE | DENYOOM | FAST, UPDATE, Owner, zadd;
     /// Answers the number of members.

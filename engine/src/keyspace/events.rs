@@ -30,6 +30,7 @@
 use std::ops::BitOr;
 
 use super::{
+    awaited::{Awaited, DatabaseKey},
     tracking::Tracking,
     watch::{WatchTable, Watcher, Watchers},
 };
@@ -167,8 +168,10 @@ impl Listener {
     pub const TRACKING: Self = Self(1 << 16);
     /// Clients that watch keys (see [`WatchTable`]).
     pub const WATCH: Self = Self(1 << 17);
+    /// Clients that wait for keys (see [`Awaited`]).
+    pub const AWAITED: Self = Self(1 << 18);
     /// All of them.
-    const ANY: u32 = Self::TRACKING.0 | Self::WATCH.0;
+    const ANY: u32 = Self::TRACKING.0 | Self::WATCH.0 | Self::AWAITED.0;
 }
 
 /// What happens to the keys of one shard, as far as somebody listens.
@@ -188,6 +191,8 @@ pub struct Events {
     pub tracking: Tracking,
     /// Keys that clients watch.
     watched: WatchTable,
+    /// Keys that clients wait for.
+    awaited: Awaited,
 }
 
 impl Events {
@@ -202,6 +207,7 @@ impl Events {
             cause: None,
             tracking: Tracking::new(seed),
             watched: WatchTable::new(seed),
+            awaited: Awaited::new(seed),
         }
     }
 
@@ -298,6 +304,34 @@ impl Events {
         changed
     }
 
+    /// One client more waits for `key`.
+    pub fn await_key(&mut self, database: u32, key: &[u8]) {
+        self.awaited.add(database, key);
+        self.listen(Listener::AWAITED, true);
+    }
+
+    /// One client fewer waits for `key`.
+    pub fn await_no_more(&mut self, database: u32, key: &[u8]) {
+        self.awaited.remove(database, key);
+        self.listen(Listener::AWAITED, !self.awaited.is_empty());
+    }
+
+    /// How many keys are awaited.
+    pub fn awaited_keys(&self) -> usize {
+        self.awaited.len()
+    }
+
+    /// Whether an awaited key has changed.
+    #[inline]
+    pub fn has_ready(&self) -> bool {
+        self.awaited.has_ready()
+    }
+
+    /// Takes the awaited keys that have changed, in the order of their changes.
+    pub fn take_ready(&mut self) -> Vec<DatabaseKey> {
+        self.awaited.take_ready()
+    }
+
     /// Says for whom the next command is executed. Needed only while [`Events::is_observed`].
     pub fn set_cause(&mut self, cause: Option<Client>) {
         self.cause = cause;
@@ -329,6 +363,9 @@ impl Events {
         }
         if class.is_change() && self.wanted & Listener::WATCH.0 != 0 {
             self.with_watched(|watched| watched.changed(database, key));
+        }
+        if class.is_change() && self.wanted & Listener::AWAITED.0 != 0 {
+            self.awaited.changed(database, key);
         }
     }
 
@@ -384,7 +421,8 @@ impl Events {
     }
 
     /// Reports that all keys of `database` are gone.
-    pub fn flushed(&mut self, _database: usize) {
+    pub fn flushed(&mut self, database: usize) {
+        self.awaited.all_changed(database);
         if self.wanted & Listener::TRACKING.0 != 0 {
             // Clients that track keys are told of names only, whatever the database.
             self.tracking.flushed();
@@ -394,7 +432,10 @@ impl Events {
 
     /// Reports that two databases have exchanged their keys. Clients that track keys are told of
     /// names alone, and so, as in Redis, not of this.
-    pub fn swapped(&mut self, _first: usize, _second: usize) {}
+    pub fn swapped(&mut self, first: usize, second: usize) {
+        self.awaited.all_changed(first);
+        self.awaited.all_changed(second);
+    }
 
     /// Remembers that a client has read `key` (see [`Tracking::read`]).
     pub fn read(&mut self, key: &[u8], client: Client, keys_max: usize) {
@@ -416,7 +457,7 @@ impl Events {
     }
 
     /// Notes that there is something to tell, or that there is not.
-    pub(super) fn set_waiting(&mut self, waiting: bool) {
+    pub(crate) fn set_waiting(&mut self, waiting: bool) {
         self.waiting = waiting;
     }
 

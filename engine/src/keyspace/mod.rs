@@ -11,6 +11,7 @@
 //!   in slices by [`Keyspace::free_slice`].
 #![deny(unsafe_code)]
 
+pub mod awaited;
 mod bucket;
 pub mod capture;
 pub mod entry;

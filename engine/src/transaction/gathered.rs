@@ -19,15 +19,19 @@
 //!   is moved cannot expire on the way.
 #![forbid(unsafe_code)]
 
+use std::mem;
+
+use bytes::Bytes;
 use tessera_proto::{Args, ReplyBuffer, ReplyWriter};
 
 use super::{Route, ShardId, ShardMap, ShardSet, parts::Splitter};
 use crate::{
-    command::{Command, CommandError, Effect, sort, table::flag},
-    keyspace::events::Event,
+    command::{Command, CommandError, Effect, sort, stream, table::flag},
+    keyspace::{awaited::DatabaseKey, events::Event},
     persist::state::record_state,
-    shard::{Call, Caller, Shard},
+    shard::{Answer, Call, Caller, Shard},
     sys::random::Random,
+    waiting::Waiter,
 };
 
 /// What a call needs and is not here.
@@ -53,6 +57,8 @@ pub struct Gathered {
     replies: Vec<ReplyBuffer>,
     /// For RANDOMKEY.
     random: Random,
+    /// Awaited keys that have changed, in the order of the changes.
+    ready: Vec<(ShardId, DatabaseKey)>,
 }
 
 impl Gathered {
@@ -65,6 +71,7 @@ impl Gathered {
             splitter: Splitter::default(),
             replies: Vec::new(),
             random: Random::from_seed(seed),
+            ready: Vec::new(),
         }
     }
 
@@ -78,14 +85,18 @@ impl Gathered {
     /// # Panics
     ///
     /// When it is here already.
-    pub fn put(&mut self, id: ShardId, shard: Box<Shard>) {
+    pub fn put(&mut self, id: ShardId, mut shard: Box<Shard>) {
+        shard.begin_unit();
         let before = self.shards[id as usize].replace(shard);
         assert!(before.is_none(), "shard {id} was lent twice");
     }
 
-    /// Takes a shard out, if it is here.
+    /// Takes a shard out, if it is here. Those who wait for keys of it have been served (see
+    /// [`Gathered::serve_waiters`]).
     pub fn take(&mut self, id: ShardId) -> Option<Box<Shard>> {
-        self.shards[id as usize].take()
+        let mut shard = self.shards[id as usize].take()?;
+        shard.end_unit();
+        Some(shard)
     }
 
     /// A shard that is here.
@@ -152,6 +163,12 @@ impl Gathered {
     ///
     /// When the command is not the engine's.
     pub fn execute(&mut self, call: &Call<'_>, out: &mut ReplyBuffer) -> Executed {
+        let executed = self.execute_routed(call, out);
+        self.note_ready();
+        executed
+    }
+
+    fn execute_routed(&mut self, call: &Call<'_>, out: &mut ReplyBuffer) -> Executed {
         match self.map.route(call.command, &call.args, &mut self.positions) {
             Ok(Route::Shard(id)) => {
                 let shard = self.get_mut(id).ok_or(Missing::Shard(id))?;
@@ -164,6 +181,93 @@ impl Gathered {
             }
             Err(error) => Ok(refuse(call, error, out)),
         }
+    }
+
+    /// Lets a call that has answered [`Effect::Waits`] wait for its keys.
+    pub fn wait(&mut self, call: &Call<'_>) -> Waiter {
+        self.positions.clear();
+        let found = call.command.keys.positions(&call.args, &mut self.positions);
+        debug_assert!(found.is_ok(), "a call that waits has keys");
+        let mut keys: Vec<&[u8]> = self.positions.iter().map(|&at| &call.args[at]).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let owners: ShardSet = keys.iter().map(|key| self.map.owner(key)).collect();
+        let now_us = self.shards.iter().flatten().map(|shard| shard.keyspace.clock().now_us());
+        let now_ms = now_us.max().unwrap_or(0) / 1_000;
+        let pinned = (call.command.name == "xread").then(|| {
+            stream::pin_ids(&call.args, now_ms, |key| {
+                let shard = self.shards[self.map.owner(key) as usize].as_deref_mut()?;
+                stream::last_id(&mut shard.keyspace, call.database as usize, key)
+            })
+        });
+        let args = pinned.as_ref().and_then(|batch| batch.get(0)).unwrap_or(call.args);
+        let is_spread = owners.iter().count() > 1;
+        let waiter = Waiter::new(&Call { args, ..*call }, now_ms, is_spread);
+        for key in keys {
+            if let Some(shard) = self.shards[self.map.owner(key) as usize].as_deref_mut() {
+                shard.add_waiter(key, &waiter);
+            }
+        }
+        waiter
+    }
+
+    /// Notes which awaited keys the last call has changed.
+    fn note_ready(&mut self) {
+        for (id, shard) in (0..).zip(&mut self.shards) {
+            if let Some(shard) = shard
+                && shard.keyspace.events.has_ready()
+            {
+                let changed = shard.keyspace.events.take_ready();
+                self.ready.extend(changed.into_iter().map(|place| (id, place)));
+            }
+        }
+    }
+
+    /// Serves those who wait for keys that were changed since, in the order of the changes. To be
+    /// done at the end of each unit: a command, a transaction, a script.
+    pub fn serve_waiters(&mut self) {
+        while !self.ready.is_empty() {
+            for (id, place) in mem::take(&mut self.ready) {
+                self.serve_key(id, &place);
+                self.note_ready();
+            }
+        }
+    }
+
+    fn serve_key(&mut self, id: ShardId, place: &DatabaseKey) {
+        while let Some(shard) = self.get_mut(id)
+            && let Some(waiter) = shard.serve_key(place, true)
+        {
+            if !self.serve_spread(id, &waiter) {
+                // It waits on, or its worker is to try it; so those behind it are looked after.
+                let _ = self.get_mut(id).and_then(|shard| shard.serve_key(place, false));
+                return;
+            }
+            self.note_ready();
+        }
+    }
+
+    /// Executes the command of a waiter over all shards of its keys, if they are here; answers whether
+    /// it is over.
+    fn serve_spread(&mut self, id: ShardId, waiter: &Waiter) -> bool {
+        let Some(call) = waiter.call() else { return true };
+        let is_here = self
+            .splitter
+            .shards(self.map, call.command, &call.args)
+            .is_ok_and(|shards| self.has(shards));
+        if !is_here || !waiter.try_claim() {
+            return waiter.is_over();
+        }
+        let mut out = ReplyBuffer::new();
+        let waits = match self.execute_routed(&call, &mut out) {
+            Ok(outcome) => matches!(outcome, Ok(Effect::Waits(_))),
+            Err(_) => true,
+        };
+        waiter.settle(!waits);
+        if !waits && let Some(shard) = self.get_mut(id) {
+            shard.answer(Answer::Reply(waiter.clone(), Bytes::from(out.to_vec())));
+        }
+        !waits
     }
 
     /// Executes a call in parts.
@@ -220,6 +324,10 @@ impl Gathered {
             keys.extend(named.iter().map(|key| (self.map.owner(key), key.as_slice())));
         }
         self.require(keys.iter().map(|&(owner, _)| owner).collect())?;
+        if keys.iter().all(|&(owner, _)| owner == home) {
+            let shard = self.get_mut(home).ok_or(Missing::Shard(home))?;
+            return Ok(shard.execute(call, out));
+        }
         let guests = || keys.iter().filter(|&&(owner, _)| owner != home);
         for &(owner, key) in guests() {
             self.move_key(key, owner, home);
@@ -240,7 +348,7 @@ impl Gathered {
             self.move_key(key, home, owner);
         }
         let (outcome, events) = outcome.ok_or(Missing::Shard(home))?;
-        if let Ok(Effect::Changed(_)) = outcome {
+        if let Ok(Effect::Changed(_) | Effect::Waits(1..)) = outcome {
             // Keys that only a pattern names are read.
             self.record_states(call, &keys[..self.positions.len()]);
         }
@@ -256,7 +364,7 @@ impl Gathered {
     /// Reports what happened to keys, and that they were read, where each of them lives: there it is
     /// known who listens.
     fn report_at_home(&mut self, call: &Call<'_>, keys: &[(ShardId, &[u8])], events: Vec<Event>) {
-        let Caller { client, caches } = call.caller;
+        let Caller { client, caches, .. } = call.caller;
         for event in events {
             let owner = self.map.owner(&event.key);
             if let Some(shard) = self.get_mut(owner) {
@@ -541,7 +649,7 @@ mod tests {
         told.sort();
         let expected = ["new a", "new b", "rename_from a", "rename_to b", "stale [98]"];
         assert_eq!(told, expected);
-        run_as(&mut all, "SDIFF x b c", Caller { client, caches: true }).unwrap();
+        run_as(&mut all, "SDIFF x b c", Caller { client, caches: true, may_wait: false }).unwrap();
         for (id, shard) in all.iter_mut() {
             let own = [b"x", b"b", b"c"].into_iter().filter(|&key| map.owner(key) == id).count();
             assert_eq!(shard.keyspace.events.tracking.keys(), own);

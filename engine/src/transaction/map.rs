@@ -73,6 +73,7 @@ impl ShardMap {
         match command.way {
             Way::Session => return Ok(Route::Session),
             Way::Script => return Ok(Route::Script),
+            Way::Waiting => return Ok(self.route_waiting(command, args, positions)),
             _ => {}
         }
         if self.shards == 1 {
@@ -82,6 +83,22 @@ impl ShardMap {
             return Ok(Route::Shard(self.owner(&args[at])));
         }
         self.route_many(command, args, positions)
+    }
+
+    /// A command that may wait is a matter for the shards of its keys together, even if it is one.
+    #[cold]
+    fn route_waiting(
+        &self,
+        command: &Command,
+        args: &Args<'_>,
+        positions: &mut Vec<usize>,
+    ) -> Route {
+        positions.clear();
+        match command.keys.positions(args, positions) {
+            Ok(()) if !positions.is_empty() => Route::Across,
+            // The command itself finds the same fault, and words it in its own way.
+            _ => Route::Shard(0),
+        }
     }
 
     fn route_many(

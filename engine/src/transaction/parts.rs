@@ -51,7 +51,12 @@ impl Splitter {
                 let (shard, _) = inner_cursor(outer_cursor(args)?, map.shards() as u32);
                 Ok([shard].into_iter().collect())
             }
-            Way::Owner | Way::SumOfKeys | Way::EachKey | Way::AllKeysOk | Way::Script => {
+            Way::Owner
+            | Way::Waiting
+            | Way::SumOfKeys
+            | Way::EachKey
+            | Way::AllKeysOk
+            | Way::Script => {
                 self.find(map, command, args)?;
                 match self.owners.first() {
                     Some(&owner) if map.reaches_beyond(command, args, owner) => {
@@ -117,7 +122,7 @@ impl Splitter {
                     });
                 }
             }
-            Way::Owner | Way::Channel | Way::Session | Way::Script => {
+            Way::Owner | Way::Waiting | Way::Channel | Way::Session | Way::Script => {
                 unreachable!("'{}' is not sent in parts", command.full_name)
             }
         }

@@ -27,6 +27,9 @@ impl Worker {
         for (worker, notice) in self.shard.keyspace.take_notices() {
             self.tell(worker, News::Of(self.own, notice));
         }
+        for answer in self.shard.take_answers() {
+            self.tell(answer.client().worker, News::Answer(answer));
+        }
     }
 
     /// Passes on what the own shard has to tell while it executes a parcel of `origin`: what is for
@@ -44,6 +47,14 @@ impl Worker {
                 with_parcel.push((run, news));
             } else {
                 self.tell(worker, news);
+            }
+        }
+        for answer in self.shard.take_answers() {
+            let worker = answer.client().worker;
+            if worker == origin {
+                with_parcel.push((run, News::Answer(answer)));
+            } else {
+                self.tell(worker, News::Answer(answer));
             }
         }
     }
@@ -66,6 +77,7 @@ impl Worker {
             News::Redirected { from, to, keys } => self.tell_redirected(from, to, keys),
             News::RedirectionBroken { to } => self.tell_broken(to),
             News::Command(line) => self.hand_on_line(&line),
+            News::Answer(answer) => self.take_answer(answer),
             News::Lost(lost) => self.make_good(lost),
         }
     }

@@ -51,6 +51,7 @@ pub(crate) use leave::Farewell;
 use bytes::Bytes;
 use tessera_engine::{
     notice::{Client, Notice, audience::Kind},
+    shard::Answer,
     transaction::ShardMap,
 };
 
@@ -76,6 +77,8 @@ pub enum News {
     },
     /// A line for the clients that monitor.
     Command(Bytes),
+    /// What has become of a client's command that waits for data.
+    Answer(Answer),
     /// Something was lost; see there.
     Lost(queue::Lost),
 }
@@ -98,6 +101,8 @@ impl News {
                 keys.iter().flatten().map(|key| size_of_val(key) + key.len()).sum()
             }
             Self::Command(line) => line.len(),
+            Self::Answer(Answer::Reply(_, reply)) => reply.len(),
+            Self::Answer(Answer::Ready(_)) => 0,
             Self::Lost(lost) => lost.receivers.len() * size_of::<u64>(),
         };
         size_of::<Self>() + data

@@ -13,13 +13,14 @@ use crate::{
     gather::Merge,
     net::{CloseMode, ConnectionId},
     session::Session,
+    waiting::End,
     worker::Worker,
 };
 
 pub(super) const FAMILY: &[(&str, Code)] = &[
     ("client|kill", Code::Everywhere(&Everywhere { ask: ask_kill, part: kill_part })),
     ("client|list", Code::Everywhere(&Everywhere { ask: ask_list, part: list_part })),
-    ("client|unblock", Code::Local(unblock)),
+    ("client|unblock", Code::Everywhere(&Everywhere { ask: ask_unblock, part: unblock_part })),
 ];
 
 /// The kinds of clients that filters tell apart.
@@ -257,17 +258,29 @@ fn passed_on(cx: &SessionContext<'_>, args: &Args<'_>) -> Vec<Vec<u8>> {
     std::iter::once(asking).chain(args.iter().map(<[u8]>::to_vec)).collect()
 }
 
-/// CLIENT UNBLOCK id [TIMEOUT | ERROR]: no command blocks yet, so nobody is ever unblocked.
-fn unblock(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
-    match args.get(3).map(<[u8]>::to_ascii_lowercase).as_deref() {
-        None | Some(b"timeout" | b"error") => {}
-        Some(_) => {
-            return Err(CommandError::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
-        }
+/// CLIENT UNBLOCK id [TIMEOUT | ERROR]: whether the client waited.
+fn ask_unblock(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, CommandError> {
+    if !matches!(
+        args.get(3).map(<[u8]>::to_ascii_lowercase).as_deref(),
+        None | Some(b"timeout" | b"error")
+    ) {
+        return Err(CommandError::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
     }
     parse_i64(&args[2]).ok_or(CommandError::NotAnInteger)?;
-    cx.reply().integer(0);
-    Ok(())
+    let _ = cx;
+    Ok(Asked::Workers {
+        args: args.iter().map(<[u8]>::to_vec).collect(),
+        merge: Merge::Parts(tessera_engine::transaction::merge::Merge::Sum),
+    })
+}
+
+fn unblock_part(worker: &mut Worker, args: &Args<'_>, reply: &mut ReplyWriter<'_>) {
+    let number = parse_i64(&args[2]).and_then(|number| u64::try_from(number).ok());
+    let by_error = args.get(3).is_some_and(|reason| reason.eq_ignore_ascii_case(b"error"));
+    let end = if by_error { End::Error } else { End::Timeout };
+    let found = worker.network.connections().find(|(_, open)| Some(open.session.id) == number);
+    let stopped = found.map(|(id, _)| id).is_some_and(|id| worker.stop_waiting(id, None, end));
+    reply.integer(stopped.into());
 }
 
 #[cfg(test)]

@@ -217,7 +217,7 @@ fn tips(way: Way) -> &'static [&'static str] {
         Way::RandomShard => {
             &["request_policy:all_shards", "response_policy:special", "nondeterministic_output"]
         }
-        Way::Owner | Way::Channel | Way::Session | Way::Script => &[],
+        Way::Owner | Way::Waiting | Way::Channel | Way::Session | Way::Script => &[],
     }
 }
 

@@ -24,21 +24,46 @@ pub(super) fn lmove(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Com
 
 /// LMPOP numkeys key [key …] LEFT|RIGHT [COUNT count]: the key and what was popped from it.
 pub(super) fn lmpop(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
-    let keys = parse_at_least_one(&args[1], "ERR numkeys should be greater than 0")?;
-    let end_at = keys.saturating_add(2);
-    let end = parse_end(args.get(end_at).ok_or(CommandError::Syntax)?)?;
-    let count = parse_pop_count(args, end_at + 1)?;
-    for key in args.iter().skip(2).take(keys) {
-        if read::<List>(cx.keyspace, key)?.is_some() {
-            return pop_from(cx, key, end, count);
+    match Multipop::parse(args)?.pop(cx)? {
+        Some(effect) => Ok(effect),
+        None => {
+            cx.reply.null_array();
+            Ok(Effect::Unchanged)
         }
     }
-    cx.reply.null_array();
-    Ok(Effect::Unchanged)
+}
+
+/// What LMPOP and BLMPOP are to pop.
+pub(super) struct Multipop<'a> {
+    args: Args<'a>,
+    keys: usize,
+    end: End,
+    count: usize,
+}
+
+impl<'a> Multipop<'a> {
+    /// Reads the arguments, of which the second is the number of keys.
+    pub(super) fn parse(args: &Args<'a>) -> Result<Self, CommandError> {
+        let keys = parse_at_least_one(&args[1], "ERR numkeys should be greater than 0")?;
+        let end_at = keys.saturating_add(2);
+        let end = parse_end(args.get(end_at).ok_or(CommandError::Syntax)?)?;
+        let count = parse_pop_count(args, end_at + 1)?;
+        Ok(Self { args: *args, keys, end, count })
+    }
+
+    /// Pops from the first key that holds a list; nothing if none does.
+    pub(super) fn pop(&self, cx: &mut Context<'_>) -> Result<Option<Effect>, CommandError> {
+        for key in self.args.iter().skip(2).take(self.keys) {
+            if read::<List>(cx.keyspace, key)?.is_some() {
+                return pop_from(cx, key, self.end, self.count).map(Some);
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// LEFT or RIGHT.
-fn parse_end(word: &[u8]) -> Result<End, CommandError> {
+pub(super) fn parse_end(word: &[u8]) -> Result<End, CommandError> {
     if word.eq_ignore_ascii_case(b"LEFT") {
         Ok(End::Front)
     } else if word.eq_ignore_ascii_case(b"RIGHT") {
@@ -93,10 +118,13 @@ fn pop_from(
     if changed.as_ref().is_some_and(|changed| changed.emptied) {
         cx.notify(Class::GENERIC, "del", key);
     }
-    Ok(Effect::count(changed.map_or(0, |changed| changed.result as u64)))
+    let popped = changed.map_or(0, |changed| changed.result);
+    let name: &[u8] = if end == End::Front { b"LPOP" } else { b"RPOP" };
+    cx.record(&[name, key, itoa::Buffer::new().format(popped).as_bytes()]);
+    Ok(Effect::count(popped as u64))
 }
 
-fn transfer(
+pub(super) fn transfer(
     cx: &mut Context<'_>,
     source: &[u8],
     target: &[u8],

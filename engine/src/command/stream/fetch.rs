@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use smallvec::SmallVec;
-use tessera_proto::{Protocol, number::parse_i64, reply::Deferred};
+use tessera_proto::{Protocol, RequestBatch, number::parse_i64, reply::Deferred};
 
 use super::{
     ids::parse_strict,
@@ -14,7 +14,8 @@ use super::{
     reply_entry, reply_id,
 };
 use crate::{
-    command::prelude::*,
+    command::{prelude::*, waiting::parse_ms},
+    keyspace::Keyspace,
     types::{
         StreamId,
         stream::{ConsumerId, Entries, Group, Pending},
@@ -62,8 +63,7 @@ pub(super) fn xread(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Com
             super::reply_entries(&mut cx.reply, range, query.count);
         }
     }
-    served.finish(&mut cx.reply);
-    Ok(Effect::Unchanged)
+    Ok(served.finish(cx, &query, 0))
 }
 
 /// XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key …]
@@ -87,8 +87,35 @@ pub(super) fn xreadgroup(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect
         let reader = GroupReader { query: &query, start, key, name: consumer };
         changes += reader.serve(cx, group, &mut served);
     }
-    served.finish(&mut cx.reply);
-    Ok(Effect::count(changes))
+    Ok(served.finish(cx, &query, changes))
+}
+
+/// The arguments of an XREAD that begins to wait, with the ids that `$` stands for at that moment:
+/// what is added from then on is what the client waits for.
+pub(crate) fn pin_ids(
+    args: &Args<'_>,
+    now_ms: i64,
+    mut last_id: impl FnMut(&[u8]) -> Option<StreamId>,
+) -> RequestBatch {
+    let mut pinned = RequestBatch::new();
+    let mut words: Vec<Vec<u8>> = args.iter().map(<[u8]>::to_vec).collect();
+    if let Ok(query) = ReadQuery::parse(args, Form::Plain, now_ms) {
+        for nth in 0..query.keys {
+            let (key_at, id_at) = (query.first_key + nth, query.first_key + query.keys + nth);
+            if &args[id_at] == b"$" {
+                let id = last_id(&args[key_at]).unwrap_or_default();
+                words[id_at] = id.to_string().into_bytes();
+            }
+        }
+    }
+    pinned.push_slices(words.iter().map(Vec::as_slice));
+    pinned
+}
+
+/// The id of the last entry of the stream at `key`, if that is one.
+pub(crate) fn last_id(keyspace: &mut Keyspace, database: usize, key: &[u8]) -> Option<StreamId> {
+    keyspace.select(database, true);
+    read(keyspace, key).ok().flatten().map(|stream| stream.entries.last_id)
 }
 
 /// Which of the two commands is called.
@@ -103,7 +130,6 @@ struct ReadQuery<'a> {
     /// Most entries of each stream; all if there is none.
     count: Option<usize>,
     /// BLOCK: how long to wait if there is nothing, in milliseconds; 0 for ever.
-    #[expect(dead_code, reason = "nothing waits yet: a wait ends at once")]
     block_ms: Option<i64>,
     group: Option<(&'a [u8], &'a [u8])>,
     no_ack: bool,
@@ -120,7 +146,7 @@ impl<'a> ReadQuery<'a> {
         while let Some(word) = args.get(at) {
             let more = args.len() - at - 1;
             if word.eq_ignore_ascii_case(b"BLOCK") && more > 0 {
-                block_ms = Some(parse_timeout(&args[at + 1], now_ms)?);
+                block_ms = Some(parse_ms(&args[at + 1], now_ms)?);
                 at += 2;
             } else if word.eq_ignore_ascii_case(b"COUNT") && more > 0 {
                 let number = parse_i64(&args[at + 1]).ok_or(CommandError::NotAnInteger)?;
@@ -174,14 +200,18 @@ impl Served {
         reply.bulk(key);
     }
 
-    fn finish(self, reply: &mut ReplyWriter<'_>) {
+    /// Ends the reply of a command that made so many changes; without a single stream it waits, if it
+    /// is to and may.
+    fn finish(self, cx: &mut Context<'_>, query: &ReadQuery<'_>, changes: u64) -> Effect {
         match self.reply {
-            None => reply.null_array(),
-            Some(begun) if reply.protocol() == Protocol::Resp2 => {
-                reply.finish_array(begun, self.streams);
+            None if query.block_ms.is_some() && cx.may_wait => return Effect::Waits(changes),
+            None => cx.reply.null_array(),
+            Some(begun) if cx.reply.protocol() == Protocol::Resp2 => {
+                cx.reply.finish_array(begun, self.streams);
             }
-            Some(begun) => reply.finish_map(begun, self.streams),
+            Some(begun) => cx.reply.finish_map(begun, self.streams),
         }
+        Effect::count(changes)
     }
 }
 
@@ -334,18 +364,6 @@ impl Turn<'_, '_> {
     fn assign(&mut self, id: StreamId, pending: Pending) {
         self.group.assign(id, pending);
         self.changes.pending(self.group, id, pending);
-    }
-}
-
-/// BLOCK's time in milliseconds.
-fn parse_timeout(text: &[u8], now_ms: i64) -> Result<i64, CommandError> {
-    match parse_i64(text) {
-        None => Err(CommandError::text("ERR timeout is not an integer or out of range")),
-        Some(..0) => Err(CommandError::text("ERR timeout is negative")),
-        Some(time) if time.checked_add(now_ms).is_none() => {
-            Err(CommandError::text("ERR timeout is out of range"))
-        }
-        Some(time) => Ok(time),
     }
 }
 

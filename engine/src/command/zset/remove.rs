@@ -15,7 +15,7 @@ use crate::{
 
 /// The end of the order from which members are popped.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Extreme {
+pub(super) enum Extreme {
     Min,
     Max,
 }
@@ -25,6 +25,8 @@ enum Extreme {
 enum Shape {
     /// All in one array.
     Flat,
+    /// The same behind the key.
+    Keyed,
     /// An array of pairs.
     Pairs,
 }
@@ -123,23 +125,68 @@ fn pop(cx: &mut Context<'_>, args: &Args<'_>, from: Extreme) -> Result<Effect, C
 
 /// ZMPOP numkeys key [key …] MIN|MAX [COUNT count]: the key and what was popped from it.
 pub(super) fn zmpop(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
-    let keys = parse_at_least_one(&args[1], "ERR numkeys should be greater than 0")?;
-    let from_at = keys.saturating_add(2);
-    let from = match args.get(from_at).ok_or(CommandError::Syntax)? {
-        word if word.eq_ignore_ascii_case(b"MIN") => Extreme::Min,
-        word if word.eq_ignore_ascii_case(b"MAX") => Extreme::Max,
-        _ => return Err(CommandError::Syntax),
-    };
-    let count = parse_pop_count(args, from_at + 1)?;
-    for key in args.iter().skip(2).take(keys) {
-        if read::<Zset>(cx.keyspace, key)?.is_some() {
-            cx.reply.array(2);
-            cx.reply.bulk(key);
-            return pop_from(cx, key, from, count, Shape::Pairs);
+    match Multipop::parse(args)?.pop(cx)? {
+        Some(effect) => Ok(effect),
+        None => {
+            cx.reply.null_array();
+            Ok(Effect::Unchanged)
         }
     }
-    cx.reply.null_array();
-    Ok(Effect::Unchanged)
+}
+
+/// What ZMPOP and BZMPOP are to pop.
+pub(super) struct Multipop<'a> {
+    args: Args<'a>,
+    keys: usize,
+    from: Extreme,
+    count: usize,
+}
+
+impl<'a> Multipop<'a> {
+    /// Reads the arguments, of which the second is the number of keys.
+    pub(super) fn parse(args: &Args<'a>) -> Result<Self, CommandError> {
+        let keys = parse_at_least_one(&args[1], "ERR numkeys should be greater than 0")?;
+        let from_at = keys.saturating_add(2);
+        let from = match args.get(from_at).ok_or(CommandError::Syntax)? {
+            word if word.eq_ignore_ascii_case(b"MIN") => Extreme::Min,
+            word if word.eq_ignore_ascii_case(b"MAX") => Extreme::Max,
+            _ => return Err(CommandError::Syntax),
+        };
+        let count = parse_pop_count(args, from_at + 1)?;
+        Ok(Self { args: *args, keys, from, count })
+    }
+
+    /// Pops from the first key that holds a sorted set; nothing if none does.
+    pub(super) fn pop(&self, cx: &mut Context<'_>) -> Result<Option<Effect>, CommandError> {
+        for key in self.args.iter().skip(2).take(self.keys) {
+            if let Some(zset) = read::<Zset>(cx.keyspace, key)? {
+                let count = self.count.min(zset.len());
+                cx.reply.array(2);
+                cx.reply.bulk(key);
+                let effect = pop_from(cx, key, self.from, count, Shape::Pairs)?;
+                record_pop(cx, key, self.from, count);
+                return Ok(Some(effect));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Pops one member of the sorted set at `key`, which exists, and answers both with its score.
+pub(super) fn pop_one(
+    cx: &mut Context<'_>,
+    key: &[u8],
+    from: Extreme,
+) -> Result<Effect, CommandError> {
+    let effect = pop_from(cx, key, from, 1, Shape::Keyed)?;
+    record_pop(cx, key, from, 1);
+    Ok(effect)
+}
+
+/// Records what was popped in the form of a command that names one key.
+fn record_pop(cx: &mut Context<'_>, key: &[u8], from: Extreme, count: usize) {
+    let name: &[u8] = if from == Extreme::Min { b"ZPOPMIN" } else { b"ZPOPMAX" };
+    cx.record(&[name, key, itoa::Buffer::new().format(count).as_bytes()]);
 }
 
 /// Pops up to `count` members of the sorted set at `key` and answers them with their scores.
@@ -153,7 +200,14 @@ fn pop_from(
     let (keyspace, reply) = (&mut *cx.keyspace, &mut cx.reply);
     let changed = update(keyspace.slot(key), |zset: &mut Zset| {
         let take = count.min(zset.len());
-        reply.array(if shape == Shape::Pairs { take } else { 2 * take });
+        match shape {
+            Shape::Flat => reply.array(2 * take),
+            Shape::Keyed => {
+                reply.array(1 + 2 * take);
+                reply.bulk(key);
+            }
+            Shape::Pairs => reply.array(take),
+        }
         for _ in 0..take {
             let rank = if from == Extreme::Min { 0 } else { zset.len() - 1 };
             zset.pop_at(rank, |member, score| {
