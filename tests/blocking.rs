@@ -54,6 +54,7 @@ fn shown(reply: Reply) -> String {
     match reply {
         null if null.is_null() => "nil".into(),
         Reply::Integer(number) => number.to_string(),
+        Reply::Simple(text) | Reply::Error(text) => text,
         Reply::Array(items) => {
             let items: Vec<String> = items.into_iter().map(shown).collect();
             format!("[{}]", items.join(" "))
