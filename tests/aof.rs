@@ -26,6 +26,7 @@ on_1_2_and_4_shards!(
     damage_before_the_durable_end_stops_the_start,
     a_full_disk_refuses_writes_until_there_is_room,
     a_saved_file_is_what_the_log_begins_with,
+    a_rewrite_takes_the_place_of_the_log,
 );
 
 /// How long a server may take to notice something.
@@ -200,6 +201,11 @@ fn round(shards: usize, policy: &str, round: usize) -> i64 {
     }
     // The moment is different in every round.
     let steps = 20 + 37 * (round as i64 % 11);
+    // In every other round the log is rewritten meanwhile.
+    if round % 2 == 1 {
+        let started = Reply::Simple("Background append only file rewriting started".into());
+        assert_eq!(server.connect().run("BGREWRITEAOF"), started);
+    }
     let deadline = Instant::now() + PATIENCE;
     while heard.acknowledged.iter().any(|step| step.load(SeqCst) < steps) {
         assert!(Instant::now() < deadline, "the writers do not come on");
@@ -411,6 +417,44 @@ fn a_saved_file_is_what_the_log_begins_with(shards: usize) {
         assert_eq!(client.run("DBSIZE").into_integer(), 199);
         assert_eq!(client.run("GET key:7"), Reply::bulk("logged"));
         assert_eq!(client.run("GET renamed"), Reply::bulk("saved"));
+        kill(server);
+    }
+}
+
+fn a_rewrite_takes_the_place_of_the_log(shards: usize) {
+    let directory = TempDir::new().expect("a directory");
+    kill(start(2, directory.path(), "always"));
+    let server = start(shards, directory.path(), "everysec");
+    let mut client = server.connect();
+    let long = "x".repeat(1000);
+    for n in 0..5_000 {
+        client.push(["SET", &format!("key:{}", n % 50), &format!("{long}{n}")]);
+    }
+    client.flush();
+    client.receive_all(5_000);
+    client.run("RPUSH list a b c");
+    let started = Reply::Simple("Background append only file rewriting started".into());
+    assert_eq!(client.run("BGREWRITEAOF"), started);
+    client.run("LPOP list");
+    let deadline = Instant::now() + PATIENCE;
+    while server.info("aof_rewrites") != "1" {
+        assert!(Instant::now() < deadline, "the log is not rewritten");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(server.info("aof_last_bgrewrite_status"), "ok");
+    let size: u64 = server.info("aof_current_size").parse().expect("a number");
+    assert!(size < 1 << 20, "{size} bytes are left");
+    client.run("RPUSH list d");
+    let mut server = server;
+    server.signal(Signal::TERM);
+    server.wait_for_end();
+    for shards in [shards, 3] {
+        let server = start(shards, directory.path(), "always");
+        let mut client = server.connect();
+        assert_eq!(client.run("DBSIZE").into_integer(), 51);
+        assert_eq!(client.run("GET key:49"), Reply::bulk(format!("{long}4999")));
+        let list = client.run("LRANGE list 0 -1").into_items();
+        assert_eq!(list, ["b", "c", "d"].map(Reply::bulk));
         kill(server);
     }
 }

@@ -45,7 +45,10 @@ use crate::{
     replies::BufferPool,
     route::ShardMap,
     runtime::{background::Background, pace::Pacer, ring::Wait, wake::Mail},
-    saving::drive::{SaveWaiter, Saving},
+    saving::{
+        Why,
+        drive::{SaveWaiter, Saving},
+    },
     scripts::{Scripts, shared::Busy},
     server::Shared,
     session::{Session, Standing},
@@ -142,8 +145,10 @@ pub struct Worker {
     pub(crate) saving: Option<Saving>,
     /// Clients that wait for the end of a save.
     pub(crate) save_waiters: Vec<SaveWaiter>,
-    /// A save point is reached; the save waits for a cut.
+    /// A save point is reached, or the log is to be written anew; the save waits for a cut.
     pub(crate) save_is_due: bool,
+    /// Why that save is due.
+    pub(crate) due_why: Why,
     /// This worker's end of the log, if there is one and its shard is loaded.
     pub(crate) log: Option<Box<WorkerLog>>,
     /// Runs what must not hold up a turn.
@@ -266,6 +271,7 @@ impl Worker {
             saving: None,
             save_waiters: Vec::new(),
             save_is_due: false,
+            due_why: Why::Background,
             log: None,
             background,
             sleeper: endpoint.sleeper,
@@ -562,6 +568,7 @@ impl Worker {
         if self.own == 0 {
             self.shared.metrics.sample((self.now_us / 1_000) as u64);
             self.look_at_save_points();
+            self.look_at_log_size();
         }
         self.check_clients();
         let hz = i64::from(self.config.get().hz);

@@ -27,6 +27,8 @@ const TABLE: u32 = LOADING | STALE | CONNECTION;
 const READS_KEY: KeySpec = KeySpec::SECOND.used(Access::RO);
 
 commands! { Server;
+    /// Writes the append-only log anew, as short as it can be.
+    "bgrewriteaof" "1.0.0", Exactly(1), ADMIN | NOSCRIPT, KeySpec::NONE, Session, session;
     /// Saves the keys to a file while clients are served.
     "bgsave" "1.0.0", AtLeast(1), ADMIN | NOSCRIPT, KeySpec::NONE, Session, session;
     /// Describes all commands.

@@ -232,9 +232,10 @@ impl LogWriter {
         self.kept_bytes
     }
 
-    /// The segment that is written to.
-    pub fn segment_number(&self) -> u32 {
-        self.segment.map_or(0, |segment| segment.number)
+    /// The first segment in which records may stand that are made from now on; nothing while there is
+    /// none to write to.
+    pub fn segment_number(&self) -> Option<u32> {
+        self.segment.map(|segment| segment.number)
     }
 
     /// Whether what the journal holds should be written now, for which its epoch must end.

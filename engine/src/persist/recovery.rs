@@ -291,6 +291,10 @@ fn replay(
     let (mut replay, mut payload) = (Replay::default(), Vec::new());
     for group in &scan.groups {
         let outcome = read_group(directory, scan, group, &mut payload, |record| {
+            if record.head.sequence <= scan.start_sequence {
+                // The base has it.
+                return Ok(());
+            }
             replay.apply(shard, record).map_err(|error| error.to_string())
         });
         match outcome {

@@ -161,7 +161,8 @@ impl Scan {
             self.take_again(&group);
             return Some(len);
         }
-        if header.first_sequence != last + 1 {
+        // The first group may begin before the position from which on the log counts.
+        if header.first_sequence > last + 1 {
             let reason = format!(
                 "the records up to {} are missing",
                 header.first_sequence.saturating_sub(1)

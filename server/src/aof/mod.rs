@@ -7,6 +7,7 @@
 //! directory   the files of the data directory
 //! keeper      makes segments on a thread of its own, since that blocks
 //! start       recovery, before and while the workers start
+//! rewrite     a snapshot in the place of the log
 //! segments    open segments of one worker: submissions go to its ring
 //! turn        what a worker does for the log in every turn
 //! ```
@@ -26,6 +27,7 @@
 
 mod directory;
 mod keeper;
+pub(crate) mod rewrite;
 mod segments;
 mod start;
 mod turn;
@@ -36,7 +38,11 @@ use std::sync::{
 };
 
 use tessera_engine::{
-    persist::{epoch::Epochs, log::SyncPolicy, manifest::Generation},
+    persist::{
+        epoch::Epochs,
+        log::SyncPolicy,
+        manifest::{Generation, Manifest},
+    },
     shard::Shard,
 };
 
@@ -47,6 +53,7 @@ pub(crate) use turn::WorkerLog;
 
 use crate::config::{AppendFsync, Config};
 use keeper::Keeper;
+use rewrite::Rewrites;
 
 /// The log as all workers see it.
 pub struct Aof {
@@ -70,11 +77,15 @@ pub struct Aof {
     loaded: Mutex<Vec<Option<Shard>>>,
     is_loaded: AtomicBool,
     figures: Box<[Figures]>,
+    rewrites: Mutex<Rewrites>,
 }
 
 /// What is fixed as long as the log is open.
 struct Open {
     generation: Generation,
+    directory: DataDirectory,
+    /// The manifest as it is on disk.
+    manifest: Mutex<Manifest>,
     loaded_bytes: u64,
     keeper: Keeper,
 }
@@ -85,6 +96,8 @@ struct Figures {
     written_bytes: AtomicU64,
     groups: AtomicU64,
     waiting_bytes: AtomicU64,
+    /// The last record that is as durable as the policy makes it.
+    settled_sequence: AtomicU64,
 }
 
 impl Aof {
@@ -121,6 +134,7 @@ impl Aof {
             loaded: Mutex::default(),
             is_loaded: AtomicBool::new(false),
             figures: (0..workers).map(|_| Figures::default()).collect(),
+            rewrites: Mutex::new(Rewrites::NONE),
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
     fmt::Write as _,
     os::unix::ffi::OsStrExt as _,
     path::Path,
-    sync::{Arc, PoisonError, atomic::Ordering::SeqCst},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::SeqCst},
     thread,
     time::Duration,
 };
@@ -27,7 +27,7 @@ use tessera_engine::{
     transaction::ShardMap,
 };
 
-use super::{Aof, DataDirectory, Open, keeper::Keeper};
+use super::{Aof, DataDirectory, Open, keeper::Keeper, rewrite::base_name};
 use crate::{config::Config, loading, runtime::wake::Doorbell, server::Shared, worker::settings};
 
 /// How often the progress of loading is told.
@@ -112,7 +112,8 @@ fn open_log(
     write_manifest(directory, manifest)?;
     let keeper = Keeper::start(directory.clone())
         .map_err(|error| format!("Can't start the thread that makes segments: {error}"))?;
-    Ok(Open { generation, loaded_bytes, keeper })
+    let (directory, manifest) = (directory.clone(), Mutex::new(manifest.clone()));
+    Ok(Open { generation, directory, manifest, loaded_bytes, keeper })
 }
 
 /// What is in the RDB file of `dir` when the log begins is its base. The file is linked, so that
@@ -123,7 +124,7 @@ fn adopt_dump(config: &Config, directory: &DataDirectory) -> std::io::Result<Opt
     if !dump.is_file() {
         return Ok(None);
     }
-    let name = "tessera-0.base.rdb".to_owned();
+    let name = base_name(0);
     directory.adopt(&dump, &name)?;
     tracing::info!("The append-only log begins with what is in {}", dump.display());
     Ok(Some(Base { epoch: 0, files: vec![name] }))

@@ -13,7 +13,10 @@
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use tessera_engine::{
-    persist::log::{LogIdentity, LogWriter, SyncPolicy},
+    persist::{
+        log::{LogIdentity, LogWriter, SyncPolicy},
+        manifest::LogStart,
+    },
     sys::disk::DiskEvent,
 };
 
@@ -42,6 +45,12 @@ impl WorkerLog {
     /// Whether something has changed since the last turn that a sleeping worker should see.
     pub(crate) fn is_called(&self, aof: &Aof) -> bool {
         self.seen != aof.state()
+    }
+
+    /// Where the log is, if `shard` is captured now.
+    pub(crate) fn position(&self, shard: &OwnShard) -> Option<LogStart> {
+        let segment = self.writer.segment_number()?;
+        Some(LogStart { segment, sequence: shard.keyspace.journal.sequence() })
     }
 
     /// When the log wants a turn, in microseconds since the Unix epoch.
@@ -238,6 +247,11 @@ impl Worker {
             false => log.writer.kept_bytes(),
         };
         figures.waiting_bytes.store(waiting as u64, Relaxed);
+        let settled = match log.writer.policy() {
+            SyncPolicy::Never => log.writer.written(),
+            SyncPolicy::Always | SyncPolicy::EverySecond => log.writer.durable(),
+        };
+        figures.settled_sequence.store(settled, SeqCst);
         let is_behind = waiting > WAITING_BYTES_MAX;
         if is_behind != log.is_behind {
             log.is_behind = is_behind;

@@ -193,6 +193,12 @@ options! {
     /// Directory of the log, in `dir`.
     appenddirname: Vec<u8> = b"appendonlydir".to_vec();
         "appenddirname", IMMUTABLE, Kind::text();
+    /// Growth since the last rewrite, in per cent, at which the log is written anew; 0 is never.
+    auto_aof_rewrite_percentage: u32 = 100;
+        "auto-aof-rewrite-percentage", NONE, Kind::number(0, INT_MAX);
+    /// Bytes below which the log is not written anew by itself.
+    auto_aof_rewrite_min_size: u64 = 64 * MIB;
+        "auto-aof-rewrite-min-size", NONE, Kind::memory(0, LONG_MAX);
     /// A log whose end was torn by a crash is loaded without it.
     aof_load_truncated: bool = true;
         "aof-load-truncated", NONE, Kind::Bool;

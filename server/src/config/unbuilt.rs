@@ -40,8 +40,6 @@ pub(super) static UNBUILT: &[Row] = &[
     // Log and snapshots.
     row("appendfilename", IMMUTABLE, Kind::text(), "appendonly.aof"),
     row("no-appendfsync-on-rewrite", NONE, Kind::Bool, "no"),
-    row("auto-aof-rewrite-percentage", NONE, Kind::number(0, INT_MAX), "100"),
-    row("auto-aof-rewrite-min-size", NONE, Kind::memory(0, LONG_MAX), "64mb"),
     row("aof-use-rdb-preamble", NONE, Kind::Bool, "yes"),
     row("aof-timestamp-enabled", NONE, Kind::Bool, "no"),
     row("aof-rewrite-incremental-fsync", NONE, Kind::Bool, "yes"),

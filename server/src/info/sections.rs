@@ -192,15 +192,16 @@ pub(super) fn persistence(page: &mut Page) {
     page.field("rdb_last_load_keys_expired", loading.keys_expired);
     page.field("rdb_last_load_keys_loaded", loading.keys);
     page.field("aof_enabled", u8::from(page.source.aof.is_on()));
-    page.fields(&[
-        ("aof_rewrite_in_progress", "0"),
-        ("aof_rewrite_scheduled", "0"),
-        ("aof_last_rewrite_time_sec", "-1"),
-        ("aof_current_rewrite_time_sec", "-1"),
-        ("aof_last_bgrewrite_status", "ok"),
-        ("aof_rewrites", "0"),
-        ("aof_rewrites_consecutive_failures", "0"),
-    ]);
+    page.fields(&[("aof_rewrite_scheduled", "0")]);
+    let rewrites = page.source.aof.rewrites();
+    let rewriting = current.as_ref().filter(|save| save.why() == Why::Rewrite);
+    let is_rewriting = rewriting.is_some() || rewrites.is_installing;
+    page.field("aof_rewrite_in_progress", u8::from(is_rewriting));
+    page.field("aof_last_rewrite_time_sec", seconds(rewrites.took_s));
+    page.field("aof_current_rewrite_time_sec", seconds(running_s.filter(|_| rewriting.is_some())));
+    page.field("aof_last_bgrewrite_status", if rewrites.failures == 0 { "ok" } else { "err" });
+    page.field("aof_rewrites", rewrites.count);
+    page.field("aof_rewrites_consecutive_failures", rewrites.failures);
     page.field("aof_last_write_status", if page.source.aof.is_failing() { "err" } else { "ok" });
     page.fields(&[
         ("aof_last_cow_size", "0"),
@@ -218,8 +219,9 @@ pub(super) fn persistence(page: &mut Page) {
 /// What INFO says only while there is an append-only log.
 fn log_figures(page: &mut Page) {
     let aof = page.source.aof;
-    page.field("aof_current_size", aof.loaded_bytes() + aof.written_bytes());
-    page.field("aof_base_size", aof.loaded_bytes());
+    let (base_size, size) = aof.sizes();
+    page.field("aof_current_size", size);
+    page.field("aof_base_size", base_size);
     page.field("aof_pending_rewrite", 0);
     page.field("aof_buffer_length", aof.waiting_bytes());
     page.field("aof_pending_bio_fsync", 0);

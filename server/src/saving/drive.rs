@@ -19,7 +19,7 @@ use tessera_engine::{
 };
 use tessera_proto::{Mark, ReplyWriter};
 
-use super::{Save, Why, lanes::Lanes, plan, points};
+use super::{Save, Why, lanes::Lanes, plan, plan_rewrite, points};
 use crate::{
     net::ConnectionId, parcel::CallHeader, session_commands::PART_PROTOCOL, worker::Worker,
 };
@@ -176,6 +176,9 @@ impl Worker {
         let Some(save) = self.shared.saves.current() else { return };
         let lanes = Lanes::start(Arc::clone(&self.shared), Arc::clone(&save), &self.background);
         let changes = self.shard.changes();
+        if save.why() == Why::Rewrite {
+            save.note_position(self.own, self.log.as_ref().and_then(|it| it.position(&self.shard)));
+        }
         self.saving = Some(Saving::begin(&mut self.shard.keyspace, changes, save, lanes));
     }
 
@@ -210,7 +213,27 @@ impl Worker {
         let now_s = (self.now_us / 1_000_000) as u64;
         self.save_is_due =
             points::is_due(&config.save, &self.shared.saves.record(), changes, now_s);
+        self.due_why = Why::Background;
         if self.save_is_due && self.map.shards() == 1 {
+            self.pack_due_save();
+        }
+    }
+
+    /// Looks whether the append-only log has grown so much that it is to be written anew.
+    pub(crate) fn look_at_log_size(&mut self) {
+        let (config, aof) = (self.config.get(), &self.shared.aof);
+        let (percentage, least) =
+            (config.auto_aof_rewrite_percentage, config.auto_aof_rewrite_min_size);
+        if self.save_is_due
+            || self.log.is_none()
+            || self.shared.saves.current().is_some()
+            || !aof.wants_rewrite(u64::from(percentage), least)
+        {
+            return;
+        }
+        self.save_is_due = true;
+        self.due_why = Why::Rewrite;
+        if self.map.shards() == 1 {
             self.pack_due_save();
         }
     }
@@ -223,8 +246,17 @@ impl Worker {
         if !mem::replace(&mut self.save_is_due, !has_room) || !has_room {
             return;
         }
-        if self.shared.saves.begin(plan(&self.shared, Why::Background)).is_some() {
-            tracing::info!("A save point is reached. Saving...");
+        let plan = match self.due_why {
+            Why::Rewrite => plan_rewrite(&self.shared),
+            Why::Background | Why::Asked => Some(plan(&self.shared, Why::Background)),
+        };
+        if plan.and_then(|plan| self.shared.saves.begin(plan)).is_some() {
+            match self.due_why {
+                Why::Rewrite => tracing::info!("Starting automatic rewriting of AOF"),
+                Why::Background | Why::Asked => {
+                    tracing::info!("A save point is reached. Saving...");
+                }
+            }
             let header = CallHeader::unasked(command);
             self.pack_question(NOBODY, 0, header, &[b"bgsave".to_vec()]);
         }

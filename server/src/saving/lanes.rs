@@ -196,9 +196,10 @@ impl Lanes {
 }
 
 /// Ends a save that all workers are through with.
-async fn conclude(shared: &Shared, save: &Save) {
+async fn conclude(shared: &Arc<Shared>, save: &Save) {
     let outcome = save.conclude().await;
     match &outcome {
+        Ok(()) if save.why() == super::Why::Rewrite => {}
         Ok(()) => tracing::info!("DB saved on disk"),
         Err(error) => tracing::warn!("Write error saving DB on disk: {error}"),
     }
@@ -209,5 +210,6 @@ async fn conclude(shared: &Shared, save: &Save) {
         }
     }
     shared.saves.end(save, &outcome, unix_time().as_secs());
+    save.hand_over(shared, outcome.is_ok());
     save.set_outcome(outcome.is_ok());
 }

@@ -30,4 +30,4 @@ mod record;
 pub mod save;
 
 pub use record::{Record, Saves, Why};
-pub use save::{Save, plan};
+pub use save::{Save, plan, plan_rewrite};

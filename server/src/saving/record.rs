@@ -18,6 +18,8 @@ pub enum Why {
     Background,
     /// A client waits for it (SAVE, SHUTDOWN).
     Asked,
+    /// It takes the place of the append-only log (BGREWRITEAOF).
+    Rewrite,
 }
 
 /// What INFO and the save points want to know.
@@ -99,7 +101,9 @@ impl Saves {
         if state.current.is_some() {
             return None;
         }
-        state.record.tried_at_s = plan.began_at_s;
+        if plan.why != Why::Rewrite {
+            state.record.tried_at_s = plan.began_at_s;
+        }
         let save = Arc::new(Save::new(plan));
         state.current = Some(Arc::clone(&save));
         Some(save)
@@ -108,6 +112,10 @@ impl Saves {
     /// Ends the save under way.
     pub(super) fn end(&self, save: &Save, outcome: &Result<(), io::Error>, now_s: u64) {
         let mut state = self.state();
+        if save.why() == Why::Rewrite {
+            state.current = None;
+            return;
+        }
         let record = &mut state.record;
         if outcome.is_ok() {
             record.saved_at_s = now_s;

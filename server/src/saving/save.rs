@@ -13,12 +13,14 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use tessera_engine::persist::{
+    manifest::LogStart,
     rdb::{
         Options, crc64,
         writer::{END, put_function, put_header},
@@ -28,6 +30,7 @@ use tessera_engine::persist::{
 
 use super::Why;
 use crate::{
+    aof::rewrite,
     config::MaxmemoryPolicy,
     info::REDIS_VERSION,
     metrics::unix_time,
@@ -99,6 +102,13 @@ pub fn plan(shared: &Shared, why: Why) -> Plan {
     }
 }
 
+/// The plan of a rewrite of the append-only log; nothing if there is none.
+pub fn plan_rewrite(shared: &Shared) -> Option<Plan> {
+    let (directory, name) = shared.aof.next_base()?;
+    let (directory, name) = (directory.to_owned(), PathBuf::from(name));
+    Some(Plan { directory, name, ..plan(shared, Why::Rewrite) })
+}
+
 /// What an eviction policy will want to know of the keys when they are loaded again.
 fn usage_kept(policy: MaxmemoryPolicy) -> UsageKept {
     match policy {
@@ -132,12 +142,16 @@ pub struct Save {
     keys_total: AtomicU64,
     changes: AtomicU64,
     preserved_bytes: AtomicU64,
+    /// Where the logs were at the cut, by shard; for a rewrite.
+    positions: Mutex<Vec<(u32, LogStart)>>,
+    started: Instant,
 }
 
 impl Save {
     pub(super) fn new(plan: Plan) -> Self {
         // As Redis names it, so that an operator knows what a process that was killed left behind.
-        let temporary = plan.directory.join(format!("temp-{}.rdb", std::process::id()));
+        let kind = if plan.why == Why::Rewrite { "rewriteaof-bg-" } else { "" };
+        let temporary = plan.directory.join(format!("temp-{kind}{}.rdb", std::process::id()));
         Self {
             temporary,
             end: AtomicU64::new(plan.head.len() as u64),
@@ -149,6 +163,8 @@ impl Save {
             keys_total: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             preserved_bytes: AtomicU64::new(0),
+            positions: Mutex::default(),
+            started: Instant::now(),
             plan,
         }
     }
@@ -182,6 +198,33 @@ impl Save {
     pub fn shard_begins(&self, keys: u64, changes: u64) {
         self.keys_total.fetch_add(keys, Ordering::Relaxed);
         self.changes.fetch_add(changes, Ordering::Relaxed);
+    }
+
+    /// Where the log of a shard was when the shard was captured. Without that a rewrite fails.
+    pub(crate) fn note_position(&self, shard: u32, position: Option<LogStart>) {
+        match position {
+            Some(at) => self.positions().push((shard, at)),
+            None => self.fail(io::Error::other("the append-only log cannot be written")),
+        }
+    }
+
+    fn positions(&self) -> MutexGuard<'_, Vec<(u32, LogStart)>> {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the file the base of the append-only log, if that is what it was made for.
+    pub(super) fn hand_over(&self, shared: &Arc<Shared>, is_ok: bool) {
+        if self.why() != Why::Rewrite {
+            return;
+        }
+        if !is_ok {
+            return shared.aof.rewrite_failed();
+        }
+        let mut positions = std::mem::take(&mut *self.positions());
+        positions.sort_unstable_by_key(|&(shard, _)| shard);
+        let starts = positions.into_iter().map(|(_, start)| start).collect();
+        let name = self.plan.name.display().to_string();
+        rewrite::install(shared, name, starts, self.started);
     }
 
     /// A shard has written so many more keys, and commands have preserved so many more bytes.

@@ -9,12 +9,13 @@ use tessera_proto::{Args, ReplyBuffer, ReplyWriter};
 use super::{Asked, Code, Everywhere, SessionContext};
 use crate::{
     gather::Merge,
-    saving::{Why, plan},
+    saving::{Why, plan, plan_rewrite},
     worker::Worker,
 };
 
 pub(super) const FAMILY: &[(&str, Code)] = &[
     ("bgsave", Code::Everywhere(&Everywhere { ask: ask_bgsave, part: begin_part })),
+    ("bgrewriteaof", Code::Everywhere(&Everywhere { ask: ask_bgrewriteaof, part: begin_part })),
     ("lastsave", Code::Local(lastsave)),
     ("save", Code::Everywhere(&Everywhere { ask: ask_save, part: begin_part })),
 ];
@@ -37,6 +38,26 @@ fn ask_bgsave(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, Com
     tracing::info!("Background saving started");
     let finish = |_: &[ReplyBuffer], reply: &mut ReplyWriter<'_>| {
         reply.simple("Background saving started");
+    };
+    Ok(Asked::Workers { args: begin_args(), merge: Merge::Custom(Box::new(finish)) })
+}
+
+/// BGREWRITEAOF: a snapshot takes the place of the log.
+fn ask_bgrewriteaof(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<Asked, CommandError> {
+    let under_way =
+        CommandError::text("ERR Background append only file rewriting already in progress");
+    if cx.shared.aof.rewrites().is_installing {
+        return Err(under_way);
+    }
+    let plan = plan_rewrite(cx.shared).ok_or(CommandError::text(
+        "ERR there is no append only file to rewrite: the server was started with 'appendonly no'",
+    ))?;
+    let is_rewrite = cx.shared.saves.current().is_some_and(|save| save.why() == Why::Rewrite);
+    let busy = if is_rewrite { under_way } else { IN_PROGRESS };
+    cx.shared.saves.begin(plan).ok_or(busy)?;
+    tracing::info!("Background append only file rewriting started");
+    let finish = |_: &[ReplyBuffer], reply: &mut ReplyWriter<'_>| {
+        reply.simple("Background append only file rewriting started");
     };
     Ok(Asked::Workers { args: begin_args(), merge: Merge::Custom(Box::new(finish)) })
 }
