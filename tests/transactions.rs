@@ -84,6 +84,14 @@ fn errors_inside(shards: usize) {
     let errors: Vec<bool> = replies.iter().map(|it| matches!(it, Reply::Error(_))).collect();
     assert_eq!(errors, [false, true, true, true, true, false]);
     client.transcript("MGET a b => [\"text\" \"after\"]");
+    // An EXEC that is refused itself ends the transaction.
+    client.transcript("MULTI => +OK");
+    client.transcript("SET a 1 => +QUEUED");
+    client.transcript(
+        "EXEC now => -EXECABORT Transaction discarded because of: ERR wrong number of arguments for \
+         'exec' command",
+    );
+    client.transcript("EXEC => -ERR EXEC without MULTI");
     client.transcript("CONFIG SET requirepass secret => +OK");
     let mut stranger = server.connect();
     stranger.transcript("MULTI => -NOAUTH Authentication required.");

@@ -382,9 +382,7 @@ impl InPlace<'_> {
             }
             End::Refused { consumed, command, error } => {
                 input.consume(consumed);
-                if let Some(queue) = &mut session.queue {
-                    queue.abort();
-                }
+                let error = refused_in_multi(session, command, error);
                 self.metrics.refused(command, &error);
                 self.answer(connection, &error);
                 None
@@ -456,6 +454,22 @@ impl InPlace<'_> {
         let out: &mut ReplyBuffer = session.replies.sink(output, self.pool);
         write(&mut ReplyWriter::new(out, protocol));
     }
+}
+
+/// What a refusal does to a connection in MULTI: EXEC will fail, and if it is EXEC itself that was
+/// refused (BUSY, LOADING), the transaction is over. Answers the error for the client.
+fn refused_in_multi(
+    session: &mut Session,
+    command: Option<&'static Command>,
+    error: CommandError,
+) -> CommandError {
+    let Some(queue) = &mut session.queue else { return error };
+    if command.is_none_or(|command| command.full_name != "exec") {
+        queue.abort();
+        return error;
+    }
+    (session.queue, session.watch) = (None, None);
+    CommandError::text(format!("EXECABORT Transaction discarded because of: {error}"))
 }
 
 /// What can be said against a command of a connection in MULTI; it is not routed before EXEC.
