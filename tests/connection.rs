@@ -16,6 +16,7 @@ on_1_2_and_4_shards!(
     client_kill,
     client_reply,
     client_pause,
+    a_pause_of_writes_holds_all_that_may_change_something,
     clients_that_are_held_up_are_not_idle,
     reset_and_quit,
     unknown_commands,
@@ -318,6 +319,49 @@ fn client_pause(shards: usize) {
     }
     operator.transcript("CLIENT PAUSE 50 ALL => +OK");
     assert_eq!(writers[0].run("GET key:0"), Reply::bulk("v"), "a pause ends by itself");
+}
+
+/// What reaches replicas waits too; scripts and transactions by what they hold. Who waits is counted.
+fn a_pause_of_writes_holds_all_that_may_change_something(shards: usize) {
+    let server = Server::start(shards);
+    let mut operator = server.connect();
+    let [reads, returns] = ["#!lua flags=no-writes\nreturn 1", "return 1"];
+    operator.transcript("PFADD sketch a => :1");
+    operator.transcript("CLIENT PAUSE 1000000 WRITE => +OK");
+    let mut reader = server.connect();
+    reader.transcript("GET k => nil");
+    assert_eq!(reader.call(["EVAL", reads, "0"]), Reply::Integer(1));
+    assert_eq!(reader.call(["EVAL_RO", returns, "0"]), Reply::Integer(1));
+    reader.transcript("MULTI => +OK");
+    reader.transcript("GET k => +QUEUED");
+    reader.call(["EVAL", reads, "1", "k"]);
+    reader.transcript("EXEC => [nil :1]");
+    let mut held: Vec<Client> = Vec::new();
+    let mut hold = |requests: &[&[&str]]| {
+        let mut client = server.connect();
+        requests.iter().for_each(|words| client.push(*words));
+        client.flush();
+        held.push(client);
+    };
+    hold(&[&["PFCOUNT", "sketch"]]);
+    hold(&[&["PUBLISH", "channel", "message"]]);
+    hold(&[&["EVAL", returns, "0"]]);
+    hold(&[&["EVAL", "#!lua\nreturn 1", "0"]]);
+    hold(&[&["MULTI"], &["EVAL", returns, "1", "k"], &["EXEC"]]);
+    hold(&[&["MULTI"], &["SET", "k", "v"], &["EXEC"]]);
+    let begin = Instant::now();
+    while server.info("blocked_clients") != "6" {
+        assert!(begin.elapsed() < Duration::from_secs(30), "{}", server.info("blocked_clients"));
+        thread::sleep(Duration::from_millis(10));
+    }
+    operator.transcript("CLIENT UNPAUSE => +OK");
+    let mut last = |client: usize, replies: usize| held[client].receive_all(replies).pop().unwrap();
+    assert_eq!(last(0, 1), Reply::Integer(1));
+    assert_eq!(last(1, 1), Reply::Integer(0));
+    assert_eq!([last(2, 1), last(3, 1)], [Reply::Integer(1), Reply::Integer(1)]);
+    assert_eq!(last(4, 3), Reply::Array(vec![Reply::Integer(1)]));
+    assert_eq!(last(5, 3), Reply::Array(vec![Reply::ok()]));
+    assert_eq!(server.info("blocked_clients"), "0");
 }
 
 /// `timeout` is for clients that send nothing, not for those whose commands wait.

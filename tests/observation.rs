@@ -8,6 +8,7 @@ use crate::harness::{Client, PortClaim, Reply, Server, on_1_2_and_4_shards};
 
 on_1_2_and_4_shards!(
     slow_commands_are_kept,
+    slow_commands_of_scripts_are_kept,
     secrets_stay_out_of_the_slow_log,
     latency_events_are_kept,
     latency_histograms_count_calls,
@@ -50,6 +51,27 @@ fn slow_commands_are_kept(shards: usize) {
         client.run("GET k");
     }
     client.transcript("SLOWLOG LEN => :3");
+}
+
+fn slow_commands_of_scripts_are_kept(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    client.transcript("CLIENT SETNAME scripter => +OK");
+    client.transcript("CONFIG SET slowlog-log-slower-than 0 => +OK");
+    for keys in [&["a"][..], &["a", "b", "c", "d"]] {
+        client.transcript("SLOWLOG RESET => +OK");
+        let script = "redis.call('ping') return redis.call('get', KEYS[1])";
+        let count = keys.len().to_string();
+        client.call(["EVAL", script, &count].iter().chain(keys));
+        let entries = client.run("SLOWLOG GET 3").into_items();
+        let entries: Vec<_> = entries.into_iter().map(Reply::into_items).collect();
+        let name = |entry: &[Reply]| entry[3].clone().into_items()[0].clone().into_text();
+        let names: Vec<_> = entries.iter().map(|entry| name(entry)).collect();
+        assert_eq!(names, ["EVAL", "get", "ping"]);
+        let address = Reply::bulk(client.local_address().to_string());
+        assert!(entries.iter().all(|entry| entry[4] == address), "{entries:?}");
+        assert!(entries.iter().all(|entry| entry[5] == Reply::bulk("scripter")), "{entries:?}");
+    }
 }
 
 fn secrets_stay_out_of_the_slow_log(shards: usize) {

@@ -21,6 +21,7 @@ on_1_2_and_4_shards!(
     transfers_are_atomic_for_readers,
     a_long_script_makes_others_busy_and_can_be_killed,
     a_script_that_has_written_cannot_be_killed,
+    a_long_script_ends_transactions,
     monitors_see_a_script_and_its_commands,
     libraries_are_saved_and_loaded_at_the_start,
     answers_are_those_of_redis,
@@ -241,6 +242,28 @@ fn a_long_script_makes_others_busy_and_can_be_killed(shards: usize) {
             Reply::Error("NOTBUSY No scripts in execution right now.".into())
         );
         assert!(long.run("GET a").is_null());
+    }
+}
+
+fn a_long_script_ends_transactions(shards: usize) {
+    let server = Server::builder(shards).option("busy-reply-threshold", 10).start();
+    let (mut long, mut other) = (server.connect(), server.connect());
+    let (mut refused, mut spoilt) = (server.connect(), server.connect());
+    refused.transcript("MULTI => +OK");
+    refused.transcript("SET a 1 => +QUEUED");
+    long.push(["EVAL", "while true do end", "0"]);
+    long.flush();
+    wait_for(&mut other, "PING", is_busy);
+    let Reply::Error(text) = refused.run("EXEC") else { panic!("EXEC does not wait") };
+    assert!(text.starts_with("EXECABORT Transaction discarded because of: BUSY "), "{text}");
+    spoilt.transcript("MULTI => +OK");
+    assert!(is_busy(&spoilt.run("SET a 1")));
+    other.run("SCRIPT KILL");
+    wait_for(&mut other, "PING", |reply| !is_busy(reply));
+    spoilt.transcript("SET a 1 => +QUEUED");
+    spoilt.transcript("EXEC => -EXECABORT Transaction discarded because of previous errors.");
+    for client in [&mut refused, &mut spoilt] {
+        client.transcript("GET a => nil");
     }
 }
 

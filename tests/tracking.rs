@@ -9,6 +9,7 @@ on_1_2_and_4_shards!(
     own_changes_are_told_unless_they_are_not_wanted,
     opting_in_and_out,
     broadcasting_by_prefix,
+    what_was_read_before_broadcasting_is_told_once,
     redirection_to_a_client_in_resp2,
     redirection_to_a_client_that_goes_away,
     keys_of_several_shards,
@@ -17,6 +18,7 @@ on_1_2_and_4_shards!(
     what_was_asked_for_is_shown,
     a_cache_never_keeps_what_has_changed,
     monitors_see_all_commands,
+    monitors_see_transactions_that_fail,
     a_monitor_does_not_see_secrets,
 );
 
@@ -174,6 +176,20 @@ fn broadcasting_by_prefix(shards: usize) {
     expect_silence(&mut all);
     expect_silence(&mut client);
     assert_eq!(server.info("tracking_total_prefixes"), "3");
+}
+
+fn what_was_read_before_broadcasting_is_told_once(shards: usize) {
+    let server = Server::start(shards);
+    let (mut reader, mut other, mut writer) =
+        (connect_3(&server), connect_3(&server), server.connect());
+    other.run("CLIENT TRACKING ON");
+    reader.run("CLIENT TRACKING ON");
+    reader.run("GET k");
+    reader.run("CLIENT TRACKING OFF");
+    reader.run("CLIENT TRACKING ON BCAST");
+    writer.run("SET k 1");
+    assert_eq!(reader.receive(), invalidation(&["k"]));
+    expect_silence(&mut reader);
 }
 
 fn redirection_to_a_client_in_resp2(shards: usize) {
@@ -434,6 +450,19 @@ fn monitors_see_all_commands(shards: usize) {
     }
     let list = server.connect().run("CLIENT LIST").into_text();
     assert_eq!(list.matches(" flags=O ").count(), 3, "{list}");
+}
+
+fn monitors_see_transactions_that_fail(shards: usize) {
+    let server = Server::start(shards);
+    let (mut monitor, mut client) = (server.connect(), server.connect());
+    assert_eq!(monitor.run("MONITOR"), Reply::ok());
+    for line in ["MULTI", "NOSUCH command", "EXEC", "WATCH k", "SET k 1", "MULTI", "EXEC"] {
+        client.run(line);
+    }
+    for line in ["MULTI", "EXEC", "WATCH k", "SET k 1", "MULTI", "EXEC"] {
+        let words: Vec<String> = line.split(' ').map(|word| format!("\"{word}\"")).collect();
+        assert_eq!(shown(&mut monitor), words.join(" "));
+    }
 }
 
 fn a_monitor_does_not_see_secrets(shards: usize) {

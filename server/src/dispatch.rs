@@ -45,7 +45,8 @@
 use std::mem;
 
 use tessera_engine::{
-    command::{Flags, table::flag},
+    command::{Command, Run, table::flag},
+    script::ScriptFlags,
     transaction::round::{Blocked, FirstHalf, SecondHalf},
 };
 
@@ -105,18 +106,34 @@ pub(crate) enum Pause {
     /// Everything goes on.
     #[default]
     Off,
-    /// Commands that write wait.
+    /// Commands that write wait, and those whose effects reach replicas: PUBLISH, PFCOUNT, and
+    /// scripts that do not promise to write nothing.
     Writes,
     /// All commands wait.
     All,
 }
 
 impl Pause {
-    /// Whether a command with these flags waits.
-    pub(crate) fn holds(self, flags: Flags) -> bool {
+    /// Whether a command waits. What is known of it is its row: a script may yet have to wait for
+    /// what it declares ([`Pause::holds_script`]).
+    #[inline]
+    pub(crate) fn holds(self, command: &Command) -> bool {
         match self {
             Self::Off => false,
-            Self::Writes => flags.has(flag::WRITE),
+            Self::Writes => {
+                let may_change = command.flags.has(flag::WRITE | flag::MAY_REPLICATE);
+                may_change && !matches!(command.run, Run::Script)
+            }
+            Self::All => true,
+        }
+    }
+
+    /// Whether a script waits that is called by `command` and declares `flags`.
+    pub(crate) fn holds_script(self, command: &Command, flags: ScriptFlags) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Writes if flags.is_declared() => !flags.forbids_writes(),
+            Self::Writes => command.flags.has(flag::WRITE | flag::MAY_REPLICATE),
             Self::All => true,
         }
     }

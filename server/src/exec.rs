@@ -27,7 +27,7 @@ use tessera_engine::{
 use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter, RequestBatch};
 
 use crate::{
-    dispatch::Advance,
+    dispatch::{Advance, Pause},
     gather::{Gather, Merge},
     loan::Work,
     monitor,
@@ -103,10 +103,8 @@ impl Worker {
                 Ok(())
             });
         }
-        let flags = queue.flags();
-        if self.pause.holds(flags) {
-            session.held = Some(held);
-            return Some(Advance::NextTurn);
+        if self.pause != Pause::Off && self.pauses_transaction(id) {
+            return Some(self.hold_paused(id, held));
         }
         match self.place_of(id)? {
             Place::Nowhere => self.exec_in_place(id, held, None),
@@ -116,6 +114,19 @@ impl Worker {
             }
             Place::Shard(_) | Place::Here(_) => Some(self.hold(id, held, Advance::Cut)),
         }
+    }
+
+    /// Whether any command of a connection's transaction waits for the end of CLIENT PAUSE.
+    #[cold]
+    fn pauses_transaction(&mut self, id: ConnectionId) -> bool {
+        let Self { network, scripts, shared, pause, .. } = self;
+        let Some(connection) = network.connection(id) else { return false };
+        connection.session.queue.iter().flat_map(|queue| queue.iter()).any(|(command, args)| {
+            match command.run {
+                Run::Script => scripts.is_paused(*pause, shared, command, &args),
+                _ => pause.holds(command),
+            }
+        })
     }
 
     /// Executes a transaction over the own shard, if that may execute now.
@@ -554,6 +565,10 @@ impl Worker {
             };
             self.splitter.split_keys(self.map, header.command, &args, &mut give);
         }
+        let line = self.is_monitored.then(|| {
+            let args = session.parser.args(input.bytes());
+            monitor::line(self.now_us, session.database, &session.peer, held.command, &args)
+        });
         input.consume(held.consumed);
         let discard = session.discards_reply();
         session.note(held.command, self.now_us);
@@ -566,6 +581,7 @@ impl Worker {
             let out = session.replies.sink(output, &mut self.pool);
             ReplyWriter::new(out, protocol).ok();
         }
+        self.show_if_any(line);
         None
     }
 }

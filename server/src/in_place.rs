@@ -211,7 +211,7 @@ impl InPlace<'_> {
             if session.queue.is_some() && is_queued(command) {
                 return End::Queued { consumed, command };
             }
-            let held = Held { consumed, command, route };
+            let held = Held { consumed, command, route, is_paused: false };
             if !self.is_here(session, &held) {
                 return End::Held(held);
             }
@@ -227,7 +227,7 @@ impl InPlace<'_> {
             && self.may_run
             && held.consumed < OWNED_REQUEST_MIN
             && session.parser.borrows_input()
-            && !self.pause.holds(held.command.flags)
+            && !self.pause.holds(held.command)
     }
 
     /// Adds the request that was parsed last, at `at`, to the batch and asks for its bucket; answers
@@ -356,13 +356,14 @@ impl InPlace<'_> {
             End::Held(held) => {
                 if held.route == Route::Shard(self.own)
                     && self.may_run
-                    && !self.pause.holds(held.command.flags)
+                    && !self.pause.holds(held.command)
                 {
                     self.execute_held(connection, held);
                     return None;
                 }
-                session.held = Some(held);
-                if self.pause.holds(held.command.flags) {
+                let is_paused = self.pause.holds(held.command);
+                session.held = Some(Held { is_paused, ..held });
+                if is_paused {
                     return Some(Stop::With(Advance::NextTurn));
                 }
                 Some(Stop::At(held))

@@ -195,6 +195,9 @@ impl Worker {
             Ok(prepared) => prepared,
             Err(error) => return Some(self.refuse(id, held, &error)),
         };
+        if self.pause.holds_script(held.command, prepared.target.flags()) {
+            return Some(self.hold_paused(id, held));
+        }
         let shards = self.shards_of(&prepared, &args);
         let is_own = shards.is_empty() || shards.single() == Some(self.own);
         if !is_own {
@@ -205,7 +208,7 @@ impl Worker {
         }
         let peer = self.is_monitored.then(|| session_of(self, id)).flatten().unwrap_or_default();
         let mut answer = self.pool.take();
-        let ran = self.start_here(&header, &prepared, (&args, &peer), &mut answer);
+        let ran = self.start_here(&header, &prepared, (&args, id, &peer), &mut answer);
         self.show_all();
         if matches!(ran, Ran::NeedsShards) {
             self.pool.put(answer);
@@ -239,9 +242,17 @@ impl Worker {
     /// Leaves a request at the front of the input.
     pub(crate) fn hold(&mut self, id: ConnectionId, held: Held, advance: Advance) -> Advance {
         if let Some(connection) = self.network.connection(id) {
-            connection.session.held = Some(held);
+            connection.session.held = Some(Held { is_paused: false, ..held });
         }
         advance
+    }
+
+    /// Leaves a request at the front of the input until CLIENT PAUSE has ended.
+    pub(crate) fn hold_paused(&mut self, id: ConnectionId, held: Held) -> Advance {
+        if let Some(connection) = self.network.connection(id) {
+            connection.session.held = Some(Held { is_paused: true, ..held });
+        }
+        Advance::NextTurn
     }
 
     /// The shards that a script is known to need; none if any will do.
@@ -275,7 +286,7 @@ impl Worker {
         &mut self,
         header: &CallHeader,
         prepared: &Prepared,
-        (args, client): (&Args<'_>, &str),
+        (args, id, client): (&Args<'_>, ConnectionId, &str),
         answer: &mut ReplyBuffer,
     ) -> Ran {
         let mut watch = self.watch_of(prepared, true);
@@ -287,6 +298,7 @@ impl Worker {
         }
         let Self { scripts, shard, shared, map, positions, metrics, stopwatch, codes, own, .. } =
             self;
+        let client = names_of(self.network.connection(id));
         let shown = self.is_monitored.then_some(&mut self.shown);
         let Scripts { engine, undo, session, .. } = scripts;
         undo.clear();
@@ -297,6 +309,8 @@ impl Worker {
                 place: Place::One { id: *own, shard: &mut *shard },
                 map: *map,
                 positions,
+                slow: &self.watch,
+                client,
                 shown,
                 undo: may_start_over.then_some(&mut *undo),
                 watch: &mut watch,
@@ -326,13 +340,14 @@ impl Worker {
         &mut self,
         header: &CallHeader,
         prepared: &Prepared,
-        args: &Args<'_>,
+        (args, client): (&Args<'_>, Option<ConnectionId>),
         (answer, may_wait): (&mut ReplyBuffer, bool),
     ) -> Ran {
         let mut watch = self.watch_of(prepared, may_wait);
         let lines = self.shown.len();
         let Self { scripts, loans, shared, map, positions, metrics, stopwatch, codes, own, .. } =
             self;
+        let client = names_of(client.and_then(|id| self.network.connection(id)));
         let shown = self.is_monitored.then_some(&mut self.shown);
         let Scripts { engine, undo, session, .. } = scripts;
         undo.clear();
@@ -343,6 +358,8 @@ impl Worker {
                 place: Place::Several(gathered),
                 map: *map,
                 positions,
+                slow: &self.watch,
+                client,
                 shown,
                 undo: may_start_over.then_some(&mut *undo),
                 watch: &mut watch,
@@ -420,7 +437,8 @@ impl Worker {
                 return Ok(true);
             }
         };
-        let ran = self.start_over_loans(header, &prepared, &args, (answer, true));
+        let ran =
+            self.start_over_loans(header, &prepared, (&args, Some(connection)), (answer, true));
         self.show_all();
         match ran {
             Ran::Done { watch, progress } => {
@@ -466,7 +484,7 @@ impl Worker {
             }
         };
         let before = answer.mark();
-        let ran = self.start_over_loans(header, &prepared, args, (answer, false));
+        let ran = self.start_over_loans(header, &prepared, (args, client), (answer, false));
         let Ran::Done { watch, progress } = ran else {
             answer.truncate(before);
             let text = "ERR a script in a transaction lacks shards";
@@ -493,6 +511,7 @@ impl Worker {
     fn resume_over(&mut self, suspended: &mut Suspended) -> Progress {
         let Self { scripts, loans, shared, map, positions, metrics, stopwatch, codes, own, .. } =
             self;
+        let client = names_of(self.network.connection(suspended.connection));
         let shown = self.is_monitored.then_some(&mut self.shown);
         let Scripts { engine, undo, session, .. } = scripts;
         let (place, has_all) = match &mut suspended.shard {
@@ -507,6 +526,8 @@ impl Worker {
             place,
             map: *map,
             positions,
+            slow: &self.watch,
+            client,
             shown,
             undo: (!has_all).then_some(&mut *undo),
             watch: &mut suspended.watch,
@@ -583,6 +604,11 @@ impl Worker {
         }
         self.stopwatch.start();
     }
+}
+
+/// A client's address and its name, for the slow log.
+fn names_of(connection: Option<&mut Connection<Session>>) -> (&str, &str) {
+    connection.map_or(("", ""), |open| (&open.session.peer, &open.session.name))
 }
 
 /// A client's address, for MONITOR.

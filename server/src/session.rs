@@ -53,6 +53,8 @@ pub struct Held {
     pub command: &'static Command,
     /// Where it goes.
     pub route: Route,
+    /// It waits for the end of CLIENT PAUSE.
+    pub is_paused: bool,
 }
 
 /// The state of one connection.

@@ -631,9 +631,7 @@ impl Worker {
         if self.pause == Pause::Off {
             return 0;
         }
-        let waits = |session: &Session| {
-            session.held.is_some_and(|held| self.pause.holds(held.command.flags))
-        };
+        let waits = |session: &Session| session.held.is_some_and(|held| held.is_paused);
         self.network.connections().filter(|(_, connection)| waits(&connection.session)).count()
     }
 }

@@ -34,7 +34,7 @@ commands! { HyperLogLog;
     /// Adds elements to a HyperLogLog, or creates it.
     "pfadd" "2.8.9", AtLeast(2), WRITE | DENYOOM | FAST, INSERT, Owner, pfadd;
     /// Estimates how many different elements HyperLogLogs have seen together.
-    "pfcount" "2.8.9", AtLeast(2), READONLY, COUNT, Owner, pfcount;
+    "pfcount" "2.8.9", AtLeast(2), READONLY | MAY_REPLICATE, COUNT, Owner, pfcount;
     /// Shows how a HyperLogLog is kept, or changes it.
     "pfdebug" "2.8.9", Exactly(3), WRITE | DENYOOM | ADMIN, DEBUG, Owner, pfdebug;
     /// Merges HyperLogLogs into one.

@@ -14,7 +14,7 @@ const ANY_TIME: u32 = LOADING | STALE;
 /// What a connection does for itself, but a script may not.
 const OWN: u32 = PUBSUB | NOSCRIPT | LOADING | STALE;
 /// Sends something to others.
-const SENDS: u32 = PUBSUB | LOADING | STALE | FAST;
+const SENDS: u32 = PUBSUB | LOADING | STALE | FAST | MAY_REPLICATE;
 
 commands! { Pubsub;
     /// Listens to all channels that match patterns.

@@ -43,6 +43,8 @@ pub struct Tracking {
     /// How many readers all keys have together.
     items: usize,
     prefixes: BTreeMap<Box<[u8]>, Vec<Client>>,
+    /// Clients in broadcasting mode. What they have read before they chose it no longer counts.
+    broadcasting: BTreeSet<Client>,
     /// No prefix has been longer.
     prefix_bytes_max: usize,
     /// Keys that have changed and who had read them.
@@ -66,6 +68,7 @@ impl Tracking {
             remembered: Vec::new(),
             items: 0,
             prefixes: BTreeMap::new(),
+            broadcasting: BTreeSet::new(),
             prefix_bytes_max: 0,
             stale: Vec::new(),
             broadcast: Vec::new(),
@@ -85,6 +88,7 @@ impl Tracking {
     pub fn register<'p>(&mut self, client: Client, prefixes: impl Iterator<Item = &'p [u8]>) {
         self.clients.insert(client);
         for prefix in prefixes {
+            self.broadcasting.insert(client);
             self.prefix_bytes_max = self.prefix_bytes_max.max(prefix.len());
             let clients = self.prefixes.entry(prefix.into()).or_default();
             if !clients.contains(&client) {
@@ -95,7 +99,7 @@ impl Tracking {
 
     /// Forgets a client. Keys that it has read are forgotten when they change.
     pub fn unregister(&mut self, client: Client) {
-        if self.clients.remove(&client) {
+        if self.clients.remove(&client) && self.broadcasting.remove(&client) {
             self.prefixes.retain(|_, clients| {
                 clients.retain(|other| *other != client);
                 !clients.is_empty()
@@ -174,7 +178,13 @@ impl Tracking {
         self.all_stale = true;
     }
 
-    fn note(&mut self, changed: ChangedKey, readers: SmallVec<[Client; 1]>) {
+    fn note(&mut self, changed: ChangedKey, mut readers: SmallVec<[Client; 1]>) {
+        if !self.broadcasting.is_empty() {
+            readers.retain(|reader| !self.broadcasting.contains(reader));
+        }
+        if readers.is_empty() {
+            return;
+        }
         if self.stale.len() == PENDING_MAX {
             return self.give_up();
         }
@@ -325,6 +335,19 @@ mod tests {
         tracking.changed(b"k", None);
         assert_eq!(told(&mut tracking), [(client(1), Some(b"k".to_vec()))]);
         assert!(tracking.is_quiet() && tracking.keys() == 0);
+    }
+
+    #[test]
+    fn what_was_read_before_broadcasting_is_told_once() {
+        let mut tracking = Tracking::new(1);
+        tracking.register(client(1), std::iter::empty());
+        tracking.register(client(2), std::iter::empty());
+        tracking.read(b"k", client(1), 0);
+        tracking.unregister(client(1));
+        tracking.register(client(1), [b"".as_slice()].into_iter());
+        tracking.changed(b"k", None);
+        assert_eq!(told(&mut tracking), [(client(1), Some(b"k".to_vec()))]);
+        tracking.check();
     }
 
     #[test]

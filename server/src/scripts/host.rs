@@ -22,6 +22,7 @@ use crate::{
     server::Shared,
     session::Session,
     session_commands::{After, Code, Codes, SessionContext, Sizes, permit},
+    slowlog,
     stopwatch::Stopwatch,
 };
 
@@ -59,6 +60,9 @@ pub(super) struct Host<'a> {
     pub(super) watch: &'a mut Watch,
     /// What runs, as long as it is not slow.
     pub(super) about: Option<(&'a Prepared, &'a Args<'a>)>,
+    /// Takes note of its commands that are slow, as called by `client`: its address and its name.
+    pub(super) slow: &'a slowlog::Watch,
+    pub(super) client: (&'a str, &'a str),
     /// Where lines for MONITOR go, if anybody monitors.
     pub(super) shown: Option<&'a mut Vec<Bytes>>,
     pub(super) worker: u32,
@@ -124,9 +128,19 @@ impl Host<'_> {
             Place::One { shard, .. } => shard.execute(call, out),
             Place::Several(gathered) => gathered.execute(call, out).map_err(|_| NeedsShards)?,
         };
-        let nanos = self.stopwatch.lap_ns();
-        self.metrics.executed(call.command, nanos, outcome.as_ref().err());
+        self.note(call, outcome.as_ref().err());
         Ok(())
+    }
+
+    /// Counts a command that has been executed, and notes it if it was slow.
+    #[inline]
+    fn note(&mut self, call: &Call<'_>, error: Option<&CommandError>) {
+        let nanos = self.stopwatch.lap_ns();
+        self.metrics.executed(call.command, nanos, error);
+        if self.slow.is_slow(nanos) {
+            let at = (self.watch.now_us, nanos);
+            self.slow.note(self.shared, call.command, &call.args, at, self.client);
+        }
     }
 
     /// Executes a command that needs no shard, on a session that scripts have for that.
@@ -156,8 +170,7 @@ impl Host<'_> {
             out.truncate(before);
             ReplyWriter::new(out, call.protocol).error(&error.to_string());
         }
-        let nanos = self.stopwatch.lap_ns();
-        self.metrics.executed(call.command, nanos, outcome.as_ref().err());
+        self.note(call, outcome.as_ref().err());
     }
 
     /// The script has become slow.

@@ -5,13 +5,13 @@
 use std::{ops::Range, sync::Arc};
 
 use tessera_engine::{
-    command::{CommandError, scripting::key_count},
+    command::{Command, CommandError, scripting::key_count},
     script::{Function, Library, ScriptFlags, Sha1Hex, read_shebang, sha1_hex},
 };
 use tessera_proto::{Args, parse_i64};
 
 use super::{Scripts, shared::Busy};
-use crate::server::Shared;
+use crate::{dispatch::Pause, server::Shared};
 
 /// What is to be run.
 #[derive(Clone)]
@@ -41,7 +41,8 @@ impl Target {
         }
     }
 
-    fn flags(&self) -> ScriptFlags {
+    /// What it declares.
+    pub(super) fn flags(&self) -> ScriptFlags {
         match self {
             Self::Script(_, flags) => *flags,
             Self::Function(_, function) => function.flags,
@@ -89,6 +90,19 @@ impl Scripts {
             return Err(CommandError::text(text));
         }
         Ok(Prepared { target, keys: 3..3 + keys, is_read_only })
+    }
+
+    /// Whether the script that `args` ask for waits for the end of CLIENT PAUSE. One that cannot run
+    /// does not: it is refused at its turn.
+    pub(crate) fn is_paused(
+        &mut self,
+        pause: Pause,
+        shared: &Shared,
+        command: &Command,
+        args: &Args<'_>,
+    ) -> bool {
+        let prepared = self.prepare(shared, command.name, args);
+        prepared.is_ok_and(|it| pause.holds_script(command, it.target.flags()))
     }
 
     fn by_text(&mut self, shared: &Shared, code: &[u8]) -> Result<Target, CommandError> {
