@@ -113,6 +113,8 @@ pub struct Caller {
     pub caches: bool,
     /// A command that finds nothing may wait for data.
     pub may_wait: bool,
+    /// A script sends it.
+    pub is_script: bool,
 }
 
 /// Where the keys of a call stand; nowhere, if its arguments do not say so: then the command finds
@@ -328,6 +330,7 @@ impl Shard {
             settings: &self.settings,
             random: &mut self.random,
             may_wait: call.caller.may_wait,
+            is_script: call.caller.is_script,
         };
         match function(&mut context, &call.args) {
             Ok(effect) => {

@@ -190,7 +190,7 @@ impl Session {
     #[inline]
     pub fn caller(&self) -> Caller {
         let caches = self.tracking.as_ref().is_some_and(|tracking| tracking.caches());
-        Caller { client: self.client, caches, may_wait: false }
+        Caller { client: self.client, caches, may_wait: false, is_script: false }
     }
 
     /// The same, when the next command, `command`, executes at once.
@@ -204,7 +204,7 @@ impl Session {
                 caches
             }
         };
-        Caller { client: self.client, caches, may_wait: false }
+        Caller { client: self.client, caches, may_wait: false, is_script: false }
     }
 
     /// Notes a command that was just executed or sent to its shard: nothing is held any more.

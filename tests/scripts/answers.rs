@@ -25,6 +25,10 @@ pub(super) fn in_words_of_valkey(reply: &[u8]) -> Vec<u8> {
 }
 
 pub(super) const SCRIPTS: &[&str] = &[
+    // What has no order of its own is in order for scripts.
+    "redis.call('sadd', KEYS[1], 'u', 'b', 'aa', 'z', 'a') \
+     local sorted = redis.call('sort', KEYS[1], 'by', '_') \
+     redis.call('del', KEYS[1]) return sorted",
     // Values and errors.
     "return {1, 2.9, -2.9, 'x', true, false, nil, 4}",
     "return {KEYS[1], KEYS[2], ARGV[1], ARGV[2], #KEYS, #ARGV}",

@@ -25,6 +25,8 @@ pub struct Context<'a> {
     pub random: &'a mut Random,
     /// Whether the command may wait for data (see [`Effect::Waits`](super::Effect::Waits)).
     pub may_wait: bool,
+    /// Whether a script has called the command.
+    pub is_script: bool,
 }
 
 impl Context<'_> {

@@ -82,8 +82,8 @@ pub(crate) fn named_keys(keyspace: &mut Keyspace, args: &Args<'_>) -> Vec<Vec<u8
 fn run(cx: &mut Context<'_>, args: &Args<'_>, stores: bool) -> Result<Effect, CommandError> {
     let mut options = Options::parse(args, stores)?;
     let elements = load(cx.keyspace, &args[1])?;
-    if options.keeps_order && elements.is_set && options.store_at.is_some() {
-        // A set has no order of its own; what is kept shall have one.
+    if options.keeps_order && elements.is_set && (options.store_at.is_some() || cx.is_script) {
+        // A set has no order of its own; what is kept, and what a script may write by, shall have one.
         options.sort_alone();
     }
     let chosen = sorted(cx.keyspace, &elements, &options)?;

@@ -182,7 +182,7 @@ impl Run<'_> {
             database: state.database,
             protocol: state.inner,
             no_touch: state.no_touch,
-            caller: state.caller,
+            caller: Caller { is_script: true, ..state.caller },
         };
         if let Some(text) = host.refusal(&call, state.flags.allows_oom(), state.has_written) {
             host.refused(Some(command), &text);

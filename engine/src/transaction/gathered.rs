@@ -649,7 +649,12 @@ mod tests {
         told.sort();
         let expected = ["new a", "new b", "rename_from a", "rename_to b", "stale [98]"];
         assert_eq!(told, expected);
-        run_as(&mut all, "SDIFF x b c", Caller { client, caches: true, may_wait: false }).unwrap();
+        run_as(
+            &mut all,
+            "SDIFF x b c",
+            Caller { client, caches: true, may_wait: false, is_script: false },
+        )
+        .unwrap();
         for (id, shard) in all.iter_mut() {
             let own = [b"x", b"b", b"c"].into_iter().filter(|&key| map.owner(key) == id).count();
             assert_eq!(shard.keyspace.events.tracking.keys(), own);

@@ -84,7 +84,7 @@ impl Worker {
                 return;
             }
             let Some(Farewell { args, .. }) = self.departed.pop_front() else { return };
-            let caller = Caller { client, caches: false, may_wait: false };
+            let caller = Caller { client, caches: false, may_wait: false, is_script: false };
             let protocol = Protocol::Resp3;
             let header = CallHeader { command, database: 0, protocol, no_touch: false, caller };
             let mut question = RequestBatch::new();
