@@ -464,6 +464,7 @@ fn command_keys(shards: usize) {
         COMMAND GETKEYS MSET a 1 b 2            => ["a" "b"]
         COMMAND GETKEYS DEL a b c               => ["a" "b" "c"]
         COMMAND GETKEYS RENAME a b              => ["a" "b"]
+        COMMAND GETKEYS EVAL script 0            => []
         COMMAND GETKEYS PING x                  => -ERR The command has no key arguments
         COMMAND GETKEYS NOSUCH a                => -ERR Invalid command specified
         COMMAND GETKEYS GET a b                 => -ERR Invalid number of arguments specified for command

@@ -285,6 +285,28 @@ fn the_table_is_bounded(shards: usize) {
     assert!((20..=40).contains(&kept), "{kept} keys");
     assert_eq!(server.info("tracking_total_items"), kept.to_string());
     assert_eq!(server.info("tracking_clients"), "1");
+    // All keys but one are given up, whatever shards they are on; 0 is no bound.
+    let mut client = connect_3(&server);
+    client.run("CLIENT TRACKING ON");
+    client.run("CONFIG SET tracking-table-max-keys 0");
+    for key in keys(200) {
+        client.push(["GET", &key]);
+        client.flush();
+        assert_eq!(client.receive(), Reply::Null);
+    }
+    assert_eq!(server.info("tracking_total_keys"), "200");
+    client.push(["CONFIG", "SET", "tracking-table-max-keys", "1"]);
+    client.flush();
+    let (mut told, mut is_answered) = (0, false);
+    while told < 199 || !is_answered {
+        match client.receive() {
+            Reply::Push(_) => told += 1,
+            reply => is_answered = reply == Reply::ok(),
+        }
+    }
+    expect_silence(&mut client);
+    let kept: usize = server.info("tracking_total_keys").parse().unwrap();
+    assert!(kept <= 1, "{kept} keys");
 }
 
 fn contradictions_are_refused(shards: usize) {

@@ -43,8 +43,8 @@ pub struct Settings {
     pub lfu_decay_minutes: u32,
     /// `notify-keyspace-events`: the events that are kept for delivery.
     pub notify: Class,
-    /// `tracking-table-max-keys`: keys that are remembered for clients that cache them; 0 is no
-    /// bound.
+    /// This shard's part of `tracking-table-max-keys`: keys that are remembered for clients that
+    /// cache them.
     pub tracking_keys_max: usize,
     /// `hll-sparse-max-bytes`: the longest sparse HyperLogLog, in bytes.
     pub hll_sparse_bytes_max: usize,

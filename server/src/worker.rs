@@ -223,7 +223,7 @@ impl Worker {
         let map = ShardMap::new(shared.workers);
         let own = own as u32;
         let mut worker = Self {
-            shard: OwnShard::new(shard(own, seed, settings(config.get()))),
+            shard: OwnShard::new(shard(own, seed, own_settings(config.get(), own))),
             network,
             own,
             map,
@@ -310,7 +310,8 @@ impl Worker {
     /// Tells the own shard of the configuration in force.
     pub(crate) fn configure_shard(&mut self) {
         let active_expire = self.shard.settings().active_expire;
-        self.shard.configure(Settings { active_expire, ..settings(self.config.get()) });
+        self.shard
+            .configure(Settings { active_expire, ..own_settings(self.config.get(), self.own) });
     }
 
     /// Waits until there is something to do, or until `deadline`.
@@ -640,7 +641,6 @@ impl Worker {
 pub(crate) fn settings(config: &Config) -> Settings {
     Settings {
         notify: Class::from_bits(config.notify_keyspace_events as u16),
-        tracking_keys_max: tracking_keys_max(config),
         bulk_bytes_max: config.proto_max_bulk_len as usize,
         databases: config.databases as usize,
         active_expire_effort: config.active_expire_effort,
@@ -667,10 +667,21 @@ fn shard(own: u32, seed: u64, settings: Settings) -> Shard {
     shard
 }
 
-/// Keys that one shard remembers for clients that cache them: its part of what all may.
-fn tracking_keys_max(config: &Config) -> usize {
-    let keys_max = usize::try_from(config.tracking_table_max_keys).unwrap_or(usize::MAX);
-    keys_max.div_ceil((config.shards as usize).max(1))
+/// The same, for shard `own`.
+fn own_settings(config: &Config, own: u32) -> Settings {
+    Settings { tracking_keys_max: tracking_keys_max(config, own), ..settings(config) }
+}
+
+/// Keys that shard `own` remembers for clients that cache them: its part of what all may, which is
+/// none for some shards if there are fewer keys than shards.
+fn tracking_keys_max(config: &Config, own: u32) -> usize {
+    match usize::try_from(config.tracking_table_max_keys).unwrap_or(usize::MAX) {
+        0 => usize::MAX,
+        all => {
+            let shards = (config.shards as usize).max(1);
+            all / shards + usize::from((own as usize) < all % shards)
+        }
+    }
 }
 
 /// When collections change their encoding; what goes beyond the machine means never.

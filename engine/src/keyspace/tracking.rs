@@ -117,8 +117,7 @@ impl Tracking {
         !self.clients.is_empty()
     }
 
-    /// Remembers that `client` has read `key`; at most `keys_max` keys are remembered, 0 being no
-    /// bound.
+    /// Remembers that `client` has read `key`; at most `keys_max` keys are remembered.
     pub fn read(&mut self, key: &[u8], client: Client, keys_max: usize) {
         if let Some(&place) = self.places.get(key) {
             let readers = &mut self.remembered[place as usize].readers;
@@ -137,7 +136,7 @@ impl Tracking {
 
     /// Forgets keys until at most `keys_max` are left, and tells their readers.
     pub fn shrink(&mut self, keys_max: usize) {
-        while keys_max > 0 && self.remembered.len() > keys_max {
+        while self.remembered.len() > keys_max {
             self.evictions = self.evictions.wrapping_add(1);
             // Any key but the newest: multiples of an odd number go about everywhere.
             let place =
@@ -328,8 +327,8 @@ mod tests {
     fn a_reader_is_told_once() {
         let mut tracking = Tracking::new(1);
         tracking.register(client(1), std::iter::empty());
-        tracking.read(b"k", client(1), 0);
-        tracking.read(b"k", client(1), 0);
+        tracking.read(b"k", client(1), usize::MAX);
+        tracking.read(b"k", client(1), usize::MAX);
         assert_eq!((tracking.keys(), tracking.items()), (1, 1));
         tracking.changed(b"k", None);
         tracking.changed(b"k", None);
@@ -342,7 +341,7 @@ mod tests {
         let mut tracking = Tracking::new(1);
         tracking.register(client(1), std::iter::empty());
         tracking.register(client(2), std::iter::empty());
-        tracking.read(b"k", client(1), 0);
+        tracking.read(b"k", client(1), usize::MAX);
         tracking.unregister(client(1));
         tracking.register(client(1), [b"".as_slice()].into_iter());
         tracking.changed(b"k", None);
@@ -393,7 +392,7 @@ mod tests {
         for leaves in [false, true] {
             let mut tracking = Tracking::new(1);
             tracking.register(client(1), std::iter::empty());
-            tracking.read(b"k", client(1), 0);
+            tracking.read(b"k", client(1), usize::MAX);
             if leaves {
                 tracking.leave_flushes();
             }
@@ -440,7 +439,7 @@ mod tests {
                     _ => drop_told(&mut tracking, &mut cached),
                 }
                 tracking.check();
-                prop_assert!(keys_max == 0 || tracking.keys() <= keys_max);
+                prop_assert!(tracking.keys() <= keys_max);
             }
             tracking.flushed();
             drop_told(&mut tracking, &mut cached);

@@ -153,7 +153,8 @@ fn keys_of<'a>(args: &Args<'a>) -> Result<Vec<(&'a [u8], Access)>, CommandError>
     }
     let mut positions = Vec::new();
     let found = row.keys.positions(&line, &mut positions);
-    if found.is_err() || positions.is_empty() || positions.iter().any(|&at| at >= line.len()) {
+    let lacks_keys = positions.is_empty() && !row.flags.has(flag::NO_MANDATORY_KEYS);
+    if found.is_err() || lacks_keys || positions.iter().any(|&at| at >= line.len()) {
         return Err(CommandError::text("ERR Invalid arguments specified for command"));
     }
     let keys = positions.iter().enumerate();
