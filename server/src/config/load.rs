@@ -291,12 +291,12 @@ mod tests {
 
     #[test]
     fn unbuilt_options_warn_once_each() {
-        let loaded =
-            load_lines(&["appendonly yes", "appendonly no", "replica-priority 1"]).unwrap();
+        let lines = ["aof-use-rdb-preamble yes", "aof-use-rdb-preamble no", "replica-priority 1"];
+        let loaded = load_lines(&lines).unwrap();
         assert_eq!(loaded.warnings.len(), 2);
         assert_eq!(
             loaded.warnings[0],
-            "option 'appendonly' is known to Redis but not supported yet and is ignored"
+            "option 'aof-use-rdb-preamble' is known to Redis but not supported yet and is ignored"
         );
     }
 

@@ -312,11 +312,11 @@ mod tests {
     #[test]
     fn unbuilt_options_remember_what_was_set() {
         let mut config = Config::default();
-        let row = find(b"AppendFsync").unwrap();
+        let row = find(b"Repl-Diskless-Load").unwrap();
         assert!(row.is_unbuilt());
-        assert_eq!(row.value(&config), Value::Choice("everysec"));
-        row.assign(&mut config, &[b"always".to_vec()]).unwrap();
-        assert_eq!(row.value(&config), Value::Choice("always"));
+        assert_eq!(row.value(&config), Value::Choice("disabled"));
+        row.assign(&mut config, &[b"swapdb".to_vec()]).unwrap();
+        assert_eq!(row.value(&config), Value::Choice("swapdb"));
         assert!(row.assign(&mut config, &[b"never".to_vec()]).is_err());
     }
 
