@@ -267,6 +267,8 @@ fn waits_are_ended_by_other_clients(shards: usize) {
     }
     client.run("RPUSH a v");
     assert_eq!(client.run("LLEN a"), Reply::Integer(1), "nobody waits any more");
+    let counted = client.run("INFO commandstats").into_text();
+    assert!(counted.contains("cmdstat_blpop:calls=2,"), "{counted}");
 }
 
 fn who_is_gone_takes_nothing(shards: usize) {

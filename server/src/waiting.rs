@@ -72,8 +72,7 @@ impl Worker {
             waiter.give_up();
             return;
         };
-        if let Some(deadline_ms) = waiter.deadline_ms() {
-            let due_us = deadline_ms.saturating_mul(1_000);
+        if let Some(due_us) = waiter.deadline_us() {
             self.waits.deadlines.insert((due_us, id.number(), ticket));
         }
         self.waits.count += 1;
@@ -88,22 +87,23 @@ impl Worker {
     fn end_wait(&mut self, id: ConnectionId) -> Option<Wait> {
         let wait = self.network.connection(id)?.session.wait.take()?;
         self.waits.count -= 1;
-        if let Some(deadline_ms) = wait.waiter.deadline_ms() {
-            let due_us = deadline_ms.saturating_mul(1_000);
+        if let Some(due_us) = wait.waiter.deadline_us() {
             self.waits.deadlines.remove(&(due_us, id.number(), wait.ticket));
         }
         Some(wait)
     }
 
-    /// Answers a command that has waited, and lets its connection go on.
+    /// Answers a command that has waited, which counts as executed only now, and lets its connection
+    /// go on.
     fn answer_wait(
         &mut self,
         id: ConnectionId,
-        ticket: u64,
+        Wait { waiter, ticket }: Wait,
         write: impl FnOnce(&mut ReplyWriter<'_>),
     ) {
         let Some(connection) = self.network.connection(id) else { return };
         let protocol = connection.session.protocol;
+        self.metrics.executed(waiter.command(), 0, None);
         let mut reply = self.pool.take();
         write(&mut ReplyWriter::new(&mut reply, protocol));
         let whole = Mark::default()..reply.mark();
@@ -125,7 +125,7 @@ impl Worker {
         match answer {
             Answer::Reply(_, reply) => {
                 if let Some(wait) = self.end_wait(id) {
-                    self.answer_wait(id, wait.ticket, |out| out.raw(&reply));
+                    self.answer_wait(id, wait, |out| out.raw(&reply));
                 }
             }
             Answer::Ready(waiter) => self.try_again(id, waiter),
@@ -155,6 +155,7 @@ impl Worker {
         let waits = matches!(outcome, Ok(Ok(Effect::Waits(_))) | Err(_));
         waiter.settle(!waits);
         if !waits && let Some(wait) = self.end_wait(id) {
+            self.metrics.executed(waiter.command(), 0, None);
             let whole = Mark::default()..reply.mark();
             self.arrive(id, wait.ticket, 0, (&reply, whole));
             self.let_go_on(id);
@@ -198,8 +199,9 @@ impl Worker {
         if ticket.is_some_and(|ticket| ticket != wait.ticket) || !wait.waiter.give_up() {
             return false;
         }
-        if let Some(Wait { waiter, ticket }) = self.end_wait(id) {
-            self.answer_wait(id, ticket, |reply| match end {
+        if let Some(wait) = self.end_wait(id) {
+            let waiter = wait.waiter.clone();
+            self.answer_wait(id, wait, |reply| match end {
                 End::Timeout => waiter.reply_timeout(reply),
                 End::Error => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
             });

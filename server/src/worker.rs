@@ -613,6 +613,7 @@ impl Worker {
         counters.keyspace_misses.set(stats.misses);
         counters.expired_keys.set(stats.expired);
         counters.expired_fields.set(stats.expired_fields);
+        counters.awaited_keys.set(self.shard.keyspace.events.awaited_keys() as u64);
         counters.memory_bytes.set(self.shard.keyspace.used_bytes() as u64);
         counters.changes.set(self.shard.changes());
         let keyspace = &self.shard.keyspace;

@@ -193,16 +193,16 @@ impl Gathered {
         keys.dedup();
         let owners: ShardSet = keys.iter().map(|key| self.map.owner(key)).collect();
         let now_us = self.shards.iter().flatten().map(|shard| shard.keyspace.clock().now_us());
-        let now_ms = now_us.max().unwrap_or(0) / 1_000;
+        let now_us = now_us.max().unwrap_or(0);
         let pinned = (call.command.name == "xread").then(|| {
-            stream::pin_ids(&call.args, now_ms, |key| {
+            stream::pin_ids(&call.args, now_us / 1_000, |key| {
                 let shard = self.shards[self.map.owner(key) as usize].as_deref_mut()?;
                 stream::last_id(&mut shard.keyspace, call.database as usize, key)
             })
         });
         let args = pinned.as_ref().and_then(|batch| batch.get(0)).unwrap_or(call.args);
         let is_spread = owners.iter().count() > 1;
-        let waiter = Waiter::new(&Call { args, ..*call }, now_ms, is_spread);
+        let waiter = Waiter::new(&Call { args, ..*call }, now_us, is_spread);
         for key in keys {
             if let Some(shard) = self.shards[self.map.owner(key) as usize].as_deref_mut() {
                 shard.add_waiter(key, &waiter);

@@ -58,17 +58,17 @@ struct Inner {
     protocol: Protocol,
     no_touch: bool,
     caller: Caller,
-    deadline_ms: Option<i64>,
+    deadline_us: Option<i64>,
     is_spread: bool,
 }
 
 impl Waiter {
-    /// Makes a waiter of a call that found nothing at `now_ms`, in Unix milliseconds. `is_spread`
-    /// says that its keys are on several shards.
-    pub fn new(call: &Call<'_>, now_ms: i64, is_spread: bool) -> Self {
+    /// Makes a waiter of a call that found nothing at `now_us`, in microseconds since the Unix epoch.
+    /// `is_spread` says that its keys are on several shards.
+    pub fn new(call: &Call<'_>, now_us: i64, is_spread: bool) -> Self {
         let mut request = RequestBatch::new();
         request.push(&call.args);
-        let time_ms = waiting::timeout_ms(call.command, &call.args, now_ms);
+        let time_ms = waiting::timeout_ms(call.command, &call.args, now_us / 1_000);
         Self(Arc::new(Inner {
             word: AtomicU8::new(WAITING),
             command: call.command,
@@ -77,7 +77,9 @@ impl Waiter {
             protocol: call.protocol,
             no_touch: call.no_touch,
             caller: call.caller,
-            deadline_ms: time_ms.filter(|&time| time > 0).map(|time| now_ms.saturating_add(time)),
+            deadline_us: time_ms
+                .filter(|&time| time > 0)
+                .map(|time| now_us.saturating_add(time.saturating_mul(1_000))),
             is_spread,
         }))
     }
@@ -104,9 +106,9 @@ impl Waiter {
         self.0.command
     }
 
-    /// Until when it waits, in Unix milliseconds; for ever if there is none.
-    pub fn deadline_ms(&self) -> Option<i64> {
-        self.0.deadline_ms
+    /// Until when it waits, in microseconds since the Unix epoch; for ever if there is none.
+    pub fn deadline_us(&self) -> Option<i64> {
+        self.0.deadline_us
     }
 
     /// Whether a shard that owns one of the keys may execute it without the others: those are empty

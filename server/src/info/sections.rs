@@ -82,10 +82,10 @@ pub(super) fn clients(page: &mut Page) {
     page.field("tracking_clients", totals.tracking_clients);
     page.field("pubsub_clients", totals.pubsub_clients);
     page.field("watching_clients", totals.watching_clients);
+    page.field("total_blocking_keys", totals.awaited_keys);
     page.fields(&[
         ("clients_in_timeout_table", "0"),
         ("total_watched_keys", "0"),
-        ("total_blocking_keys", "0"),
         ("total_blocking_keys_on_nokey", "0"),
     ]);
 }

@@ -116,6 +116,8 @@ counters! {
         connected_clients,
         /// Clients waiting in a blocking command, or for the end of a pause.
         blocked_clients,
+        /// Keys that such clients wait for.
+        awaited_keys,
         /// Clients in subscription mode.
         pubsub_clients,
         /// Channels that somebody listens to.
