@@ -110,7 +110,9 @@ fn id(number: u64) -> String {
 fn old_id(random: &mut Rng, clock: u64) -> String {
     match random.u8(0..20) {
         0 => "0".into(),
-        1 => pick(random, &["x", "0-0", "5-5-5", "", "18446744073709551615", "1-"]).into(),
+        // Not the greatest id there is: once an entry of it was deleted, 7.0 lets XSETID go back behind
+        // it, and Valkey 8 does not.
+        1 => pick(random, &["x", "0-0", "5-5-5", "", "18446744073709551616", "1-"]).into(),
         2..8 => id(clock.saturating_sub(random.u64(0..8))),
         _ => id(clock.saturating_sub(random.u64(0..500))),
     }
