@@ -27,6 +27,7 @@ on_1_2_and_4_shards!(
     a_full_disk_refuses_writes_until_there_is_room,
     a_saved_file_is_what_the_log_begins_with,
     a_rewrite_takes_the_place_of_the_log,
+    a_log_without_records_is_rewritten,
 );
 
 /// How long a server may take to notice something.
@@ -419,6 +420,27 @@ fn a_saved_file_is_what_the_log_begins_with(shards: usize) {
         assert_eq!(client.run("GET renamed"), Reply::bulk("saved"));
         kill(server);
     }
+}
+
+/// Most shards have written nothing: they have no segment yet.
+fn a_log_without_records_is_rewritten(shards: usize) {
+    let directory = TempDir::new().expect("a directory");
+    let server = start(shards, directory.path(), "always");
+    let mut client = server.connect();
+    for (rewrites, line) in [("1", "SET a 1"), ("2", "SET b 2")] {
+        client.run(line);
+        client.run("BGREWRITEAOF");
+        let deadline = Instant::now() + PATIENCE;
+        while server.info("aof_rewrites") != rewrites {
+            assert!(Instant::now() < deadline, "the log is not rewritten");
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(server.info("aof_last_bgrewrite_status"), "ok");
+    }
+    client.run("SET c 3");
+    kill(server);
+    let server = start(shards, directory.path(), "always");
+    assert_eq!(server.connect().run("EXISTS a b c"), Reply::Integer(3));
 }
 
 fn a_rewrite_takes_the_place_of_the_log(shards: usize) {

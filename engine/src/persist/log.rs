@@ -233,9 +233,16 @@ impl LogWriter {
     }
 
     /// The first segment in which records may stand that are made from now on; nothing while there is
-    /// none to write to.
+    /// none to write to, after a failure.
     pub fn segment_number(&self) -> Option<u32> {
-        self.segment.map(|segment| segment.number)
+        if let Some(segment) = self.segment {
+            return Some(segment.number);
+        }
+        // A shard that has nothing to write has no segment yet.
+        self.failure.is_none().then_some(match self.next {
+            Next::Asked { number, .. } | Next::Ready { number, .. } => number,
+            _ => self.next_number,
+        })
     }
 
     /// Whether what the journal holds should be written now, for which its epoch must end.
