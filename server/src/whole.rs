@@ -138,7 +138,7 @@ impl Worker {
 
     fn shutdown_wanted(&mut self, id: ConnectionId) -> Option<Result<Shutdown, CommandError>> {
         let saves_at_end = self.saves_at_end();
-        let is_loading = self.is_loading;
+        let is_loading = self.shared.loading.is_active();
         let Connection { input, session, .. } = self.network.connection(id)?;
         let wanted = Shutdown::parse(&session.parser.args(input.bytes()), saves_at_end);
         // Half of a file must not take the place of the whole.
@@ -183,7 +183,9 @@ impl Worker {
     /// Whether the server saves when it ends and nobody says whether it should: if there are save
     /// points, and no log that holds everything.
     fn saves_at_end(&self) -> bool {
-        !self.config.get().save.is_empty() && !self.is_loading && !self.shared.aof.is_on()
+        !self.config.get().save.is_empty()
+            && !self.shared.loading.is_active()
+            && !self.shared.aof.is_on()
     }
 
     /// Does work over all shards, which are here.
