@@ -5,7 +5,7 @@
 //! Imports point downward only:
 //!
 //! ```text
-//! transaction   commands over several shards: locks, coordinator, order rules, as plain data
+//! transaction   commands over several shards: rounds, parts, gathered shards, EXEC, as plain data
 //! persist       log and snapshots: how a shard outlives the process
 //! script        scripts and functions in Lua, and the host that executes their commands
 //! waiting       clients that wait for data, and who of them is served first

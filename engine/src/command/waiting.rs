@@ -88,11 +88,6 @@ pub(crate) fn hears_of_other_types(command: &Command) -> bool {
     command.name == "xreadgroup"
 }
 
-/// What a client reads when its time is over.
-pub(crate) fn reply_timeout(_command: &Command, reply: &mut ReplyWriter<'_>) {
-    reply.null_array();
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,10 +11,11 @@
 //! - client tracking: [`Listener::TRACKING`], and the table `tracking`;
 //! - watched keys: [`Listener::WATCH`], and the table `watched`; of databases that are flushed or
 //!   swapped the keyspace tells it by `touch`, since what counts is which keys were there;
-//! - further ones (blocked clients): a bit in [`Listener`], a table as a field of
-//!   [`Events`], and a line in `tell`, `flushed` and `swapped`. The owner of the table keeps the bit
-//!   true to it with [`Events::listen`]: set while the table holds anything. A listener hears of all
-//!   changes ([`Class::is_change`]), whatever classes are wanted.
+//! - keys that blocked clients wait for: [`Listener::AWAITED`], and the table `awaited`;
+//! - a further one: a bit in [`Listener`], a table as a field of [`Events`], and a line in `tell`,
+//!   `flushed` and `swapped`. The owner of the table keeps the bit true to it with
+//!   [`Events::listen`]: set while the table holds anything. A listener hears of all changes
+//!   ([`Class::is_change`]), whatever classes are wanted.
 //!
 //! `tell` runs in the middle of a command, while an entry may be borrowed: it may note what happened
 //! in its own table, and nothing else.

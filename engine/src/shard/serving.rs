@@ -140,11 +140,6 @@ impl Shard {
         mem::take(&mut self.answers)
     }
 
-    /// How many waits for keys there are, one that waits for several keys counted for each.
-    pub fn waits(&self) -> usize {
-        self.queues.len()
-    }
-
     /// Drops what is remembered of waiters that are over, some of it.
     pub(super) fn sweep_waiters(&mut self, count: usize) {
         self.queues.sweep(&mut self.keyspace, count);

@@ -16,7 +16,7 @@
 //!   *over*. What is over is never executed: its entries in queues are dropped when they are met;
 //! - a waiter is executed only by a shard that has all keys which the command needs to give the
 //!   right answer ([`Waiter::is_local`]), or else by its own worker over all of its shards: that one
-//!   is told ([`crate::notice::Notice::Ready`]);
+//!   is told ([`crate::shard::Answer::Ready`]);
 //! - within a unit over several shards, one whose shards are all at hand is executed over all of them:
 //!   there more than one of its keys may have changed, and the first one that it names counts;
 //! - a key is awaited in the keyspace's eyes exactly as often as its queue has entries.
@@ -147,9 +147,9 @@ impl Waiter {
         self.0.word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Writes what the client reads when its time is over.
+    /// Writes what the client reads when its time is over, whatever the command.
     pub fn reply_timeout(&self, reply: &mut ReplyWriter<'_>) {
-        waiting::reply_timeout(self.0.command, reply);
+        reply.null_array();
     }
 
     /// Whether both are the same.

@@ -85,14 +85,4 @@ impl Queues {
             (0..gone).for_each(|_| keyspace.events.await_no_more(place.0, &place.1));
         }
     }
-
-    /// How many clients wait, one that waits for several keys counted for each.
-    pub fn len(&self) -> usize {
-        self.queues.values().map(VecDeque::len).sum()
-    }
-
-    /// Whether nobody waits.
-    pub fn is_empty(&self) -> bool {
-        self.queues.is_empty()
-    }
 }

@@ -259,7 +259,7 @@ fn passed_on(cx: &SessionContext<'_>, args: &Args<'_>) -> Vec<Vec<u8>> {
 }
 
 /// CLIENT UNBLOCK id [TIMEOUT | ERROR]: whether the client waited.
-fn ask_unblock(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, CommandError> {
+fn ask_unblock(_: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, CommandError> {
     if !matches!(
         args.get(3).map(<[u8]>::to_ascii_lowercase).as_deref(),
         None | Some(b"timeout" | b"error")
@@ -267,7 +267,6 @@ fn ask_unblock(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, Co
         return Err(CommandError::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
     }
     parse_i64(&args[2]).ok_or(CommandError::NotAnInteger)?;
-    let _ = cx;
     Ok(Asked::Workers {
         args: args.iter().map(<[u8]>::to_vec).collect(),
         merge: Merge::Parts(tessera_engine::transaction::merge::Merge::Sum),

@@ -1,7 +1,8 @@
 //! XREAD and XREADGROUP.
 //!
 //! All streams and ids are looked at before the first stream is served, so that a command that fails
-//! has read nothing. A command that finds nothing answers as if its time to wait were up.
+//! has read nothing. A command that finds nothing waits, if it is to
+//! and may.
 #![forbid(unsafe_code)]
 
 use smallvec::SmallVec;
