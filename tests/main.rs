@@ -7,6 +7,7 @@ mod aof;
 mod bench;
 mod blocking;
 mod collections;
+mod command_docs;
 mod connection;
 mod differential;
 mod dump;

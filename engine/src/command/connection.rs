@@ -65,7 +65,7 @@ commands! { Connection;
     /// Answers PONG or its argument: the server is alive.
     "ping" "1.0.0", AtLeast(1), FAST, KeySpec::NONE, Session, session;
     /// Closes the connection.
-    "quit" "1.0.0", AtLeast(1), HANDSHAKE, KeySpec::NONE, Session, session;
+    "quit" "1.0.0", AtLeast(1), HANDSHAKE | DEPRECATED, KeySpec::NONE, Session, session;
     /// Brings the connection back to its first state.
     "reset" "6.2.0", Exactly(1), HANDSHAKE, KeySpec::NONE, Session, session;
     /// Chooses the database for the commands that follow.

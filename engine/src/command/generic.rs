@@ -14,7 +14,8 @@ use super::prelude::*;
 pub(super) use copy::{check_database, parse_database_number};
 use copy::{copy, move_, rename, renamenx};
 use delete::{del, exists, touch, type_};
-use dump::{dump, restore};
+use dump::dump;
+pub(super) use dump::restore;
 use expire::{expire, expireat, expiretime, persist, pexpire, pexpireat, pexpiretime, pttl, ttl};
 use object::{object_encoding, object_freq, object_help, object_idletime, object_refcount};
 pub(super) use scan::parse_cursor;
@@ -80,8 +81,6 @@ commands! { Generic;
     "renamenx" "1.0.0", Exactly(3), WRITE | FAST, KeySpec::FIRST_TWO.used(TAKEN).then(Access::OW.with(Access::INSERT)), Owner, renamenx;
     /// Makes a key of a value in serialized form.
     "restore" "2.6.0", AtLeast(4), WRITE | DENYOOM | DANGEROUS, OVERWRITE, Owner, restore;
-    /// The same, for keys that come from another node of a cluster.
-    "restore-asking" "3.0.0", AtLeast(4), WRITE | DENYOOM | DANGEROUS | ASKING, OVERWRITE, Owner, restore;
     /// Walks over the keys of the database, a few at a time.
     "scan" "2.8.0", AtLeast(2), READONLY | TOUCHES_ARBITRARY_KEYS, KeySpec::NONE, Cursor, scan;
     /// Answers how many of the keys exist, and notes their use.

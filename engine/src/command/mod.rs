@@ -10,6 +10,7 @@ pub mod bitmap;
 mod collection;
 pub mod connection;
 pub mod context;
+pub mod docs;
 pub mod effect;
 pub mod error;
 pub mod generic;

@@ -7,7 +7,7 @@
 use tessera_proto::number::{i64_len, parse_i64};
 
 use super::{
-    generic::{check_database, parse_database_number},
+    generic::{check_database, parse_database_number, restore},
     help,
     prelude::*,
 };
@@ -122,6 +122,8 @@ commands! { Server;
         /// Answers the bytes of memory that a key and its value take.
         "usage" "4.0.0", AtLeast(3), READONLY, READS_KEY, Owner, memory_usage;
     ];
+    /// Makes a key of a value in serialized form that comes from another node of a cluster.
+    "restore-asking" "3.0.0", AtLeast(4), WRITE | DENYOOM | DANGEROUS | ASKING | KEYSPACE, KeySpec::FIRST.used(Access::OW.with(Access::UPDATE)), Owner, restore;
     /// Saves the keys to a file and answers when that is done.
     "save" "1.0.0", Exactly(1), ADMIN | NOSCRIPT | NO_MULTI, KeySpec::NONE, Session, session;
     /// Shows all commands that are executed from now on.

@@ -8,14 +8,14 @@ use super::prelude::*;
 const ALWAYS: u32 = NOSCRIPT | LOADING | STALE;
 
 commands! { Transactions;
-    /// Discards a transaction.
+    /// Drops the queued commands.
     "discard" "2.0.0", Exactly(1), ALWAYS | FAST | ALLOW_BUSY, KeySpec::NONE, Session, session;
-    /// Executes all commands in a transaction.
+    /// Executes the queued commands as one step.
     "exec" "1.2.0", Exactly(1), ALWAYS | SKIP_SLOWLOG, KeySpec::NONE, Session, session;
-    /// Starts a transaction.
+    /// Queues the commands that follow, until EXEC.
     "multi" "1.2.0", Exactly(1), ALWAYS | FAST | NO_MULTI | ALLOW_BUSY, KeySpec::NONE, Session, session;
-    /// Forgets about watched keys of a transaction.
+    /// Watches no key any more.
     "unwatch" "2.2.0", Exactly(1), ALWAYS | FAST | ALLOW_BUSY, KeySpec::NONE, Session, session;
-    /// Monitors changes to keys to determine the execution of a transaction.
+    /// Lets the next EXEC do nothing if one of the keys has changed by then.
     "watch" "2.2.0", AtLeast(2), ALWAYS | FAST | NO_MULTI | ALLOW_BUSY, KeySpec::ALL.used(Access::RO), Session, session;
 }

@@ -9,7 +9,7 @@ use tessera_engine::command::{
 };
 use tessera_proto::{Args, ReplyWriter, glob::matches_ignoring_case};
 
-use super::{Code, SessionContext};
+use super::{Code, SessionContext, docs::docs};
 
 pub(super) const FAMILY: &[(&str, Code)] = &[
     ("command", Code::Local(command)),
@@ -51,21 +51,6 @@ fn info(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError
             Some(row) => write_info(&mut reply, row),
             None => reply.null(),
         }
-    }
-    Ok(())
-}
-
-/// COMMAND DOCS [name …]; unknown names are left out.
-fn docs(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<(), CommandError> {
-    let rows: Vec<&Command> = match args.len() {
-        2 => table().commands().iter().collect(),
-        _ => args.iter().skip(2).filter_map(find).collect(),
-    };
-    let mut reply = cx.reply();
-    reply.map(rows.len());
-    for row in rows {
-        reply.bulk(row.full_name.as_bytes());
-        write_docs(&mut reply, row);
     }
     Ok(())
 }
@@ -162,7 +147,7 @@ fn keys_of<'a>(args: &Args<'a>) -> Result<Vec<(&'a [u8], Access)>, CommandError>
 }
 
 /// The row of a name such as `get` or `config|set`.
-fn find(name: &[u8]) -> Option<&'static Command> {
+pub(super) fn find(name: &[u8]) -> Option<&'static Command> {
     let mut parts = name.splitn(2, |&byte| byte == b'|');
     let row = table().find(parts.next()?)?;
     match parts.next() {
@@ -307,25 +292,5 @@ fn write_found_by(reply: &mut ReplyWriter<'_>, kind: &str, spec: &[(&str, i64)])
     for (name, value) in spec {
         reply.bulk(name.as_bytes());
         reply.integer(*value);
-    }
-}
-
-/// One command's entry of COMMAND DOCS.
-fn write_docs(reply: &mut ReplyWriter<'_>, row: &Command) {
-    let subcommands = row.subcommands;
-    reply.map(3 + usize::from(!subcommands.is_empty()));
-    for (name, value) in
-        [("summary", row.summary.trim()), ("since", row.since), ("group", row.group.name())]
-    {
-        reply.bulk(name.as_bytes());
-        reply.bulk(value.as_bytes());
-    }
-    if !subcommands.is_empty() {
-        reply.bulk(b"subcommands");
-        reply.map(subcommands.len());
-        for sub in subcommands {
-            reply.bulk(sub.full_name.as_bytes());
-            write_docs(reply, sub);
-        }
     }
 }

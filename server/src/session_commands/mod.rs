@@ -14,6 +14,7 @@ mod command;
 mod config;
 mod connection;
 mod debug;
+mod docs;
 mod help;
 mod parts;
 pub(crate) mod pubsub;

@@ -27,7 +27,10 @@ pub(super) fn dump(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Comm
 }
 
 /// RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds | FREQ frequency].
-pub(super) fn restore(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
+pub(in crate::command) fn restore(
+    cx: &mut Context<'_>,
+    args: &Args<'_>,
+) -> Result<Effect, CommandError> {
     let options = RestoreOptions::parse(args)?;
     let key = &args[1];
     if !options.replace && cx.keyspace.contains(key) {
