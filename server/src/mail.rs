@@ -1,7 +1,7 @@
 //! What a worker does with its mail: executes others' parcels, and hands out the replies of its own.
 #![forbid(unsafe_code)]
 
-use std::{collections::VecDeque, mem, ops::Range, thread};
+use std::{collections::VecDeque, iter, mem, ops::Range, thread};
 
 use tessera_engine::{
     command::{Command, CommandError, Run},
@@ -80,7 +80,7 @@ impl Worker {
             }
             Message::Returned { owner } => self.outboxes.loan_is_settled(owner),
             Message::News { from, news, bytes } => {
-                news.into_iter().for_each(|news| self.hear(news));
+                self.hear_all(news);
                 self.outboxes.news_are_heard(from, bytes);
             }
             Message::NewsHeard { by, bytes } => self.outboxes.news_are_settled(by, bytes),
@@ -226,12 +226,13 @@ impl Worker {
         self.shard.advance_clock_us(parcel.now_us);
         let mut news = parcel.take_news().into_iter().peekable();
         for (run, (to, range)) in (0..).zip(parcel.answers()) {
-            while let Some((_, news)) = news.next_if(|(runs, _)| *runs <= run) {
-                self.hear(news);
+            if news.peek().is_some() {
+                let due = iter::from_fn(|| news.next_if(|(runs, _)| *runs <= run));
+                self.hear_all(due.map(|(_, news)| news));
             }
             self.arrive(to.connection, to.ticket, to.part, (parcel.replies(), range));
         }
-        news.for_each(|(_, news)| self.hear(news));
+        self.hear_all(news.map(|(_, news)| news));
         self.outboxes.come_home(parcel);
         // A credit has come back: whoever waited for one tries again.
         self.wake_stalled(|worker| mem::take(&mut worker.without_credit));

@@ -1,7 +1,9 @@
 //! The worker's part: takes news from its shard, brings them to other workers and to its own clients.
 #![forbid(unsafe_code)]
 
-use tessera_engine::notice::{Message, Notice};
+use std::sync::Arc;
+
+use tessera_engine::notice::{Connections, Message, Notice};
 use tessera_proto::{Protocol, ReplyBuffer};
 
 use super::{News, message::Push, queue::Lost};
@@ -11,6 +13,25 @@ use crate::{
     replies::NO_SHARD,
     worker::Worker,
 };
+
+/// Messages that follow one another and have the same receivers, not written yet.
+pub(crate) struct Joined {
+    /// The shard where they arose.
+    shard: u32,
+    to: Connections,
+    push: Push,
+}
+
+impl Joined {
+    fn new(shard: u32, message: &Message) -> Self {
+        Self { shard, to: Arc::clone(&message.to), push: Push::message(message) }
+    }
+
+    /// Adds a message that belongs to them; answers whether it does.
+    fn join(&mut self, shard: u32, message: &Message) -> bool {
+        self.shard == shard && Arc::ptr_eq(&self.to, &message.to) && self.push.join(message)
+    }
+}
 
 impl Worker {
     /// Passes on what the own shard has to tell: after each stretch of commands, and before anything
@@ -24,9 +45,16 @@ impl Worker {
 
     #[cold]
     fn deliver_notices(&mut self) {
+        let mut joined = None;
         for (worker, notice) in self.shard.keyspace.take_notices() {
-            self.tell(worker, News::Of(self.own, notice));
+            let news = News::Of(self.own, notice);
+            if worker == self.own {
+                self.hear_joined(news, &mut joined);
+            } else {
+                self.tell(worker, news);
+            }
         }
+        self.hand_on(joined);
         for answer in self.shard.take_answers() {
             self.tell(answer.client().worker, News::Answer(answer));
         }
@@ -68,10 +96,31 @@ impl Worker {
         }
     }
 
+    /// Tells the own clients what has come, in its order.
+    pub(crate) fn hear_all(&mut self, news: impl IntoIterator<Item = News>) {
+        let mut joined = None;
+        news.into_iter().for_each(|news| self.hear_joined(news, &mut joined));
+        self.hand_on(joined);
+    }
+
+    /// Tells the own clients what has come, or keeps a message in `joined` with what goes to the same
+    /// clients. What is kept is to be handed on before anything else is told.
+    fn hear_joined(&mut self, news: News, joined: &mut Option<Joined>) {
+        let News::Of(shard, Notice::Message(message)) = &news else {
+            self.hand_on(joined.take());
+            return self.hear(news);
+        };
+        if !joined.as_mut().is_some_and(|joined| joined.join(*shard, message)) {
+            self.hand_on(joined.replace(Joined::new(*shard, message)));
+        }
+    }
+
     /// Tells the own clients what has come.
     pub(crate) fn hear(&mut self, news: News) {
         match news {
-            News::Of(shard, Notice::Message(message)) => self.hand_on(shard, &message),
+            News::Of(shard, Notice::Message(message)) => {
+                self.hand_on(Some(Joined::new(shard, &message)));
+            }
             News::Of(shard, Notice::Stale(stale)) => self.tell_stale(shard, &stale),
             News::Of(shard, Notice::AllStale) => self.tell_all_stale(shard),
             News::Redirected { from, to, keys } => self.tell_redirected(from, to, keys),
@@ -82,10 +131,10 @@ impl Worker {
         }
     }
 
-    /// Writes a message to all its receivers here.
-    fn hand_on(&mut self, shard: u32, message: &Message) {
-        let mut push = Push::message(message);
-        for &number in message.to.iter() {
+    /// Writes messages to all their receivers here.
+    fn hand_on(&mut self, joined: Option<Joined>) {
+        let Some(Joined { shard, to, mut push }) = joined else { return };
+        for &number in to.iter() {
             let id = ConnectionId::from_number(number);
             self.push(id, shard, |out, protocol| push.write(out, protocol));
         }

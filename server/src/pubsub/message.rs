@@ -3,17 +3,29 @@
 //! A push of RESP3 and the array that stands for it in RESP2 differ in their first byte alone, so one
 //! encoding serves both. A message shorter than what replies share by reference is one piece that is
 //! copied; a longer one is its head, the shared text, and a line end.
+//!
+//! Messages that follow one another and go to the same receivers are joined: of a pipeline of them
+//! each receiver gets one piece, which costs it as much as a single message.
 #![forbid(unsafe_code)]
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tessera_engine::notice::{Message, audience::Kind};
 use tessera_proto::{Protocol, ReplyBuffer, buffer::SPLICE_MIN_BYTES};
 
-/// A push that is ready to be written.
+/// Bytes of messages that are joined to one push at most, but for the last one: few enough to be in
+/// the nearest cache for all receivers, and to keep the limits of their output exact enough.
+const JOINED_BYTES_MAX: usize = 8 << 10;
+
+/// A push, or several, that are ready to be written.
 #[derive(Debug)]
 pub struct Push {
-    /// Its first byte is written anew for each protocol.
+    /// All but a long text.
     head: Vec<u8>,
+    /// Where the pushes begin in `head`: their first bytes differ by protocol.
+    starts: SmallVec<[usize; 16]>,
+    /// The protocol whose first bytes are there.
+    protocol: Protocol,
     /// What follows the head, and then a line end.
     long: Option<Bytes>,
 }
@@ -21,33 +33,47 @@ pub struct Push {
 impl Push {
     /// A message as its subscribers read it.
     pub fn message(message: &Message) -> Self {
+        let copied = if is_long(message) { 0 } else { message.payload.len() };
+        let mut push = Self {
+            head: Vec::with_capacity(message.channel.len() + copied + 64),
+            starts: SmallVec::new(),
+            protocol: Protocol::Resp3,
+            long: None,
+        };
+        push.append(message);
+        push
+    }
+
+    /// Adds a message behind those that are there, if it may be joined to them; answers whether.
+    pub fn join(&mut self, message: &Message) -> bool {
+        let may_join = self.long.is_none()
+            && !is_long(message)
+            && self.head.len() + message.payload.len() <= JOINED_BYTES_MAX;
+        if may_join {
+            self.append(message);
+        }
+        may_join
+    }
+
+    fn append(&mut self, message: &Message) {
         let Message { kind, pattern, channel, payload, .. } = message;
-        let is_long = payload.len() >= SPLICE_MIN_BYTES;
-        let copied = if is_long { 0 } else { payload.len() };
-        let mut push = Self::of(if pattern.is_some() { 4 } else { 3 }, channel.len() + copied);
-        push.bulk(match kind {
+        self.starts.push(self.head.len());
+        self.length(marker(self.protocol), if pattern.is_some() { 4 } else { 3 });
+        self.bulk(match kind {
             Kind::Channel => b"message",
             Kind::Pattern => b"pmessage",
             Kind::Sharded => b"smessage",
         });
         if let Some(pattern) = pattern {
-            push.bulk(pattern);
+            self.bulk(pattern);
         }
-        push.bulk(channel);
-        if is_long {
-            push.length(b'$', payload.len());
-            push.long = Some(payload.clone());
+        self.bulk(channel);
+        if is_long(message) {
+            self.length(b'$', payload.len());
+            self.long = Some(payload.clone());
         } else {
-            push.bulk(payload);
+            self.bulk(payload);
         }
-        push
-    }
-
-    /// The beginning of a push of `len` elements whose texts have about `bytes`.
-    fn of(len: usize, bytes: usize) -> Self {
-        let mut push = Self { head: Vec::with_capacity(bytes + 64), long: None };
-        push.length(b'>', len);
-        push
     }
 
     fn bulk(&mut self, text: &[u8]) {
@@ -65,16 +91,29 @@ impl Push {
     /// Appends it to what a connection reads.
     #[inline]
     pub fn write(&mut self, out: &mut ReplyBuffer, protocol: Protocol) {
-        self.head[0] = match protocol {
-            Protocol::Resp2 => b'*',
-            Protocol::Resp3 => b'>',
-        };
+        if self.protocol != protocol {
+            self.protocol = protocol;
+            self.starts.iter().for_each(|&start| self.head[start] = marker(protocol));
+        }
         out.extend(&self.head);
         if let Some(long) = &self.long {
             out.splice(long.clone());
             out.extend(b"\r\n");
         }
     }
+}
+
+/// How a push begins.
+fn marker(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Resp2 => b'*',
+        Protocol::Resp3 => b'>',
+    }
+}
+
+/// Whether the text is shared by reference.
+fn is_long(message: &Message) -> bool {
+    message.payload.len() >= SPLICE_MIN_BYTES
 }
 
 #[cfg(test)]
@@ -120,6 +159,32 @@ mod tests {
                     assert_eq!(out.to_vec(), plainly(&words, protocol));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn joined_messages_are_what_they_are_one_by_one() {
+        let messages: Vec<Message> = (0..300)
+            .map(|n| {
+                let pattern = (n % 3 == 0).then_some("n*");
+                let kind = if pattern.is_some() { Kind::Pattern } else { Kind::Channel };
+                let len = if n % 50 == 49 { SPLICE_MIN_BYTES } else { n };
+                message(kind, pattern, Bytes::from(vec![b'x'; len]))
+            })
+            .collect();
+        for protocol in [Protocol::Resp2, Protocol::Resp3] {
+            let (mut joined, mut single) = (ReplyBuffer::new(), ReplyBuffer::new());
+            let mut pieces = 0;
+            let mut rest = messages.iter().peekable();
+            while let Some(first) = rest.next() {
+                let mut push = Push::message(first);
+                while rest.next_if(|message| push.join(message)).is_some() {}
+                push.write(&mut joined, protocol);
+                pieces += 1;
+            }
+            messages.iter().for_each(|one| Push::message(one).write(&mut single, protocol));
+            assert_eq!(joined.to_vec(), single.to_vec());
+            assert!((12..60).contains(&pieces), "{pieces}");
         }
     }
 
