@@ -277,8 +277,14 @@ pub(super) fn stats(page: &mut Page) {
     page.field("dump_payload_sanitizations", 0);
     page.field("total_reads_processed", totals.reads_processed);
     page.field("total_writes_processed", totals.writes_processed);
-    page.field("io_threaded_reads_processed", 0);
-    page.field("io_threaded_writes_processed", 0);
+    page.fields(&[
+        ("io_threaded_reads_processed", "0"),
+        ("io_threaded_writes_processed", "0"),
+        ("io_threaded_freed_objects", "0"),
+        ("io_threaded_poll_processed", "0"),
+        ("io_threaded_total_prefetch_batches", "0"),
+        ("io_threaded_total_prefetch_entries", "0"),
+    ]);
     page.field("client_query_buffer_limit_disconnections", totals.query_buffer_disconnections);
     page.field("client_output_buffer_limit_disconnections", totals.output_buffer_disconnections);
     page.field("reply_buffer_shrinks", 0);
@@ -287,6 +293,8 @@ pub(super) fn stats(page: &mut Page) {
     page.field("eventloop_duration_sum", totals.loop_us);
     let commands_us: u64 = page.snapshot.commands.iter().map(|c| c.nanos).sum::<u64>() / 1000;
     page.field("eventloop_duration_cmd_sum", commands_us);
+    page.field("instantaneous_eventloop_cycles_per_sec", rates.turns as u64);
+    page.field("instantaneous_eventloop_duration_usec", rates.turn_us as u64);
     page.field("acl_access_denied_auth", totals.auth_failures);
     page.fields(&[
         ("acl_access_denied_cmd", "0"),

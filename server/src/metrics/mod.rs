@@ -129,9 +129,21 @@ struct Rates {
     commands: Sampler,
     input: Sampler,
     output: Sampler,
+    turns: Sampler,
+    turns_us: Sampler,
 }
 
-/// Commands and bytes a second, now.
+/// Counters whose rates are shown, over all workers.
+#[derive(Default)]
+struct Flows {
+    commands: u64,
+    input: u64,
+    output: u64,
+    turns: u64,
+    turns_us: u64,
+}
+
+/// What goes on a second, now.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct CurrentRates {
     /// Commands a second.
@@ -140,6 +152,10 @@ pub struct CurrentRates {
     pub input_bytes: f64,
     /// Bytes sent a second.
     pub output_bytes: f64,
+    /// Turns of all workers a second.
+    pub turns: f64,
+    /// Microseconds that a turn takes, on average.
+    pub turn_us: f64,
 }
 
 impl Metrics {
@@ -176,22 +192,28 @@ impl Metrics {
     /// Takes the samples for rates and peaks. One worker calls this from a timer, at least every
     /// `SAMPLE_PERIOD_MS` while there is traffic.
     pub fn sample(&self, now_ms: u64) {
-        let (commands, input, output) = self.flows();
+        let flows = self.flows();
         let mut rates = lock(&self.rates);
-        rates.commands.sample(now_ms, commands);
-        rates.input.sample(now_ms, input);
-        rates.output.sample(now_ms, output);
+        rates.commands.sample(now_ms, flows.commands);
+        rates.input.sample(now_ms, flows.input);
+        rates.output.sample(now_ms, flows.output);
+        rates.turns.sample(now_ms, flows.turns);
+        rates.turns_us.sample(now_ms, flows.turns_us);
         self.note_memory(self.memory_bytes());
     }
 
     /// Rates at `now_ms`.
     pub fn rates(&self, now_ms: u64) -> CurrentRates {
-        let (commands, input, output) = self.flows();
+        let flows = self.flows();
         let rates = lock(&self.rates);
+        let turns = rates.turns.per_second(now_ms, flows.turns);
+        let turns_us = rates.turns_us.per_second(now_ms, flows.turns_us);
         CurrentRates {
-            commands: rates.commands.per_second(now_ms, commands),
-            input_bytes: rates.input.per_second(now_ms, input),
-            output_bytes: rates.output.per_second(now_ms, output),
+            commands: rates.commands.per_second(now_ms, flows.commands),
+            input_bytes: rates.input.per_second(now_ms, flows.input),
+            output_bytes: rates.output.per_second(now_ms, flows.output),
+            turns,
+            turn_us: if turns > 0.0 { turns_us / turns } else { 0.0 },
         }
     }
 
@@ -205,14 +227,16 @@ impl Metrics {
         self.workers.iter().map(|worker| worker.counters.memory_bytes.get()).sum()
     }
 
-    fn flows(&self) -> (u64, u64, u64) {
-        self.workers.iter().fold((0, 0, 0), |(commands, input, output), worker| {
+    fn flows(&self) -> Flows {
+        self.workers.iter().fold(Flows::default(), |sum, worker| {
             let counters = &worker.counters;
-            (
-                commands + counters.commands_processed.get(),
-                input + counters.net_input_bytes.get(),
-                output + counters.net_output_bytes.get(),
-            )
+            Flows {
+                commands: sum.commands + counters.commands_processed.get(),
+                input: sum.input + counters.net_input_bytes.get(),
+                output: sum.output + counters.net_output_bytes.get(),
+                turns: sum.turns + counters.loop_turns.get(),
+                turns_us: sum.turns_us + counters.loop_us.get(),
+            }
         })
     }
 

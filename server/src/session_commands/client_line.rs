@@ -16,6 +16,8 @@ use crate::{
 pub(crate) struct Sizes {
     /// Input that is not executed yet.
     pub input: usize,
+    /// Memory for input that holds none.
+    pub input_free: usize,
     /// Output that is not sent yet.
     pub output: usize,
     /// Everything together.
@@ -34,6 +36,7 @@ impl Sizes {
         let (input, output) = (connection.input.len(), connection.pending_output());
         Self {
             input,
+            input_free: connection.input.memory().saturating_sub(input),
             output,
             total: size_of::<Connection<Session>>() + connection.input.memory() + output,
             received: connection.received,
@@ -43,19 +46,24 @@ impl Sizes {
     }
 }
 
+/// The output that Redis keeps in a client's own buffer; what is beyond it Redis lists in blocks of
+/// this size, and shows as `oll` and `omem`, by which slow readers are found.
+const OWN_OUTPUT_BYTES: usize = 16 << 10;
+
 /// The fields in Redis's order, without a line end.
 pub(super) fn client_line(session: &Session, sizes: Sizes, now_us: i64) -> String {
     let seconds_since = |then_us: i64| (now_us - then_us).max(0) / 1_000_000;
     let command = session.last_command.map_or("NULL", |command| command.full_name);
     let subscriptions = session.subscriptions.as_deref();
+    let listed_output = sizes.output.saturating_sub(OWN_OUTPUT_BYTES);
     let count = |kind| subscriptions.map_or(0, |own| own.names(kind).len());
     let mut line = String::with_capacity(320);
     // Writing to a String cannot fail.
     let _ = write!(
         line,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} \
-         multi={} watch={} qbuf={} qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll=0 \
-         omem=0 tot-mem={} events=r cmd={command} user=default redir={} resp={} lib-name={} \
+         multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll={} \
+         omem={} tot-mem={} events={} cmd={command} user=default redir={} resp={} lib-name={} \
          lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
         session.id,
         session.peer,
@@ -72,9 +80,13 @@ pub(super) fn client_line(session: &Session, sizes: Sizes, now_us: i64) -> Strin
         session.queue.as_ref().map_or(-1, |queue| queue.len() as i64),
         session.watch.as_ref().map_or(0, |watch| watch.len()),
         sizes.input,
+        sizes.input_free,
         queued_bytes(session),
-        sizes.output,
+        sizes.output - listed_output,
+        listed_output.div_ceil(OWN_OUTPUT_BYTES),
+        listed_output,
         sizes.total + queued_bytes(session),
+        if sizes.output > 0 { "rw" } else { "r" },
         redirection(session.tracking.as_deref()),
         session.protocol.version(),
         session.library_name,
@@ -130,6 +142,30 @@ mod tests {
         assert!(line.starts_with(start), "{line}");
         assert!(line.contains(" cmd=NULL user=default redir=-1 resp=2 lib-name= lib-ver= "));
         assert!(!line.contains('\n'));
+    }
+
+    #[test]
+    fn output_beyond_a_buffer_is_listed() {
+        let shown = |output| {
+            let line = client_line(&session(), Sizes { output, ..Sizes::default() }, 0);
+            let at = line.find(" obl=").expect("obl");
+            line[at + 1..].split(" cmd=").next().expect("cmd").to_owned()
+        };
+        assert_eq!(shown(0), "obl=0 oll=0 omem=0 tot-mem=0 events=r");
+        assert_eq!(shown(16_384), "obl=16384 oll=0 omem=0 tot-mem=0 events=rw");
+        assert_eq!(shown(40_000), "obl=16384 oll=2 omem=23616 tot-mem=0 events=rw");
+    }
+
+    /// The fields of Redis 7.2, and behind them those of Valkey 8.
+    #[test]
+    fn all_fields_of_redis_are_shown_in_its_order() {
+        let wanted = "id addr laddr fd name age idle flags db sub psub ssub multi watch qbuf qbuf-free \
+                      argv-mem multi-mem rbs rbp obl oll omem tot-mem events cmd user redir resp \
+                      lib-name lib-ver tot-net-in tot-net-out tot-cmds";
+        let line = client_line(&session(), Sizes::default(), 0);
+        let names: Vec<&str> =
+            line.split(' ').filter_map(|field| Some(field.split_once('=')?.0)).collect();
+        assert_eq!(names.join(" "), wanted);
     }
 
     #[test]
