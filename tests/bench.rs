@@ -23,12 +23,21 @@ fn smoke_mode_measures_every_scenario() {
     let done = run_to_end(&mut command, LIMIT);
     assert!(done.success, "{}\n{}", done.stdout, done.stderr);
     let text = std::fs::read_to_string(results).expect("a results file");
-    for scenario in
-        ["throughput", "shards", "memory", "growth", "snapshot", "connections", "pubsub"]
-    {
+    for scenario in [
+        "throughput",
+        "shards",
+        "several",
+        "several-shards",
+        "memory",
+        "growth",
+        "snapshot",
+        "connections",
+        "pubsub",
+    ] {
         assert!(text.contains(&format!("### {scenario}:")), "{scenario} is reported:\n{text}");
     }
     assert!(text.contains("GET 64 B P16 c50"), "{text}");
+    assert!(text.contains("EVAL of 2 keys, two halves P16"), "{text}");
     let drawing = std::fs::read_to_string(chart).expect("a chart");
     assert!(drawing.starts_with("<svg") && drawing.trim_end().ends_with("</svg>"));
 }

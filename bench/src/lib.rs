@@ -13,7 +13,7 @@
 //! | `client` | a small RESP client, for what load tools cannot do |
 //! | `load` | runs redis-benchmark and memtier_benchmark, and reads their output |
 //! | `pace` | load at a fixed rate, with the latency of every request |
-//! | `throughput`, `memory`, `growth`, `snapshot`, `connections`, `pubsub` | scenarios |
+//! | `throughput`, `several`, `memory`, `growth`, `snapshot`, `connections`, `pubsub` | scenarios |
 //! | `report`, `chart` | tables with ratios, and an SVG |
 //! | `instructions` | instructions of the hot path, counted by valgrind |
 //!
@@ -38,6 +38,7 @@ mod progress;
 mod pubsub;
 mod report;
 mod servers;
+mod several;
 mod snapshot;
 mod throughput;
 

@@ -24,6 +24,18 @@ pub(crate) struct Point {
     pub(crate) requests: u64,
 }
 
+/// A command line that redis-benchmark sends again and again, `__rand_int__` in it being a number
+/// drawn anew each time.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) words: Vec<String>,
+    /// Numbers are drawn from 0 to this, this not included.
+    pub(crate) keys: u64,
+    pub(crate) connections: u64,
+    pub(crate) pipeline: u64,
+    pub(crate) requests: u64,
+}
+
 /// What one run showed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Run {
@@ -79,10 +91,37 @@ impl Tool {
         point: &Point,
         cpus: &[usize],
     ) -> Result<Run, BenchError> {
+        let command = match self {
+            Tool::RedisBenchmark(program) => redis_benchmark(program, server.port, point),
+            Tool::Memtier(program) => memtier(program, server.port, point),
+        };
+        self.measure(server, command, self.sent(point), cpus)
+    }
+
+    /// Sends one line again and again. Only redis-benchmark can; `None` from the others.
+    pub(crate) fn run_line(
+        &self,
+        server: &Running,
+        line: &Line,
+        cpus: &[usize],
+    ) -> Option<Result<Run, BenchError>> {
+        let Tool::RedisBenchmark(program) = self else { return None };
+        let command = redis_benchmark_line(program, server.port, line);
+        Some(self.measure(server, command, line.requests, cpus))
+    }
+
+    /// Runs `command`, which sends so many requests to `server`.
+    fn measure(
+        &self,
+        server: &Running,
+        command: Command,
+        requests: u64,
+        cpus: &[usize],
+    ) -> Result<Run, BenchError> {
         let before = probe::cpu_ns(server.process_id())?;
-        let output = self.output(server, point, cpus)?;
+        let output = self.output(command, cpus)?;
         let used = probe::cpu_ns(server.process_id())? - before;
-        let cpu_ns = used as f64 / self.sent(point) as f64;
+        let cpu_ns = used as f64 / requests as f64;
         let parsed = match self {
             Tool::RedisBenchmark(_) => parse_redis_benchmark(&output),
             Tool::Memtier(_) => parse_memtier(&output),
@@ -99,16 +138,7 @@ impl Tool {
         }
     }
 
-    fn output(
-        &self,
-        server: &Running,
-        point: &Point,
-        cpus: &[usize],
-    ) -> Result<String, BenchError> {
-        let mut command = match self {
-            Tool::RedisBenchmark(program) => redis_benchmark(program, server.port, point),
-            Tool::Memtier(program) => memtier(program, server.port, point),
-        };
+    fn output(&self, mut command: Command, cpus: &[usize]) -> Result<String, BenchError> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = spawn_pinned(&mut command, cpus)?;
         let mut output = String::new();
@@ -145,6 +175,16 @@ fn redis_benchmark(program: &Path, port: u16, point: &Point) -> Command {
     command
 }
 
+fn redis_benchmark_line(program: &Path, port: u16, line: &Line) -> Command {
+    let words = format!(
+        "-h 127.0.0.1 -p {port} --csv -c {} -P {} -n {} -r {}",
+        line.connections, line.pipeline, line.requests, line.keys
+    );
+    let mut command = Command::new(program);
+    command.args(words.split(' ')).args(&line.words);
+    command
+}
+
 fn memtier(program: &Path, port: u16, point: &Point) -> Command {
     let ratio = if point.command == "get" { "0:1" } else { "1:0" };
     let words = format!(
@@ -166,16 +206,18 @@ fn memtier(program: &Path, port: u16, point: &Point) -> Command {
 /// memtier pads no numbers: keys of twelve digits begin here.
 pub(crate) const MEMTIER_FIRST_KEY: u64 = 100_000_000_000;
 
-/// The second line: test, requests a second, then latencies: mean, least, p50, p95, p99, most.
+/// The second line: test, requests a second, then latencies: mean, least, p50, p95, p99, most. The
+/// test may be a whole command line with commas in it.
 fn parse_redis_benchmark(output: &str) -> Option<Run> {
     let line = output.lines().find(|line| !line.starts_with("\"test\"") && line.contains(','))?;
-    let fields: Vec<f64> = line
-        .split(',')
-        .skip(1)
+    let fields: Vec<&str> = line.split(',').collect();
+    let figures: Vec<f64> = fields
+        .last_chunk::<7>()?
+        .iter()
         .map(|text| text.trim_matches('"').parse())
         .collect::<Result<_, _>>()
         .ok()?;
-    let &[requests_per_s, _mean, _least, p50_ms, _p95, p99_ms, tail_ms] = &fields[..] else {
+    let &[requests_per_s, _mean, _least, p50_ms, _p95, p99_ms, tail_ms] = &figures[..] else {
         return None;
     };
     Some(Run { requests_per_s, cpu_ns: 0.0, p50_ms, p99_ms, tail_ms })
@@ -204,6 +246,8 @@ mod tests {
         let run = parse_redis_benchmark(output).expect("known output");
         assert_eq!(run.requests_per_s, 83333.34);
         assert_eq!((run.p50_ms, run.p99_ms, run.tail_ms), (0.311, 0.615, 0.9));
+        let whole_line = output.replace("GET", "eval return call('get', KEYS[1]) 1 k");
+        assert_eq!(parse_redis_benchmark(&whole_line), Some(run));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::error::BenchError;
 use crate::progress::Progress;
 use crate::report::Figures;
 use crate::servers::Server;
-use crate::{connections, growth, memory, pubsub, snapshot, throughput};
+use crate::{connections, growth, memory, pubsub, several, snapshot, throughput};
 
 /// What `--help` prints.
 pub(crate) const USAGE: &str = "\
@@ -20,6 +20,8 @@ Measures Tessera and the rivals found on this machine, run by run in turn, each 
 with the load on another. Without a SCENARIO all run:
   throughput     GET and SET, pipelines of 1, 16 and 64, 50 and 500 connections, GET of 64 KiB
   shards         one shard against two, CPU of load and server shared
+  several        MGET and MSET of 10 keys, scripts of two keys, pipelines of 1 and 16
+  several-shards the same on one shard against two, CPU of load and server shared
   memory         RSS a key: ten sizes, values of 8 and 32 bytes, deadlines, churn
   growth         from 0 to 20 million keys: the slowest commands
   snapshot       a BGSAVE under load: latency, duration, memory
@@ -118,6 +120,16 @@ const SCENARIOS: &[Scenario] = &[
         name: "shards",
         about: "Tessera with two shards against one, all CPUs shared with the load",
         run: throughput::run_shards,
+    },
+    Scenario {
+        name: "several",
+        about: "10 keys of 100,000 at once, and scripts; one shard pinned to one CPU, 50 connections",
+        run: several::run,
+    },
+    Scenario {
+        name: "several-shards",
+        about: "the same, two shards against one, all CPUs shared with the load",
+        run: several::run_shards,
     },
     Scenario {
         name: "memory",
