@@ -12,6 +12,7 @@ mod connection;
 mod differential;
 mod dump;
 mod expire;
+mod jobs;
 mod keys;
 mod linearizability;
 mod observation;

@@ -1,16 +1,20 @@
 //! Programs that others wrote: load generators and client libraries complete without an error.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::{
-    Finished, Server, find_program, on_1_2_and_4_shards, run_to_end, scaled, skip,
+    Finished, Server, find_program, node_with, on_1_2_and_4_shards, python_with, run_to_end,
+    scaled, skip,
 };
 
-on_1_2_and_4_shards!(redis_benchmark, redis_cli, memtier, redis_py, ioredis);
+on_1_2_and_4_shards!(redis_benchmark, redis_cli, memtier, redis_py, ioredis, node_redis);
 
 const LIMIT: Duration = Duration::from_secs(300);
+
+const REDIS_PY: &str = "redis==8.1.0";
+const IOREDIS: &str = "ioredis@6.0.0";
+const NODE_REDIS: &str = "redis@6.3.1";
 
 #[track_caller]
 fn check(done: &Finished) {
@@ -81,38 +85,10 @@ fn memtier(shards: usize) {
     }
 }
 
-/// A folder for libraries that a registry gives, kept between runs beside the build.
-fn library_folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(name);
-    std::fs::create_dir_all(&folder).expect("a folder for libraries");
-    folder
-}
-
-/// Runs `prepare` unless `ready` exists; whether `ready` exists in the end.
-fn prepare(ready: &Path, commands: &mut [Command]) -> bool {
-    use std::sync::Mutex;
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _one = ONE_AT_A_TIME.lock();
-    ready.exists()
-        || (commands.iter_mut().all(|command| run_to_end(command, LIMIT).success) && ready.exists())
-}
-
 fn redis_py(shards: usize) {
-    let Some(python) = find_program("python3") else {
-        return skip("python3 is not installed");
-    };
-    let folder = library_folder("python");
-    let mut make = Command::new(python);
-    make.args(["-m", "venv"]).arg(&folder);
-    let mut install = Command::new(folder.join("bin/pip"));
-    install.args(["install", "--quiet", "redis"]);
-    let mut mark = Command::new("touch");
-    mark.arg(folder.join("ready"));
-    if !prepare(&folder.join("ready"), &mut [make, install, mark]) {
-        return skip("redis-py cannot be installed: no venv module, or no package registry");
-    }
+    let Some(python) = python_with("redis-py", &[REDIS_PY]) else { return };
     let server = Server::start(shards);
-    let mut command = Command::new(folder.join("bin/python"));
+    let mut command = Command::new(python);
     command.args(["-c", include_str!("clients/redis_py.py"), &server.port().to_string()]);
     let done = run_to_end(&mut command, LIMIT);
     check(&done);
@@ -120,20 +96,19 @@ fn redis_py(shards: usize) {
 }
 
 fn ioredis(shards: usize) {
-    let (Some(node), Some(npm)) = (find_program("node"), find_program("npm")) else {
-        return skip("node and npm are not installed");
-    };
-    let folder = library_folder("node");
-    let mut install = Command::new(npm);
-    install.args(["install", "--silent", "--no-audit", "--no-fund", "--no-save"]);
-    install.arg("--prefix").arg(&folder).arg("ioredis");
-    let ready = folder.join("node_modules/ioredis/package.json");
-    if !prepare(&ready, &mut [install]) {
-        return skip("ioredis cannot be installed: no package registry");
-    }
+    run_in_node(shards, IOREDIS, include_str!("clients/ioredis.js"));
+}
+
+fn node_redis(shards: usize) {
+    run_in_node(shards, NODE_REDIS, include_str!("clients/node_redis.js"));
+}
+
+/// Runs `script` with `package` against a server of its own, until it says that it is done.
+fn run_in_node(shards: usize, package: &str, script: &str) {
+    let Some((node, folder)) = node_with("node", &[package]) else { return };
     let server = Server::start(shards);
     let mut command = Command::new(node);
-    command.args(["-e", include_str!("clients/ioredis.js"), &server.port().to_string()]);
+    command.args(["-e", script, &server.port().to_string()]);
     let done = run_to_end(command.current_dir(&folder), LIMIT);
     check(&done);
     assert_eq!(done.stdout, "done\n");

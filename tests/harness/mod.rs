@@ -10,6 +10,7 @@
 //! - `TESSERA_TEST_SCALE=N` multiplies the work of the long tests (default 1).
 
 mod client;
+mod libraries;
 mod port;
 mod programs;
 mod reply;
@@ -17,6 +18,7 @@ mod server;
 mod transcript;
 
 pub(crate) use client::Client;
+pub(crate) use libraries::{node_with, python_with};
 pub(crate) use port::PortClaim;
 pub(crate) use programs::{Finished, find_program, redis_server, rivals, run_to_end, skip};
 pub(crate) use reply::{Reply, read_reply};

@@ -1,10 +1,13 @@
 //! Other programs that tests need: where they are, and how a test without them is skipped.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::server::Server;
 
@@ -58,7 +61,7 @@ pub(crate) fn skip(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped {name}: {why}");
 }
 
-/// Runs `command` to its end.
+/// Runs `command` to its end. What it has started, and has left, ends with it.
 ///
 /// # Panics
 /// When it takes longer than `limit`; it is killed first.
@@ -67,23 +70,25 @@ pub(crate) fn run_to_end(command: &mut Command, limit: Duration) -> Finished {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let [out, err] = ["out", "err"].map(|name| dir.path().join(name));
     let file = |path: &Path| fs::File::create(path).expect("a file for output");
-    command.stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err));
+    command.stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err)).process_group(0);
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
     let deadline = Instant::now() + limit;
-    let status = loop {
-        match child.try_wait().expect("the state of our own child") {
-            Some(status) => break Some(status),
-            None if Instant::now() > deadline => break None,
-            None => thread::sleep(Duration::from_millis(20)),
-        }
-    };
-    if status.is_none() {
-        child.kill().and_then(|()| child.wait()).expect("our own child can be killed");
+    while !has_ended(id) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
     }
+    let is_in_time = has_ended(id);
+    // The child is not waited for yet, so the number of its group is still its own.
+    kill_process_group(id, Signal::KILL).expect("our own children can be killed");
+    let status = child.wait().expect("the state of our own child");
     let text = |path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
     let (stdout, stderr) = (text(&out), text(&err));
-    let Some(status) = status else {
-        panic!("{command:?} did not end within {limit:?}\n{stdout}\n{stderr}");
-    };
+    assert!(is_in_time, "{command:?} did not end within {limit:?}\n{stdout}\n{stderr}");
     Finished { success: status.success(), stdout, stderr }
+}
+
+/// Whether our own child has ended; it is not waited for, so its number stays its own.
+fn has_ended(id: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(id), options).expect("the state of our own child").is_some()
 }
