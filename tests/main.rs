@@ -15,6 +15,7 @@ mod expire;
 mod jobs;
 mod keys;
 mod linearizability;
+mod log_control;
 mod observation;
 mod order;
 mod protocol;

@@ -181,7 +181,12 @@ impl Worker {
         for (command, args) in queue.iter() {
             match self.map.route(command, &args, &mut self.positions) {
                 Ok(Route::Shard(shard)) => needed.insert(shard),
-                Ok(Route::Session) => is_session = true,
+                Ok(Route::Session) => {
+                    is_session = true;
+                    if let Some(Code::Libraries(_)) = self.codes.get(command) {
+                        needed.extend(ShardSet::all(self.map.shards()));
+                    }
+                }
                 // Which keys it comes to is not known before it runs.
                 Ok(Route::Script) => {
                     needed.extend(ShardSet::all(self.map.shards()));
@@ -338,7 +343,13 @@ impl Worker {
         for (command, args) in transaction.queue.iter() {
             if let Run::Session = command.run {
                 let Some((id, _)) = client else { continue };
-                after = self.exec_session(id, command, &args, answer, &mut pieces).max(after);
+                let then = match self.codes.get(command) {
+                    Some(Code::Libraries(_)) => {
+                        self.execute_on_libraries(id, command, &args, answer, gathered)
+                    }
+                    _ => self.exec_session(id, command, &args, answer, &mut pieces),
+                };
+                after = then.max(after);
                 continue;
             }
             let header = self.header_now(client, header, command);

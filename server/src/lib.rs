@@ -17,8 +17,10 @@
 //! cut                 an instant in which no worker takes places
 //! loan, own_shard     shards that are lent whole to the worker that executes over several of them
 //! exec                EXEC and WATCH: transactions on their way to the shards
+//! libraries           commands that change the libraries of functions
 //! local               commands of the session, executed at their connection's worker
 //! waiting             commands that wait for data: BLPOP and its like
+//! acks                commands that wait for the log: WAIT and WAITAOF
 //! mail                serving other workers' parcels, handing out own replies
 //! parcel, outbox      what travels between workers
 //! replies             the order of a connection's replies
@@ -42,6 +44,7 @@
 //! - a panic anywhere ends the process.
 #![deny(unsafe_code)]
 
+mod acks;
 pub mod aof;
 pub mod client_limits;
 pub mod config;
@@ -52,6 +55,7 @@ pub mod gather;
 pub mod in_place;
 pub mod info;
 mod latency;
+mod libraries;
 pub mod loading;
 mod loan;
 mod local;

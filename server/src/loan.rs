@@ -25,12 +25,12 @@
 use std::mem;
 
 use tessera_engine::{
-    command::{Effect, Run, Way},
+    command::{Command, Effect, Run, Way},
     shard::Shard,
     transaction::{Gathered, Missing, ShardId, ShardMap, ShardSet, exec::Transaction},
     waiting::Waiter,
 };
-use tessera_proto::{ReplyBuffer, RequestBatch};
+use tessera_proto::{Args, ReplyBuffer, RequestBatch};
 
 use crate::{
     dispatch::Advance,
@@ -161,6 +161,7 @@ impl Worker {
         let Connection { input, session, .. } = connection;
         let args = session.parser.args(input.bytes());
         let shards = match held.command.run {
+            Run::Session => Ok(ShardSet::all(self.map.shards())),
             Run::Script => {
                 let mut request = RequestBatch::new();
                 request.push(&args);
@@ -386,6 +387,10 @@ impl Worker {
             return Ok(if has_ended { Ended::Done } else { Ended::Suspended });
         }
         let Some(args) = request.get(0) else { return Ok(Ended::Done) };
+        if let Run::Session = header.command.run {
+            self.change_libraries(to.0, header.command, &args, answer);
+            return Ok(Ended::Done);
+        }
         let call = header.call(args);
         let outcome = self.loans.gathered.execute(&call, answer)?;
         if let Ok(Effect::Waits(_)) = outcome {
@@ -393,6 +398,20 @@ impl Worker {
         }
         self.note_call(Some(to.0), header.command, &args, outcome.as_ref().err());
         Ok(Ended::Done)
+    }
+
+    /// Executes a command that changes libraries over the shards that are here, which are all.
+    fn change_libraries(
+        &mut self,
+        id: ConnectionId,
+        command: &'static Command,
+        args: &Args<'_>,
+        answer: &mut ReplyBuffer,
+    ) {
+        let spare = self.take_alone();
+        let mut gathered = mem::replace(&mut self.loans.gathered, spare);
+        self.execute_on_libraries(id, command, args, answer, &mut gathered);
+        self.alone = Some(mem::replace(&mut self.loans.gathered, gathered));
     }
 
     /// Takes the own shard back and goes on with what has waited for it.

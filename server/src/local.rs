@@ -17,7 +17,7 @@ use crate::{
     monitor,
     net::{Connection, ConnectionId},
     parcel::{Addressee, CallHeader},
-    saving::{Save, drive::SaveWaiter},
+    saving::drive::{Awaited, SaveWaiter},
     scripts::Scripts,
     server::Shared,
     session::{Held, Session},
@@ -32,8 +32,8 @@ pub(crate) struct Called {
     /// It failed, or was answered, or asks all workers.
     pub(crate) asked: Asked,
     pub(crate) after: After,
-    /// It is answered when this save has ended.
-    waits_for: Option<Arc<Save>>,
+    /// It is answered when this has ended.
+    waits_for: Option<Awaited>,
     /// The reply is sent although CLIENT REPLY said otherwise when the command came.
     answers_anyway: bool,
     nanos: u64,
@@ -75,7 +75,11 @@ impl Caller<'_> {
         };
         self.stopwatch.start();
         let outcome = match code {
-            Code::Local(function) => function(&mut context, args).map(|()| Asked::Answered),
+            Code::Local(function)
+            | Code::Libraries(function)
+            | Code::Waiting { now: function, .. } => {
+                function(&mut context, args).map(|()| Asked::Answered)
+            }
             Code::Everywhere(everywhere) => (everywhere.ask)(&mut context, args),
             Code::OnWorker(_) => Ok(Asked::Answered),
         };
@@ -113,10 +117,12 @@ impl Worker {
             Err(advance) => return Some(advance),
         };
         match code {
-            Code::OnWorker(command) => (command.run)(self, id, held, may_run),
+            Code::OnWorker(command) | Code::Waiting { on_worker: command, .. } => {
+                (command.run)(self, id, held, may_run)
+            }
             Code::Everywhere(_) if self.map.shards() == 1 => self.pack_session(id, held),
-            Code::Everywhere(_) => {
-                // All workers are asked in a cut.
+            Code::Everywhere(_) | Code::Libraries(_) => {
+                // All workers are asked, or all shards lent, in a cut.
                 Some(self.hold(id, held, Advance::Cut))
             }
             Code::Local(_) => {
@@ -132,7 +138,10 @@ impl Worker {
     pub(crate) fn pack_session(&mut self, id: ConnectionId, held: Held) -> Option<Advance> {
         let code = match self.session_code(id, held) {
             Ok(code @ Code::Everywhere(_)) => code,
-            Ok(Code::OnWorker(command)) => return (command.pack)(self, id, held),
+            Ok(Code::OnWorker(command) | Code::Waiting { on_worker: command, .. }) => {
+                return (command.pack)(self, id, held);
+            }
+            Ok(Code::Libraries(_)) => return Some(self.promise_command(id, held)),
             Ok(Code::Local(_)) => return Some(Advance::NextRound),
             Err(advance) => return Some(advance),
         };
@@ -150,9 +159,9 @@ impl Worker {
                 let joined = (merge, answers);
                 let parts: Vec<_> = (0..shards).map(|shard| (shard, args.as_slice())).collect();
                 let ticket = self.ask_workers(id, (held.command, nanos), &parts, joined, discard);
-                if let (Some(ticket), Some(save)) = (ticket, waits_for) {
+                if let (Some(ticket), Some(awaited)) = (ticket, waits_for) {
                     let part = self.map.shards() as u32;
-                    self.save_waiters.push(SaveWaiter { connection: id, ticket, part, save });
+                    self.save_waiters.push(SaveWaiter { connection: id, ticket, part, awaited });
                 }
             }
             Asked::Parts { parts, merge } => {

@@ -14,7 +14,7 @@ use tessera_engine::{
 use tessera_proto::Args;
 
 use crate::{
-    mesh::{Peer, credit::Class},
+    mesh::{Peer, credit::Class, mailbox::Position},
     parcel::{Addressee, Attachment, CallHeader, Message, Parcel},
     pubsub::{News, queue::Queue},
 };
@@ -276,13 +276,19 @@ impl Outboxes {
         }
     }
 
-    /// Wakes all sleepers, who find out themselves what for.
-    pub fn wake_all(&mut self) {
-        for (peer, number) in self.peers.iter().zip(0..) {
-            if number != self.own {
+    /// Wakes all sleepers but those that `may_sleep`, by the number of the worker; who is woken finds
+    /// out itself what for.
+    pub(crate) fn wake_all_but(&mut self, may_sleep: impl Fn(usize) -> bool) {
+        for (number, peer) in self.peers.iter().enumerate() {
+            if number != self.own as usize && !may_sleep(number) {
                 peer.wake_if_asleep();
             }
         }
+    }
+
+    /// Where the mailbox of `worker` ends now.
+    pub(crate) fn tail_of(&self, worker: usize) -> Position {
+        self.peers[worker].tail()
     }
 
     /// Whether no parcel of this worker is under way and none of the others' is here.

@@ -66,7 +66,7 @@ pub struct Shared {
     /// Events that took long.
     pub latency: LatencyMonitor,
     /// The append-only log.
-    pub aof: Aof,
+    pub aof: Arc<Aof>,
     /// Saves, past and under way.
     pub saves: Saves,
     /// Listeners that CONFIG SET has opened.
@@ -84,7 +84,7 @@ impl Shared {
         board: Arc<Board>,
         log: Log,
         new_listeners: Arc<NewListeners>,
-        (loading, aof): (Loading, Aof),
+        (loading, aof): (Loading, Arc<Aof>),
     ) -> Self {
         let process = ProcessInfo::gather();
         Self {

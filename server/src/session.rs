@@ -114,6 +114,8 @@ pub struct Session {
     pub parser: RequestParser,
     /// The command that waits for data.
     pub wait: Option<Wait>,
+    /// It waits with WAIT or WAITAOF.
+    pub awaits_ack: bool,
     /// The request that waits to be executed.
     pub held: Option<Held>,
     /// Replies that have not come yet, and those behind them.
@@ -155,6 +157,7 @@ impl Session {
             is_ended: false,
             parser: RequestParser::new(),
             wait: None,
+            awaits_ack: false,
             held: None,
             replies: ReplyQueue::default(),
             queue: None,

@@ -20,7 +20,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tessera_engine::command::table;
 
 use crate::{
-    aof,
+    aof::{self, Aof},
     config::{Config, ConfigStore, Invocation, Sources, USAGE, load, parse_arguments},
     loading::Loading,
     log::{Log, announce_start},
@@ -112,7 +112,9 @@ fn serve(config: Config, file: Option<PathBuf>, log: Log) -> Result<(), StartErr
     let unix_socket = unix_socket(&config);
     let (port, supervised) = (config.port, config.supervised);
     let new_listeners = Arc::new(NewListeners::default());
-    let apply = apply_change(log.clone(), Arc::clone(&board), Arc::clone(&new_listeners));
+    let aof = Arc::new(aof);
+    let apply =
+        apply_change(log.clone(), Arc::clone(&board), Arc::clone(&new_listeners), Arc::clone(&aof));
     let store = Arc::new(ConfigStore::new(config, file, apply));
     let metrics = Metrics::new(workers, table().count());
     let shared =
@@ -213,6 +215,7 @@ fn apply_change(
     log: Log,
     board: Arc<Board>,
     new_listeners: Arc<NewListeners>,
+    aof: Arc<Aof>,
 ) -> crate::config::ApplyChange {
     Box::new(move |before, after| {
         // What may fail comes first.
@@ -234,6 +237,17 @@ fn apply_change(
         if before.dir != after.dir {
             std::env::set_current_dir(OsStr::from_bytes(&after.dir))
                 .map_err(|error| ("dir", error.to_string()))?;
+        }
+        if after.appendonly
+            && !before.appendonly
+            && let Err(error) = aof.turn_on(after, secret_seed())
+        {
+            tracing::warn!("{error}");
+            if before.dir != after.dir {
+                // It was the working directory a moment ago.
+                let _ = std::env::set_current_dir(OsStr::from_bytes(&before.dir));
+            }
+            return Err(("appendonly", "Unable to turn on AOF. Check server logs.".to_owned()));
         }
         if let Some(relocations) = relocations {
             new_listeners.offer(relocations);

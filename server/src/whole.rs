@@ -14,6 +14,7 @@ use tessera_proto::{Args, ReplyBuffer, ReplyWriter};
 
 use crate::{
     dispatch::Advance,
+    libraries,
     loading::at_once::GatheredLoad,
     loan::Work,
     net::{Connection, ConnectionId},
@@ -226,7 +227,7 @@ impl Worker {
         let plan = saving::plan(&self.shared, Why::Asked);
         let gathered = self.loans.gathered_mut();
         let changes = gathered.iter_mut().map(|(_, shard)| shard.changes()).sum();
-        let saved = save_at_once(&plan, gathered);
+        let saved = save_at_once(&plan, &libraries::in_rdb_form(&self.shared), gathered);
         match &saved {
             Ok(()) => {
                 tracing::info!("DB saved on disk");
@@ -266,6 +267,8 @@ impl Worker {
         let functions = load.take_functions();
         let loaded = loaded
             .and_then(|()| functions.iter().try_for_each(|code| self.load_function(code, true)));
+        // Also if that has failed half-way: the log says what is there.
+        libraries::record_everything(self.loans.gathered_mut(), &self.shared);
         loaded.map_err(|error| {
             tracing::warn!("DEBUG RELOAD: {}: {error}", path.display());
             "ERR Error trying to load the RDB dump, check server logs."

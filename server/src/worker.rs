@@ -28,6 +28,7 @@ use tessera_engine::{
 use tessera_proto::{Limits, Protocol, ReplyWriter, RequestBatch};
 
 use crate::{
+    acks::Acks,
     aof::{Aof, WorkerLog},
     config::{BufferLimit, Config, ConfigReader, MaxmemoryPolicy},
     dispatch::Pause,
@@ -143,6 +144,8 @@ pub struct Worker {
     pub(crate) waits: Waits,
     /// The save under way, as far as this worker takes part in it.
     pub(crate) saving: Option<Saving>,
+    /// Connections that wait until what they have written is in the log.
+    pub(crate) acks: Acks,
     /// Clients that wait for the end of a save.
     pub(crate) save_waiters: Vec<SaveWaiter>,
     /// A save point is reached, or the log is to be written anew; the save waits for a cut.
@@ -179,6 +182,7 @@ pub enum Next {
 
 /// What a worker looks at before it sleeps.
 struct Mailroom<'a> {
+    own: u32,
     mail: &'a Receiver<Message>,
     sleeper: &'a Sleeper,
     log: Option<&'a WorkerLog>,
@@ -198,10 +202,21 @@ impl Mail for Mailroom<'_> {
     }
 
     fn announce_sleep(&self) -> bool {
-        self.sleeper.announce_sleep(|| self.mail.is_drained() && !self.is_called())
+        let rest = self.log.and_then(WorkerLog::rest);
+        if let Some(sequence) = rest {
+            self.aof.announce_rest(self.own, self.mail.head(), sequence);
+        }
+        let may_sleep = self.sleeper.announce_sleep(|| self.mail.is_drained() && !self.is_called());
+        if !may_sleep && rest.is_some() {
+            self.aof.end_rest(self.own);
+        }
+        may_sleep
     }
 
     fn announce_awake(&self) {
+        if self.log.is_some() {
+            self.aof.end_rest(self.own);
+        }
         self.sleeper.announce_awake();
     }
 }
@@ -269,6 +284,7 @@ impl Worker {
             spare_look: Ahead::default(),
             waits: Waits::default(),
             saving: None,
+            acks: Acks::default(),
             save_waiters: Vec::new(),
             save_is_due: false,
             due_why: Why::Background,
@@ -323,13 +339,15 @@ impl Worker {
         if self.saving.is_some() {
             // Replies leave before what may wait is done.
             let (log, aof) = (self.log.as_deref(), &self.shared.aof);
-            let mailroom = Mailroom { mail: &self.mail, sleeper: &self.sleeper, log, aof };
+            let (own, sleeper) = (self.own, &self.sleeper);
+            let mailroom = Mailroom { own, mail: &self.mail, sleeper, log, aof };
             self.network.poll(Wait::NONE, &mailroom)?;
             let has_requests = self.network.has_events() || mailroom.has_mail();
             self.save_slice(has_requests);
         }
         let (log, aof) = (self.log.as_deref(), &self.shared.aof);
-        let mailroom = Mailroom { mail: &self.mail, sleeper: &self.sleeper, log, aof };
+        let (own, sleeper) = (self.own, &self.sleeper);
+        let mailroom = Mailroom { own, mail: &self.mail, sleeper, log, aof };
         pacer.turn(&mut self.network, &mailroom, deadline).await
     }
 
@@ -378,6 +396,9 @@ impl Worker {
             self.answer_save_waiters();
         }
         self.log_turn();
+        if !self.acks.is_empty() {
+            self.answer_acks();
+        }
         if self.shared.stop.is_asked() {
             self.wind_up();
         }
@@ -440,7 +461,8 @@ impl Worker {
         if (self.pause == Pause::Off && is_busy) || save_wait.is_zero() {
             return Next::Now;
         }
-        let tick_us = self.next_tick_us.min(self.shard_due_us).min(self.waits.due_us());
+        let wait_us = self.waits.due_us().min(self.acks.due_us());
+        let tick_us = self.next_tick_us.min(self.shard_due_us).min(wait_us);
         // What waits goes on when the pause ends.
         let pause_end_us = self.shared.pause.end_us();
         let due_us = if pause_end_us > self.now_us { tick_us.min(pause_end_us) } else { tick_us };
@@ -462,6 +484,7 @@ impl Worker {
         let waiting = self.network.connections().filter(|(_, open)| open.session.wait.is_some());
         let waiting: Vec<ConnectionId> = waiting.map(|(id, _)| id).collect();
         waiting.into_iter().for_each(|id| self.abandon_wait(id));
+        self.abandon_acks();
         let is_settled = |session: &Session| {
             session.replies.is_empty()
                 && matches!(session.standing, Standing::Idle | Standing::Finished)
@@ -531,6 +554,9 @@ impl Worker {
         if connection.session.wait.is_some() {
             return self.abandon_wait(id);
         }
+        if connection.session.awaits_ack {
+            return self.abandon_ack(id);
+        }
         if connection.session.standing == Standing::Idle {
             connection.session.standing = Standing::Ready;
             self.ready.push(id);
@@ -539,6 +565,7 @@ impl Worker {
 
     fn forget(&mut self, id: ConnectionId) {
         self.forget_wait(id);
+        self.forget_ack(id);
         let Some(connection) = self.network.connection(id) else { return };
         connection.session.standing = Standing::Finished;
         self.shared.clients.remove(connection.session.id);
@@ -561,6 +588,9 @@ impl Worker {
             self.shard.keyspace.journal.set_stamp(self.shared.aof.epoch());
             self.is_behind = self.shard.tick();
             self.shard_due_us = self.shard.tick_due_us().unwrap_or(i64::MAX);
+        }
+        if self.own == 0 {
+            self.look_at_schedule();
         }
         if self.now_us < self.next_tick_us {
             return;
@@ -590,7 +620,7 @@ impl Worker {
         let counters = &self.metrics.counters;
         let network = self.network.counters();
         counters.connected_clients.set(self.network.len() as u64);
-        counters.blocked_clients.set((self.paused_clients() + self.waits.len()) as u64);
+        counters.blocked_clients.set(self.blocked_clients() as u64);
         counters.connections_rejected.set(network.rejected);
         counters.net_input_bytes.set(network.received);
         counters.net_output_bytes.set(network.sent);
@@ -628,6 +658,11 @@ impl Worker {
 }
 
 impl Worker {
+    /// Clients that wait with a command.
+    fn blocked_clients(&self) -> usize {
+        self.paused_clients() + self.waits.len() + self.acks.len()
+    }
+
     /// Clients whose next command waits for the end of CLIENT PAUSE.
     fn paused_clients(&self) -> usize {
         if self.pause == Pause::Off {

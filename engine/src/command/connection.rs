@@ -70,4 +70,8 @@ commands! { Connection;
     "reset" "6.2.0", Exactly(1), HANDSHAKE, KeySpec::NONE, Session, session;
     /// Chooses the database for the commands that follow.
     "select" "1.0.0", Exactly(2), ANY_TIME | FAST, KeySpec::NONE, Session, session;
+    /// Waits until replicas have what the connection has written.
+    "wait" "3.0.0", Exactly(3), BLOCKING, KeySpec::NONE, Session, session;
+    /// Waits until what the connection has written is in the append-only logs.
+    "waitaof" "7.2.0", Exactly(4), BLOCKING, KeySpec::NONE, Session, session;
 }

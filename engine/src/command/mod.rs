@@ -33,7 +33,7 @@ pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod transactions;
-pub(crate) mod waiting;
+pub mod waiting;
 pub mod zset;
 
 pub use context::Context;

@@ -36,7 +36,11 @@ pub(super) fn parse_seconds(text: &[u8], now_ms: i64) -> Result<i64, CommandErro
 }
 
 /// Reads a time to wait in milliseconds; 0 is for ever.
-pub(super) fn parse_ms(text: &[u8], now_ms: i64) -> Result<i64, CommandError> {
+///
+/// # Errors
+///
+/// It is not a number, or not in the range of times.
+pub fn parse_ms(text: &[u8], now_ms: i64) -> Result<i64, CommandError> {
     let ms = parse_i64(text);
     let ms = ms.ok_or(CommandError::text("ERR timeout is not an integer or out of range"))?;
     in_range(ms, now_ms)

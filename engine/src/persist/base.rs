@@ -11,7 +11,8 @@ use std::{
 
 use super::{
     rdb::{Collision, Load, LoadStep, Reader},
-    recovery::RecoveryError,
+    recovery::{Loaded, RecoveryError},
+    replay::FunctionCommand,
 };
 use crate::{
     shard::{Settings, Shard},
@@ -33,7 +34,7 @@ pub fn load_base(
     (shards, seed): (usize, u64),
     owner_of: &(dyn Fn(&[u8], usize) -> usize + Sync),
     loaded_bytes: &AtomicU64,
-) -> Result<Vec<Shard>, RecoveryError> {
+) -> Result<Loaded, RecoveryError> {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..shards)
             .map(|number| {
@@ -46,19 +47,26 @@ pub fn load_base(
                 })
             })
             .collect();
-        let joined = threads.into_iter().map(|thread| thread.join());
-        joined.map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        let mut loaded = Loaded::default();
+        for thread in threads {
+            let part = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            loaded.shards.push(part.0);
+            loaded.functions.extend(part.1);
+        }
+        Ok(loaded)
     })
 }
 
-/// Loads the keys of one shard.
+/// Loads the keys of one shard, and the libraries of functions if it is the one that tells of its
+/// `progress`.
 fn load_part(
     directory: &dyn Directory,
     name: &str,
     mut shard: Shard,
     is_own: impl Fn(&[u8]) -> bool,
     progress: Option<&AtomicU64>,
-) -> Result<Shard, RecoveryError> {
+) -> Result<(Shard, Vec<FunctionCommand>), RecoveryError> {
+    let mut functions = Vec::new();
     let broken = |reason: String| RecoveryError::Base { file: name.to_owned(), reason };
     let len = directory.len(name)?.ok_or_else(|| broken("it is not there".into()))?;
     let mut load = Load::new(Reader::new(Some(len), progress.is_some()), Collision::Refuse);
@@ -78,7 +86,10 @@ fn load_part(
                     progress.fetch_add(read as u64, Relaxed);
                 }
             }
-            LoadStep::Done => return Ok(shard),
+            LoadStep::Done => return Ok((shard, functions)),
+            LoadStep::Function(code) if progress.is_some() => {
+                functions.push(vec![b"FUNCTION".to_vec(), b"LOAD".to_vec(), code]);
+            }
             LoadStep::Aux { .. } | LoadStep::Function(_) => {}
         }
     }

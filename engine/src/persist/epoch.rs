@@ -171,6 +171,11 @@ impl Epochs {
             self.durable = first.epoch;
             self.pending.pop_front();
         }
+        // Under `no` epochs are dropped that nobody knew to be durable. They are when all logs are.
+        let is_synced = || self.vector.iter().zip(&self.logs).all(|(&end, log)| log.synced >= end);
+        if self.durable < self.closed && self.pending.is_empty() && is_synced() {
+            self.durable = self.closed;
+        }
     }
 }
 
@@ -237,6 +242,20 @@ mod tests {
         epochs.written(1, 7, true);
         assert!(epochs.vector(1).is_none());
         assert_eq!(epochs.durable(), 0);
+    }
+
+    #[test]
+    fn what_was_dropped_unsynced_is_durable_when_all_logs_are() {
+        let mut epochs = Epochs::new(1, &[0, 0]);
+        epochs.advance();
+        epochs.ran(0, 5);
+        epochs.ran(1, 7);
+        epochs.written(0, 5, true);
+        epochs.written(1, 7, true);
+        assert!(!epochs.synced(0, 5));
+        assert_eq!(epochs.durable(), 0);
+        assert!(epochs.synced(1, 7));
+        assert_eq!(epochs.durable(), 1);
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! - `always`: every group is written durably, the next when the one before is;
 //! - `everysec`: groups are written when enough has gathered or some time has passed, and made
 //!   durable once a second, or sooner when much is not;
-//! - `no`: as `everysec`, and never made durable by us.
+//! - `no`: as `everysec`, and made durable by us only when somebody asks for it (see [`sync`]).
 //!
 //! # Failure
 //!
@@ -27,32 +27,29 @@
 //! - `durable` never passes a record that has not been reported durable by the disk.
 #![forbid(unsafe_code)]
 
+mod segments;
+mod sync;
+#[cfg(test)]
+mod tests;
+
 use std::{collections::VecDeque, io};
+
+use segments::{Next, SEGMENT_BYTES_MIN, Segment};
+use sync::Unsynced;
 
 use super::{
     epoch::Epochs,
-    segment::{GroupHeader, SegmentHeader, finish_group, group_room, segment_block},
+    segment::{GroupHeader, finish_group, group_room},
 };
 use crate::{
-    journal::{
-        Chunk, Journal,
-        record::{BLOCK_BYTES, RecordBuffer},
-    },
+    journal::{Chunk, Journal, record::RecordBuffer},
     sys::disk::{DiskEvent, LogDisk},
 };
 
-/// Bytes that are set aside for the first segment of a log.
-const SEGMENT_BYTES_MIN: u64 = 1 << 20;
-/// The same for a log that has grown: every segment is twice as large as the one before, up to this.
-const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 /// Unless every group is made durable, so many bytes of records are written without waiting for more.
 const GATHER_BYTES: usize = 512 << 10;
 /// And records wait at most so long, in microseconds.
 const GATHER_US: i64 = 50_000;
-/// `everysec`: how often the log is made durable, in microseconds.
-const SYNC_US: i64 = 1_000_000;
-/// And after how many bytes at the latest, since what is not durable is kept in memory.
-const UNSYNCED_BYTES_MAX: usize = 8 << 20;
 /// How long a log that has failed rests before it tries again, in microseconds.
 const RETRY_US: i64 = 1_000_000;
 
@@ -105,23 +102,6 @@ enum State {
     Durable,
 }
 
-/// The segment that is written to.
-#[derive(Clone, Copy, Debug)]
-struct Segment {
-    number: u32,
-    /// Where the next group goes.
-    offset: u64,
-    capacity: u64,
-}
-
-/// The next segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    None,
-    Asked { number: u32, capacity: u64 },
-    Ready { number: u32, capacity: u64 },
-}
-
 /// Why a log cannot be written, until it can again.
 #[derive(Debug)]
 struct Failure {
@@ -147,6 +127,10 @@ pub struct LogWriter {
     kept_bytes: usize,
     /// The segment whose sync is under way, and the last record that it will make durable.
     syncing: Option<(u32, u64)>,
+    /// Segments with groups that were let go of under `no` and that nobody has synced since.
+    unsynced: VecDeque<Unsynced>,
+    /// Somebody waits for what there is to be durable.
+    hurries: bool,
     /// Segments that may be closed once nothing of them is under way.
     closing: Vec<u32>,
     tickets: u64,
@@ -161,6 +145,8 @@ pub struct LogWriter {
     pub bytes_written: u64,
     /// Groups written.
     pub groups_written: u64,
+    /// Syncs that took so long that the next was due before they were done.
+    pub delayed_syncs: u64,
 }
 
 impl LogWriter {
@@ -182,6 +168,8 @@ impl LogWriter {
             kept: VecDeque::new(),
             kept_bytes: 0,
             syncing: None,
+            unsynced: VecDeque::new(),
+            hurries: false,
             closing: Vec::new(),
             tickets: 0,
             written: sequence,
@@ -192,6 +180,7 @@ impl LogWriter {
             failure: None,
             bytes_written: 0,
             groups_written: 0,
+            delayed_syncs: 0,
         };
         writer.ask_segment(SEGMENT_BYTES_MIN, disk);
         writer
@@ -205,6 +194,12 @@ impl LogWriter {
     /// Changes `appendfsync`.
     pub fn set_policy(&mut self, policy: SyncPolicy) {
         self.policy = policy;
+    }
+
+    /// Somebody waits for what there is to be durable, whatever the policy, or does not any more: it
+    /// is written and synced without delay meanwhile.
+    pub fn hurry(&mut self, hurries: bool) {
+        self.hurries = hurries;
     }
 
     /// `appendfsync` as it is in force.
@@ -251,6 +246,7 @@ impl LogWriter {
             return false;
         }
         self.policy == SyncPolicy::Always
+            || self.hurries
             || journal.len() >= GATHER_BYTES
             || now_us >= self.written_us + GATHER_US
     }
@@ -263,9 +259,7 @@ impl LogWriter {
         }
         let write = (!journal.is_empty() && self.is_free() && self.policy != SyncPolicy::Always)
             .then_some(self.written_us + GATHER_US);
-        let sync = (self.policy == SyncPolicy::EverySecond && self.has_unsynced())
-            .then_some(self.synced_us + SYNC_US);
-        write.into_iter().chain(sync).min()
+        write.into_iter().chain(self.next_sync_us()).min()
     }
 
     /// Whether [`pump`](Self::pump) has something to do.
@@ -278,7 +272,20 @@ impl LogWriter {
 
     /// Whether everything that was taken from the journal is durable.
     pub fn is_settled(&self) -> bool {
-        self.kept.is_empty() && self.syncing.is_none()
+        self.kept.is_empty() && self.syncing.is_none() && self.unsynced.is_empty()
+    }
+
+    /// Whether nothing is to be done with what was taken from the journal: it is as durable as the
+    /// policy makes it.
+    pub fn is_at_rest(&self) -> bool {
+        let is_synced = self.unsynced.is_empty()
+            || (self.policy == SyncPolicy::Never && self.next_sync_us().is_none());
+        self.kept.is_empty() && self.syncing.is_none() && self.failure.is_none() && is_synced
+    }
+
+    /// Whether a sync is under way.
+    pub fn is_syncing(&self) -> bool {
+        self.syncing.is_some()
     }
 
     /// Submits what is due: groups of closed epochs, and a sync.
@@ -299,13 +306,7 @@ impl LogWriter {
             self.take_groups(journal, epochs);
             self.submit_groups(disk, now_us);
         }
-        self.sync_if_due(disk, now_us, false);
-    }
-
-    /// Makes durable what was written, whatever the policy: for the end of the server, and for
-    /// WAITAOF.
-    pub fn sync_now(&mut self, disk: &mut impl LogDisk, now_us: i64) {
-        self.sync_if_due(disk, now_us, true);
+        self.sync_if_due(disk, now_us);
     }
 
     /// Takes in what became of a submission.
@@ -332,12 +333,9 @@ impl LogWriter {
         self.kept.iter().all(|kept| !matches!(kept.state, State::Submitted { .. }))
     }
 
-    fn is_quiet(&self) -> bool {
+    /// Whether nothing of it is under way to the disk.
+    pub fn is_quiet(&self) -> bool {
         self.is_free() && self.syncing.is_none()
-    }
-
-    fn has_unsynced(&self) -> bool {
-        self.kept.front().is_some_and(|kept| kept.state == State::Written)
     }
 
     fn take_groups(&mut self, journal: &mut Journal, epochs: &Epochs) {
@@ -388,75 +386,7 @@ impl LogWriter {
             self.segment = Some(Segment { offset: segment.offset + len, ..segment });
             self.written_us = now_us;
         }
-        // The next segment is made before it is needed.
-        if let Some(Segment { offset, capacity, .. }) = self.segment
-            && self.next == Next::None
-            && offset > capacity / 2
-            && now_us >= self.ask_us
-        {
-            self.ask_segment((capacity * 2).min(SEGMENT_BYTES_MAX), disk);
-        }
-    }
-
-    /// The segment for a group of `len` bytes, if there is one with room; else one is asked for.
-    fn segment_for(&mut self, len: u64, disk: &mut impl LogDisk) -> Option<Segment> {
-        if let Some(segment) = self.segment {
-            // A group that is longer than any segment makes its own grow.
-            let is_empty = segment.offset == BLOCK_BYTES as u64;
-            if is_empty || segment.offset + len <= segment.capacity {
-                return Some(segment);
-            }
-        }
-        match self.next {
-            Next::Ready { number, capacity } => {
-                self.closing.extend(self.segment.map(|old| old.number));
-                self.next = Next::None;
-                self.segment = Some(Segment { number, offset: BLOCK_BYTES as u64, capacity });
-            }
-            Next::None => {
-                let capacity = self.segment.map_or(SEGMENT_BYTES_MIN, |segment| segment.capacity);
-                self.ask_segment((capacity * 2).min(SEGMENT_BYTES_MAX), disk);
-                return None;
-            }
-            Next::Asked { .. } => return None,
-        }
-        self.segment
-    }
-
-    fn ask_segment(&mut self, capacity: u64, disk: &mut impl LogDisk) {
-        let number = self.next_number;
-        let block = segment_block(&SegmentHeader {
-            run: self.identity.run,
-            shard: self.identity.shard,
-            shards: self.identity.shards,
-            number,
-            first_sequence: self.durable + 1,
-        });
-        self.next_number = number + 1;
-        self.next = Next::Asked { number, capacity };
-        disk.make(number, block, capacity);
-    }
-
-    fn made(&mut self, number: u32, result: io::Result<()>, disk: &mut impl LogDisk, now_us: i64) {
-        let Next::Asked { number: asked, capacity } = self.next else { return };
-        if asked != number {
-            return disk.close(number);
-        }
-        match result {
-            Ok(()) => self.next = Next::Ready { number, capacity },
-            Err(error) => {
-                self.next = Next::None;
-                self.next_number = number;
-                self.ask_us = now_us + RETRY_US;
-                // If there is room left it is not needed yet.
-                let is_needed = self.kept.iter().any(|kept| kept.state == State::Waiting);
-                if is_needed || self.segment.is_none() {
-                    // What was written is as good as before.
-                    let retry_us = now_us + RETRY_US;
-                    self.failure.get_or_insert(Failure { error, retry_us, is_of_data: false });
-                }
-            }
-        }
+        self.ask_in_advance(disk, now_us);
     }
 
     fn group_written(
@@ -496,79 +426,6 @@ impl LogWriter {
         }
     }
 
-    fn sync_if_due(&mut self, disk: &mut impl LogDisk, now_us: i64, at_once: bool) {
-        if self.syncing.is_some() || self.failure.as_ref().is_some_and(|it| it.is_of_data) {
-            return;
-        }
-        // Synced one segment after the other, the oldest first.
-        let Some(first) = self.kept.front().filter(|kept| kept.state == State::Written) else {
-            return;
-        };
-        let segment = first.segment;
-        let of_segment = |kept: &&Kept| kept.segment == segment && kept.state == State::Written;
-        let (mut last_sequence, mut bytes) = (first.last_sequence, 0);
-        for kept in self.kept.iter().take_while(of_segment) {
-            last_sequence = kept.last_sequence;
-            bytes += kept.len;
-        }
-        let is_left = self.segment.is_none_or(|current| current.number != segment);
-        let is_due = self.policy == SyncPolicy::Always
-            || bytes >= UNSYNCED_BYTES_MAX
-            || now_us >= self.synced_us + SYNC_US
-            || is_left;
-        if at_once || (is_due && self.policy != SyncPolicy::Never) {
-            self.synced_us = now_us;
-            self.syncing = Some((segment, last_sequence));
-            disk.sync(segment);
-        }
-    }
-
-    fn synced(&mut self, segment: u32, result: io::Result<()>, journal: &mut Journal, now_us: i64) {
-        let Some((_, last)) = self.syncing.take_if(|(syncing, _)| *syncing == segment) else {
-            return;
-        };
-        match result {
-            Ok(()) => {
-                let synced = |kept: &&mut Kept| {
-                    let is_covered = kept.segment == segment && kept.last_sequence <= last;
-                    is_covered && kept.state == State::Written
-                };
-                self.kept.iter_mut().filter(synced).for_each(|kept| kept.state = State::Durable);
-                self.forget_durable(journal);
-            }
-            Err(error) => self.fail(error, now_us),
-        }
-    }
-
-    /// Lets go of the first groups as long as they are durable.
-    fn forget_durable(&mut self, journal: &mut Journal) {
-        while self.kept.front().is_some_and(|kept| kept.state == State::Durable)
-            && let Some(kept) = self.kept.pop_front()
-        {
-            self.durable = kept.last_sequence;
-            self.let_go(kept, journal);
-        }
-    }
-
-    /// `appendfsync no`: what is written is the operating system's business.
-    fn forget_written(&mut self, journal: &mut Journal) {
-        while self
-            .kept
-            .front()
-            .is_some_and(|kept| matches!(kept.state, State::Written | State::Durable))
-            && let Some(kept) = self.kept.pop_front()
-        {
-            self.let_go(kept, journal);
-        }
-    }
-
-    fn let_go(&mut self, kept: Kept, journal: &mut Journal) {
-        self.kept_bytes -= kept.len;
-        if let Some(bytes) = kept.bytes {
-            journal.recycle(bytes);
-        }
-    }
-
     /// Something has failed: rests, and gives the segment up.
     fn fail(&mut self, error: io::Error, now_us: i64) {
         self.closing.extend(self.segment.take().map(|segment| segment.number));
@@ -597,19 +454,6 @@ impl LogWriter {
                 }
             }
         }
-    }
-
-    fn close_quiet(&mut self, disk: &mut impl LogDisk) {
-        let Self { closing, kept, syncing, .. } = self;
-        closing.retain(|&segment| {
-            let is_used =
-                kept.iter().any(|kept| kept.segment == segment && kept.state != State::Waiting)
-                    || syncing.is_some_and(|(syncing, _)| syncing == segment);
-            if !is_used {
-                disk.close(segment);
-            }
-            is_used
-        });
     }
 
     fn check(&self) {

@@ -29,7 +29,7 @@ use std::{
 use super::{
     envelope::EnvelopeError,
     manifest::{FILE_NAME, Generation, Manifest},
-    replay::Replay,
+    replay::{FunctionCommand, Replay},
     scan::{Damage, Group, GroupError, Scan, read_group, scan_log},
 };
 use crate::{
@@ -85,6 +85,15 @@ pub struct Plan {
     pub cuts: Vec<Damage>,
     /// Bytes of records that count.
     pub bytes: u64,
+}
+
+/// What was loaded.
+#[derive(Default)]
+pub struct Loaded {
+    /// The shards.
+    pub shards: Vec<Shard>,
+    /// What was done to the libraries of functions, in order.
+    pub functions: Vec<FunctionCommand>,
 }
 
 /// How far loading is; shared with whoever tells.
@@ -239,8 +248,7 @@ fn cut(scan: &mut Scan, end_epoch: u64, cuts: &mut Vec<Damage>) {
 }
 
 /// Loads the generations of `plans`, the oldest first, on top of what was `loaded` before, into
-/// `shards` shards. `owner_of` says which of
-/// so many shards owns a key.
+/// `shards` shards. `owner_of` says which of so many shards owns a key.
 ///
 /// Uses a thread a log.
 ///
@@ -249,13 +257,14 @@ fn cut(scan: &mut Scan, end_epoch: u64, cuts: &mut Vec<Damage>) {
 /// What was durable is damaged, or the file system fails.
 pub fn load(
     directory: &dyn Directory,
-    mut loaded: Vec<Shard>,
+    loaded: Loaded,
     plans: &[Plan],
     settings: &Settings,
     (shards, seed): (usize, u64),
     owner_of: &dyn Fn(&[u8], usize) -> usize,
     progress: &Progress,
-) -> Result<Vec<Shard>, RecoveryError> {
+) -> Result<Loaded, RecoveryError> {
+    let Loaded { shards: mut loaded, mut functions } = loaded;
     let empty = |count: usize| -> Vec<Shard> {
         (0..count as u64).map(|n| Shard::new(seed.wrapping_add(n), settings.clone())).collect()
     };
@@ -271,23 +280,25 @@ pub fn load(
                 .collect();
             let mut joined = threads.into_iter().map(|thread| thread.join());
             joined.try_for_each(|outcome| {
-                outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                let outcome = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                // All of a run are in the log of one shard.
+                outcome.map(|of_log| functions.extend(of_log))
             })
         })?;
     }
     if loaded.len() != shards {
         loaded = redistribute(loaded, empty(shards), |key| owner_of(key, shards));
     }
-    Ok(loaded)
+    Ok(Loaded { shards: loaded, functions })
 }
 
-/// Does the records of one log again.
+/// Does the records of one log again; answers what was done to the libraries of functions.
 fn replay(
     directory: &dyn Directory,
     scan: &Scan,
     shard: &mut Shard,
     progress: &Progress,
-) -> Result<(), RecoveryError> {
+) -> Result<Vec<FunctionCommand>, RecoveryError> {
     let (mut replay, mut payload) = (Replay::default(), Vec::new());
     for group in &scan.groups {
         let outcome = read_group(directory, scan, group, &mut payload, |record| {
@@ -308,7 +319,7 @@ fn replay(
         // What is thrown away while loading is freed at once.
         while shard.keyspace.free_slice() {}
     }
-    Ok(())
+    Ok(replay.into_functions())
 }
 
 /// Moves every key to the shard that owns it among `new`.

@@ -3,6 +3,9 @@
 //! The shard that replays must not know the time yet: its clock stands at 0, so that no deadline
 //! passes while it replays (see `journal`). A record that it refuses means that the log is not the
 //! history of what it was applied to; going on would end in something that never was.
+//!
+//! Libraries of functions belong to the whole server and not to a shard: commands that have changed
+//! them are handed on in their order, for whoever loads libraries.
 #![forbid(unsafe_code)]
 
 use tessera_proto::{Protocol, ReplyBuffer};
@@ -32,10 +35,14 @@ pub enum ReplayError {
     },
 }
 
+/// A FUNCTION command that has changed the libraries: its arguments, the name first.
+pub type FunctionCommand = Vec<Vec<u8>>;
+
 /// Applies records to a shard.
 #[derive(Default)]
 pub struct Replay {
     replies: ReplyBuffer,
+    functions: Vec<FunctionCommand>,
 }
 
 impl Replay {
@@ -46,6 +53,10 @@ impl Replay {
     /// See [`ReplayError`]; the shard is then as it was before the record.
     pub fn apply(&mut self, shard: &mut Shard, record: &Record<'_>) -> Result<(), ReplayError> {
         let (args, database) = (record.args(), record.head.database);
+        if args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(b"FUNCTION")) {
+            self.functions.push(args.iter().map(<[u8]>::to_vec).collect());
+            return Ok(());
+        }
         if database as usize >= shard.settings().databases {
             return Err(ReplayError::Database(database));
         }
@@ -59,6 +70,11 @@ impl Replay {
         let outcome = shard.execute(&call, &mut self.replies);
         self.replies.clear();
         outcome.map(drop).map_err(|error| ReplayError::Refused { name: name(), error })
+    }
+
+    /// The commands that have changed libraries, in their order.
+    pub fn into_functions(self) -> Vec<FunctionCommand> {
+        self.functions
     }
 }
 
@@ -84,6 +100,20 @@ mod tests {
         let mut shard = Shard::new(1, Settings::default());
         apply(&mut shard, 3, &["SET", "k", "v", "PXAT", "5"]).expect("a deadline that is far away");
         assert_eq!((shard.keyspace.len(0), shard.keyspace.len(3)), (0, 1));
+    }
+
+    #[test]
+    fn changes_of_libraries_are_handed_on() {
+        let mut shard = Shard::new(1, Settings::default());
+        let mut bytes = RecordBuffer::new();
+        let words: [&[u8]; 3] = [b"FUNCTION", b"DELETE", b"mylib"];
+        let head = RecordHead { sequence: 1, stamp: 1, database: 0 };
+        encode(&mut bytes, head, words.len(), words.into_iter());
+        let mut spans = Vec::new();
+        let (record, _) = Record::read(&bytes, &mut spans).expect("a record");
+        let mut replay = Replay::default();
+        assert_eq!(replay.apply(&mut shard, &record), Ok(()));
+        assert_eq!(replay.into_functions(), [words.map(<[u8]>::to_vec).to_vec()]);
     }
 
     #[test]

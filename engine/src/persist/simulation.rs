@@ -79,6 +79,23 @@ fn errors_of_the_device_lose_nothing_that_anyone_was_told() {
     }
 }
 
+#[test]
+fn appendfsync_may_change_at_any_time() {
+    let mut total = Outcome::default();
+    for seed in 0..2 * seeds() {
+        let mut world = World::new(seed, SyncPolicy::EverySecond, Faulty::Not);
+        world.change_policy();
+        for _ in 0..3 {
+            world.disk.set_faults(Faults { error_in: 25, ..Faults::default() });
+            world.run(900);
+            world.disk.set_faults(Faults::default());
+            world.crash_and_recover().unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        }
+        total.add(&world.outcome);
+    }
+    assert!(total.told > 5 * seeds() && total.lost > seeds(), "little was tried: {total:?}");
+}
+
 /// Whether some seed objects to a fault.
 fn is_found(policy: SyncPolicy, faulty: Faulty, faults: Faults) -> bool {
     // An assertion that fails is an objection too.

@@ -29,7 +29,7 @@ impl DataDirectory {
     pub fn open(path: &Path) -> io::Result<Self> {
         match fs::create_dir(path) {
             Ok(()) => sync_directory(path.parent().unwrap_or(Path::new("/")))?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
             Err(error) => return Err(error),
         }
         Ok(Self { path: path.to_owned() })

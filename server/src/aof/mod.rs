@@ -9,6 +9,8 @@
 //! start       recovery, before and while the workers start
 //! rewrite     a snapshot in the place of the log
 //! segments    open segments of one worker: submissions go to its ring
+//! switch      turning the log on and off while the server runs
+//! rest        workers that sleep with nothing to log
 //! turn        what a worker does for the log in every turn
 //! ```
 //!
@@ -27,14 +29,22 @@
 
 mod directory;
 mod keeper;
+mod rest;
 pub(crate) mod rewrite;
 mod segments;
 mod start;
+mod switch;
 mod turn;
 
-use std::sync::{
-    Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+use std::{
+    ffi::OsStr,
+    mem,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use tessera_engine::{
@@ -42,6 +52,7 @@ use tessera_engine::{
         epoch::Epochs,
         log::SyncPolicy,
         manifest::{Generation, Manifest},
+        replay::FunctionCommand,
     },
     shard::Shard,
 };
@@ -53,20 +64,31 @@ pub(crate) use turn::WorkerLog;
 
 use crate::config::{AppendFsync, Config};
 use keeper::Keeper;
+use rest::Rest;
 use rewrite::Rewrites;
+use switch::Stage;
 
 /// The log as all workers see it.
 pub struct Aof {
-    /// Nothing while `appendonly` is off, or before what was moved in is loaded.
-    log: OnceLock<Open>,
+    /// See [`switch`].
+    stage: AtomicU8,
+    /// Nothing while there is no log, or before what was moved in is loaded.
+    log: Mutex<Option<Arc<Open>>>,
+    /// The log has been turned on, and its first rewrite not been asked for.
+    wants_start: AtomicBool,
+    /// Workers whose logs have come to their ends, and those that have dropped them.
+    ended: AtomicUsize,
+    dropped: AtomicUsize,
     /// The log begins when what is loaded elsewhere is there.
     follows: bool,
-    /// The epoch in which rounds are; 0 without a log.
+    /// The epoch in which rounds are; 0 before the first log.
     epoch: AtomicU64,
     /// The last epoch of which some shard has records.
     data_epoch: AtomicU64,
     closed: AtomicU64,
     durable: AtomicU64,
+    /// Somebody waits for this epoch to be durable, whatever the policy.
+    wanted: AtomicU64,
     /// Logs that cannot be written.
     failing: AtomicUsize,
     /// Logs that fall behind what is written to them.
@@ -75,13 +97,16 @@ pub struct Aof {
     epochs: Mutex<Epochs>,
     /// The shards that were loaded, until their workers take them.
     loaded: Mutex<Vec<Option<Shard>>>,
+    /// What was done to the libraries of functions, until the first worker repeats it.
+    functions: Mutex<Vec<FunctionCommand>>,
     is_loaded: AtomicBool,
     figures: Box<[Figures]>,
+    rests: Box<[Rest]>,
     rewrites: Mutex<Rewrites>,
 }
 
 /// What is fixed as long as the log is open.
-struct Open {
+pub(crate) struct Open {
     generation: Generation,
     directory: DataDirectory,
     /// The manifest as it is on disk.
@@ -98,6 +123,36 @@ struct Figures {
     waiting_bytes: AtomicU64,
     /// The last record that is as durable as the policy makes it.
     settled_sequence: AtomicU64,
+    /// Syncs under way.
+    syncing: AtomicU64,
+    /// Syncs that took so long that the next was due before they were done.
+    delayed_syncs: AtomicU64,
+    /// The first segment that is still needed: a base stands for those before it.
+    first_segment: AtomicU32,
+}
+
+impl Figures {
+    /// There is no log, or a new one.
+    fn reset(&self) {
+        let words = [
+            &self.written_bytes,
+            &self.groups,
+            &self.waiting_bytes,
+            &self.settled_sequence,
+            &self.syncing,
+        ];
+        words.into_iter().for_each(|word| word.store(0, SeqCst));
+        self.first_segment.store(0, SeqCst);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where the log is for the options `config`.
+fn log_path(config: &Config) -> PathBuf {
+    Path::new(OsStr::from_bytes(&config.dir)).join(OsStr::from_bytes(&config.appenddirname))
 }
 
 impl Aof {
@@ -114,47 +169,70 @@ impl Aof {
     /// A log that is open.
     fn of(open: Open, workers: usize) -> Self {
         let aof = Self::new(workers, open.generation.first_epoch);
-        // It is the first one.
-        let _ = aof.log.set(open);
+        aof.set_open(open);
         aof
     }
 
     fn new(workers: usize, first_epoch: u64) -> Self {
         Self {
-            log: OnceLock::new(),
+            stage: AtomicU8::new(Stage::Off as u8),
+            log: Mutex::default(),
+            wants_start: AtomicBool::new(false),
+            ended: AtomicUsize::new(0),
+            dropped: AtomicUsize::new(0),
             follows: false,
             epoch: AtomicU64::new(first_epoch),
             data_epoch: AtomicU64::new(0),
             closed: AtomicU64::new(first_epoch.saturating_sub(1)),
             durable: AtomicU64::new(first_epoch.saturating_sub(1)),
+            wanted: AtomicU64::new(0),
             failing: AtomicUsize::new(0),
             behind: AtomicUsize::new(0),
             reason: Mutex::default(),
             epochs: Mutex::new(Epochs::new(first_epoch.max(1), &vec![0; workers])),
             loaded: Mutex::default(),
+            functions: Mutex::default(),
             is_loaded: AtomicBool::new(false),
             figures: (0..workers).map(|_| Figures::default()).collect(),
+            rests: (0..workers).map(|_| Rest::default()).collect(),
             rewrites: Mutex::new(Rewrites::NONE),
         }
     }
 
-    /// Whether there is a log.
+    /// Whether the log is on.
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.log.get().is_some()
+        matches!(self.stage(), Stage::Beginning | Stage::On)
     }
 
-    /// The epoch in which rounds are now; 0 without a log. Read it within the cut.
+    /// A log that holds everything is there.
+    fn set_open(&self, open: Open) {
+        *locked(&self.log) = Some(Arc::new(open));
+        self.set_stage(Stage::On);
+    }
+
+    /// The epoch in which rounds are now. Read it within the cut.
     #[inline]
     pub fn epoch(&self) -> u64 {
         self.epoch.load(SeqCst)
     }
 
-    /// What a worker has to look at when it has changed: the present epoch, the last closed one and
-    /// the last durable one.
+    /// What a worker has to look at when it has changed: the present epoch, the last closed one, the
+    /// last durable one, and the last one that somebody waits for.
     #[inline]
-    pub(crate) fn state(&self) -> [u64; 3] {
-        [&self.epoch, &self.closed, &self.durable].map(|word| word.load(SeqCst))
+    pub(crate) fn state(&self) -> [u64; 4] {
+        [&self.epoch, &self.closed, &self.durable, &self.wanted].map(|word| word.load(SeqCst))
+    }
+
+    /// Somebody waits for `epoch`, which is not over yet, to be durable.
+    pub(crate) fn want(&self, epoch: u64) {
+        self.wanted.fetch_max(epoch, SeqCst);
+    }
+
+    /// The last epoch that somebody waits for to be durable, if it is not.
+    pub(crate) fn wanted(&self) -> Option<u64> {
+        let wanted = self.wanted.load(SeqCst);
+        (wanted > self.durable_epoch()).then_some(wanted)
     }
 
     /// Notes that a shard has records of `epoch`.
@@ -167,6 +245,11 @@ impl Aof {
         }
     }
 
+    /// Whether all that has been recorded, and noted, is durable.
+    pub(crate) fn has_all_durable(&self) -> bool {
+        self.is_complete() && self.data_epoch() <= self.durable_epoch()
+    }
+
     /// The last epoch of which some shard has records.
     pub(crate) fn data_epoch(&self) -> u64 {
         self.data_epoch.load(SeqCst)
@@ -174,8 +257,7 @@ impl Aof {
 
     /// Why writes are refused, if they are.
     pub fn failure(&self) -> Option<String> {
-        self.is_failing()
-            .then(|| self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        self.is_failing().then(|| locked(&self.reason).clone())
     }
 
     /// Whether some log cannot be written.
@@ -192,7 +274,7 @@ impl Aof {
 
     /// Bytes of records that were loaded at the start.
     pub fn loaded_bytes(&self) -> u64 {
-        self.log.get().map_or(0, |open| open.loaded_bytes)
+        self.open().map_or(0, |open| open.loaded_bytes)
     }
 
     /// The last epoch that is durable.
@@ -215,14 +297,23 @@ impl Aof {
         self.sum(|figures| &figures.groups)
     }
 
+    /// Syncs under way.
+    pub fn syncing(&self) -> u64 {
+        self.sum(|figures| &figures.syncing)
+    }
+
+    /// Syncs of this run that took so long that the next was due before they were done.
+    pub fn delayed_syncs(&self) -> u64 {
+        self.sum(|figures| &figures.delayed_syncs)
+    }
+
     fn sum(&self, of: impl Fn(&Figures) -> &AtomicU64) -> u64 {
         self.figures.iter().map(|figures| of(figures).load(SeqCst)).sum()
     }
 
     /// Looks at the epochs of all workers, or moves them on.
     pub(crate) fn with_epochs<T>(&self, work: impl FnOnce(&mut Epochs) -> T) -> T {
-        let mut epochs: MutexGuard<'_, Epochs> =
-            self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut epochs = locked(&self.epochs);
         let done = work(&mut epochs);
         self.closed.store(epochs.closed(), SeqCst);
         self.durable.store(epochs.durable(), SeqCst);
@@ -234,8 +325,8 @@ impl Aof {
         self.epoch.store(epoch, SeqCst);
     }
 
-    fn open(&self) -> Option<&Open> {
-        self.log.get()
+    fn open(&self) -> Option<Arc<Open>> {
+        locked(&self.log).clone()
     }
 
     /// The shard that was loaded for `worker`, once all are.
@@ -243,8 +334,13 @@ impl Aof {
         if !self.is_loaded.load(SeqCst) {
             return None;
         }
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = locked(&self.loaded);
         loaded.get_mut(worker)?.take()
+    }
+
+    /// What was done to the libraries of functions before the server started, once it is loaded.
+    pub(crate) fn take_functions(&self) -> Vec<FunctionCommand> {
+        mem::take(&mut locked(&self.functions))
     }
 }
 

@@ -13,7 +13,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::PathBuf,
     sync::{Arc, PoisonError, atomic::Ordering::SeqCst},
     thread,
     time::{Duration, Instant},
@@ -32,6 +32,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How long after a failure no rewrite is begun by itself.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(60);
+
+/// The same for the first rewrite of a log, which is worth nothing without.
+const REST_BEFORE_FIRST: Duration = Duration::from_secs(5);
 
 /// What INFO shows of rewrites.
 #[derive(Clone, Copy, Debug)]
@@ -67,13 +70,14 @@ impl Aof {
         *self.rewrites.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The directory and the name of the next base, if there is a log.
-    pub(crate) fn next_base(&self) -> Option<(&Path, String)> {
-        let open = self.open()?;
-        let manifest = open.manifest.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = |base: &Base| base.files.first().and_then(|name| base_number(name));
-        let last = manifest.base.as_ref().and_then(number).unwrap_or(0);
-        Some((open.directory.path(), base_name(last + 1)))
+    /// The log, if there is one, with the directory and the name of its next base.
+    pub(crate) fn next_base(&self) -> Option<(Arc<Open>, PathBuf, String)> {
+        let open = self.open().filter(|_| self.is_on())?;
+        // Also of a log that was turned off, and of which nothing is known but its files.
+        let names = open.directory.names().unwrap_or_default();
+        let last = names.iter().filter_map(|name| base_number(name)).max().unwrap_or(0);
+        let path = open.directory.path().to_owned();
+        Some((open, path, base_name(last + 1)))
     }
 
     /// Bytes of the last base, and of everything that would be loaded now.
@@ -88,7 +92,12 @@ impl Aof {
     /// Whether the log has grown by `percentage` since the last rewrite, and to `bytes_min` at least.
     pub(crate) fn wants_rewrite(&self, percentage: u64, bytes_min: u64) -> bool {
         let rewrites = self.rewrites();
-        let rests = rewrites.failed_at.is_some_and(|since| since.elapsed() < REST_AFTER_FAILURE);
+        let is_first = self.is_beginning();
+        let rest = if is_first { REST_BEFORE_FIRST } else { REST_AFTER_FAILURE };
+        let rests = rewrites.failed_at.is_some_and(|since| since.elapsed() < rest);
+        if is_first {
+            return !rewrites.is_installing && rewrites.failed_at.is_some() && !rests;
+        }
         let (base, size) = self.sizes();
         let growth = size.saturating_sub(base).saturating_mul(100) / base.max(1);
         percentage > 0
@@ -98,12 +107,16 @@ impl Aof {
             && growth >= percentage
     }
 
-    fn change_rewrites(&self, change: impl FnOnce(&mut Rewrites)) {
+    pub(super) fn change_rewrites(&self, change: impl FnOnce(&mut Rewrites)) {
         change(&mut self.rewrites.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// A rewrite has failed.
+    /// A rewrite has failed, or the log that it was made for comes to its end.
     pub(crate) fn rewrite_failed(&self) {
+        if !self.is_on() {
+            tracing::info!("Background AOF rewrite given up: the log is turned off");
+            return self.change_rewrites(|rewrites| rewrites.is_installing = false);
+        }
         tracing::warn!("Background AOF rewrite terminated with an error");
         self.change_rewrites(|rewrites| {
             rewrites.failures += 1;
@@ -113,9 +126,10 @@ impl Aof {
     }
 }
 
-/// Makes the file `name` the base of the log, from `starts` on, on a thread of its own.
+/// Makes the file `name` the base of the log `open`, from `starts` on, on a thread of its own.
 pub(crate) fn install(
     shared: &Arc<Shared>,
+    open: Arc<Open>,
     name: String,
     starts: Vec<LogStart>,
     began_at: Instant,
@@ -124,17 +138,22 @@ pub(crate) fn install(
     let for_thread = Arc::clone(shared);
     let spawned = thread::Builder::new().name("log-rewrite".into()).spawn(move || {
         let aof = &for_thread.aof;
-        let Some(open) = aof.open() else { return };
         while !aof.is_durable_up_to(&starts) {
-            if for_thread.stop.is_asked() {
+            if for_thread.stop.is_asked() || aof.is_ending() {
                 return aof.rewrite_failed();
             }
             thread::sleep(LOOK_AGAIN);
         }
         let before = aof.written_bytes();
-        match replace_base(open, name, starts) {
+        match replace_base(&open, name, &starts) {
             Ok(bytes) => {
                 tracing::info!("Background AOF rewrite finished successfully");
+                aof.is_based();
+                // Whoever waits for the log with WAITAOF has it now.
+                (0..for_thread.workers).for_each(|worker| for_thread.board.bell(worker).ring());
+                for (figures, start) in aof.figures.iter().zip(&starts) {
+                    figures.first_segment.store(start.segment, SeqCst);
+                }
                 aof.change_rewrites(|rewrites| {
                     *rewrites = Rewrites {
                         count: rewrites.count + 1,
@@ -165,12 +184,12 @@ impl Aof {
 }
 
 /// Replaces the manifest, and removes what it does not name any more; the base's length.
-fn replace_base(open: &Open, name: String, starts: Vec<LogStart>) -> io::Result<u64> {
+fn replace_base(open: &Open, name: String, starts: &[LogStart]) -> io::Result<u64> {
     let mut manifest = open.manifest.lock().unwrap_or_else(PoisonError::into_inner);
     let bytes = open.directory.len(&name)?.ok_or(io::ErrorKind::NotFound)?;
     let mut current = manifest.generations.pop().ok_or(io::ErrorKind::NotFound)?;
     let epoch = current.first_epoch - 1;
-    current.logs.clone_from(&starts);
+    starts.clone_into(&mut current.logs);
     let next = Manifest {
         base: Some(Base { epoch, files: vec![name.clone()] }),
         generations: vec![current.clone()],
@@ -181,7 +200,7 @@ fn replace_base(open: &Open, name: String, starts: Vec<LogStart>) -> io::Result<
     }
     *manifest = next;
     let is_needed = |file: &str| {
-        let of_log = (0..).zip(&starts).any(|(shard, start)| {
+        let of_log = (0..).zip(starts).any(|(shard, start)| {
             let prefix = segment_name(current.run, shard, 0);
             let prefix = prefix.trim_end_matches("0.log");
             let number = file.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(".log"));

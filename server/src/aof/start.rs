@@ -7,7 +7,6 @@
 
 use std::{
     ffi::OsStr,
-    fmt::Write as _,
     os::unix::ffi::OsStrExt as _,
     path::Path,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::SeqCst},
@@ -19,16 +18,18 @@ use tessera_engine::{
     persist::{
         base::load_base,
         manifest::{Base, FILE_NAME, Manifest},
-        recovery::{Plan, Progress, RecoveryError, load, plan, read_manifest},
+        recovery::{Loaded, Plan, Progress, RecoveryError, load, plan, read_manifest},
         scan::Damage,
     },
-    shard::Shard,
     sys::{disk::Directory as _, random::Random},
     transaction::ShardMap,
 };
 
-use super::{Aof, DataDirectory, Open, keeper::Keeper, rewrite::base_name};
+use super::{Aof, DataDirectory, Open, keeper::Keeper, log_path, rewrite::base_name};
 use crate::{config::Config, loading, runtime::wake::Doorbell, server::Shared, worker::settings};
+
+/// What a start says that the log's files stop.
+pub(super) const BAD_FORMAT: &str = "Bad file format reading the append only files";
 
 /// How often the progress of loading is told.
 const PROGRESS_STEP: Duration = Duration::from_millis(50);
@@ -61,8 +62,7 @@ pub fn prepare(
     if !config.appendonly {
         return Ok((Aof::none(workers), None));
     }
-    let path =
-        Path::new(OsStr::from_bytes(&config.dir)).join(OsStr::from_bytes(&config.appenddirname));
+    let path = log_path(config);
     let failed = |error: &dyn std::fmt::Display| {
         format!("Can't open or create append-only dir {}: {error}", path.display())
     };
@@ -149,8 +149,7 @@ impl Aof {
         if self.is_on() {
             return Ok(());
         }
-        let path = Path::new(OsStr::from_bytes(&config.dir))
-            .join(OsStr::from_bytes(&config.appenddirname));
+        let path = log_path(config);
         let begin = || -> Result<Open, String> {
             let directory = DataDirectory::open(&path).map_err(|error| error.to_string())?;
             let base = adopt_dump(config, &directory).map_err(|error| error.to_string())?;
@@ -160,8 +159,7 @@ impl Aof {
         let open = begin().map_err(|error| {
             format!("Can't open or create append-only dir {}: {error}", path.display())
         })?;
-        // Nobody else sets it while the lock is held.
-        let _ = self.log.set(open);
+        self.set_open(open);
         drop(guard);
         Ok(())
     }
@@ -193,18 +191,16 @@ pub(crate) fn load_in_background(
     let shared = Arc::clone(shared);
     thread::Builder::new().name("log-loader".into()).spawn(move || {
         match load_all(&shared, &recovered, seed) {
-            Ok(shards) => {
+            Ok(Loaded { shards, functions }) => {
                 let aof = &shared.aof;
                 let mut loaded = aof.loaded.lock().unwrap_or_else(PoisonError::into_inner);
                 *loaded = shards.into_iter().map(Some).collect();
                 drop(loaded);
+                *aof.functions.lock().unwrap_or_else(PoisonError::into_inner) = functions;
                 aof.is_loaded.store(true, SeqCst);
             }
             Err(error) => {
-                let mut reason = String::from("Bad file format reading the append only files: ");
-                // Writing to a String cannot fail.
-                let _ = write!(reason, "{error}");
-                shared.loading.fail(reason);
+                shared.loading.fail(format!("{BAD_FORMAT}: {error}"));
                 shared.stop.shutdown().request();
             }
         }
@@ -213,11 +209,7 @@ pub(crate) fn load_in_background(
     Ok(())
 }
 
-fn load_all(
-    shared: &Shared,
-    recovered: &Recovered,
-    seed: u64,
-) -> Result<Vec<Shard>, RecoveryError> {
+fn load_all(shared: &Shared, recovered: &Recovered, seed: u64) -> Result<Loaded, RecoveryError> {
     let progress = Progress::default();
     let settings = settings(&shared.config.current());
     let owner_of = |key: &[u8], shards: usize| ShardMap::new(shards).owner(key) as usize;
@@ -226,7 +218,7 @@ fn load_all(
     let load_both = || {
         let loaded = match base {
             Some(base) => load_base(directory, base, &settings, workers, &owner_of, bytes)?,
-            None => Vec::new(),
+            None => Loaded::default(),
         };
         load(directory, loaded, plans, &settings, workers, &owner_of, &progress)
     };

@@ -10,7 +10,10 @@
 //! is stamped with the epoch in which it was asked for.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{
+    Arc,
+    atomic::Ordering::{Relaxed, SeqCst},
+};
 
 use tessera_engine::{
     persist::{
@@ -18,11 +21,14 @@ use tessera_engine::{
         manifest::LogStart,
     },
     sys::disk::DiskEvent,
+    transaction::{ShardId, ShardSet},
 };
 
 use super::{
-    Aof, policy,
+    Aof, Open, policy,
     segments::{RingDisk, Segments},
+    start::BAD_FORMAT,
+    switch::Ending,
 };
 use crate::{mesh::mailbox::Position, own_shard::OwnShard, worker::Worker};
 
@@ -34,11 +40,16 @@ pub(crate) struct WorkerLog {
     writer: LogWriter,
     segments: Segments,
     /// The state of the epochs that was looked at last.
-    seen: [u64; 3],
+    seen: [u64; 4],
     /// Up to here the mailbox must be served, and until then the epoch before `seen` is not run.
     ran_at: Option<(u64, Position)>,
     is_failing: bool,
     is_behind: bool,
+    /// The number of the last record, if the log has nothing to do until there is another one.
+    rest: Option<u64>,
+    /// The first segment that is still needed, as far as the writer knows.
+    first_segment: u32,
+    pub(super) ending: Ending,
 }
 
 impl WorkerLog {
@@ -61,6 +72,26 @@ impl WorkerLog {
         self.writer.due_us(&shard.keyspace.journal)
     }
 
+    /// The number of the last record, if the log has nothing to do until there is another one.
+    pub(crate) fn rest(&self) -> Option<u64> {
+        self.rest
+    }
+
+    /// Whether it cannot be written, and nothing of it is under way.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.writer.failure().is_some() && self.writer.is_quiet()
+    }
+
+    /// It is dropped: whatever it has told the others is taken back.
+    pub(super) fn withdraw(&self, aof: &Aof) {
+        if self.is_failing {
+            change(&aof.failing, false);
+        }
+        if self.is_behind {
+            change(&aof.behind, false);
+        }
+    }
+
     /// Whether nothing is left to be made durable.
     pub(crate) fn is_settled(&self, shard: &OwnShard) -> bool {
         shard.is_here() && shard.keyspace.journal.is_empty() && self.writer.is_settled()
@@ -79,8 +110,20 @@ impl Worker {
         if let Some(shard) = self.shared.aof.take_loaded(self.own as usize) {
             self.shard = OwnShard::new(shard);
             self.shard.advance_clock_us(self.now_us);
+            if self.own == 0
+                && let Err(reason) = self.repeat_functions()
+            {
+                self.shared.loading.fail(format!("{BAD_FORMAT}: {reason}"));
+                return self.shared.stop.shutdown().request();
+            }
             self.begin_log();
         }
+    }
+
+    /// Loads the libraries of functions that the log has.
+    fn repeat_functions(&mut self) -> Result<(), String> {
+        let commands = self.shared.aof.take_functions();
+        commands.iter().try_for_each(|command| self.repeat_function(command))
     }
 
     /// Begins the log when everything was loaded elsewhere.
@@ -99,10 +142,26 @@ impl Worker {
         }
     }
 
-    /// Records and logs from now on what is done to the own shard.
+    /// Records and logs from now on what is done to the own shard, which has been loaded.
     fn begin_log(&mut self) {
+        let Some(open) = self.shared.aof.open() else { return };
+        self.open_log(&open);
+        self.publish();
+        let databases = 0..self.shard.keyspace.database_count();
+        let keys = databases.map(|number| self.shard.keyspace.len(number) as u64).sum();
+        self.shared.loading.worker_took_over(keys);
+    }
+
+    /// A rewrite for the log `open` begins: it is the first one if nothing is logged yet. Runs at
+    /// this worker's place in the cut.
+    pub(crate) fn begin_log_of(&mut self, open: &Arc<Open>) {
+        if self.log.is_none() && self.shared.aof.is_begun_by(open) {
+            self.open_log(open);
+        }
+    }
+
+    fn open_log(&mut self, open: &Open) {
         let aof = &self.shared.aof;
-        let Some(open) = aof.open() else { return };
         let counter = open.keeper.counter(self.shared.board.bell(self.own as usize));
         let run = open.generation.run;
         let mut segments = Segments::new(run, self.own, counter);
@@ -111,15 +170,21 @@ impl Worker {
         let identity = LogIdentity { run, shard: self.own, shards };
         let writer = LogWriter::new(identity, policy(self.config.get()), 0, &mut disk);
         let (seen, room) = (aof.state(), writer.room());
-        self.shard.keyspace.journal.start(0, seen[0], room);
+        // What is done now belongs to the epoch of the place at which the log begins.
+        let stamp = self.shard.keyspace.journal.stamp().max(open.generation.first_epoch);
+        self.shard.keyspace.journal.start(0, stamp, room);
         self.configure_shard();
-        let (ran_at, is_failing, is_behind) = (None, false, false);
-        self.log =
-            Some(Box::new(WorkerLog { writer, segments, seen, ran_at, is_failing, is_behind }));
-        self.publish();
-        let databases = 0..self.shard.keyspace.database_count();
-        let keys = databases.map(|number| self.shard.keyspace.len(number) as u64).sum();
-        self.shared.loading.worker_took_over(keys);
+        self.log = Some(Box::new(WorkerLog {
+            writer,
+            segments,
+            seen,
+            ran_at: None,
+            is_failing: false,
+            is_behind: false,
+            rest: None,
+            first_segment: 0,
+            ending: Ending::default(),
+        }));
     }
 
     /// The log's part of a turn.
@@ -127,6 +192,9 @@ impl Worker {
     pub(crate) fn log_turn(&mut self) {
         if let Some(mut log) = self.log.take() {
             self.serve_log(&mut log);
+            if self.may_drop_log(&mut log) {
+                return self.drop_log(log);
+            }
             self.log = Some(log);
         }
     }
@@ -137,6 +205,7 @@ impl Worker {
         if self.shard.is_here() {
             // Before the records are taken away, and before anything leaves.
             self.shared.aof.note_data(self.shard.keyspace.journal.fresh_epoch());
+            self.heed_others(log);
             self.advance_epoch(log);
             self.report_run(log);
             self.write_groups(log);
@@ -144,7 +213,36 @@ impl Worker {
         self.note_state(log);
         let aof = &self.shared.aof;
         let hold = if log.writer.policy() == SyncPolicy::Always { aof.data_epoch() } else { 0 };
-        self.network.set_gate(hold, aof.durable.load(SeqCst));
+        let durable = aof.durable_epoch();
+        self.network.set_gate(hold, durable);
+        // While the gate is closed output may wait at it that is not there yet.
+        log.rest = if hold <= durable { self.rest_of(log) } else { None };
+    }
+
+    /// The number of the last record, if the log of this worker has nothing to do until there is
+    /// another one, and nobody here waits for it.
+    fn rest_of(&self, log: &WorkerLog) -> Option<u64> {
+        let nobody_waits =
+            self.acks.is_empty() && self.waiting_mail.is_empty() && !self.network.holds_output();
+        if !nobody_waits || !self.shard.is_here() || log.ending.is_asked() {
+            return None;
+        }
+        let journal = &self.shard.keyspace.journal;
+        (journal.is_empty() && log.writer.is_at_rest()).then(|| journal.sequence())
+    }
+
+    /// Takes in what others have said: somebody waits for the log, or a base stands for its beginning.
+    fn heed_others(&mut self, log: &mut WorkerLog) {
+        let aof = &self.shared.aof;
+        log.writer.hurry(aof.wanted().is_some());
+        let first = aof.figures[self.own as usize].first_segment.load(SeqCst);
+        if first > log.first_segment {
+            log.first_segment = first;
+            let WorkerLog { writer, segments, .. } = log;
+            writer.forget_before(first, &mut RingDisk { segments, network: &mut self.network });
+            let (own, durable) = (self.own as usize, log.writer.durable());
+            aof.with_epochs(|epochs| epochs.synced(own, durable));
+        }
     }
 
     fn take_disk_events(&mut self, log: &mut WorkerLog) {
@@ -164,34 +262,54 @@ impl Worker {
         writer.complete(event, journal, &mut disk, self.now_us);
         let (written, durable) = (writer.written(), writer.durable());
         let never = writer.policy() == SyncPolicy::Never;
+        let is_always = writer.policy() == SyncPolicy::Always;
         let own = self.own as usize;
-        let more = self.shared.aof.with_epochs(|epochs| {
+        let aof = &self.shared.aof;
+        let was_wanted = aof.wanted().is_some();
+        let more = aof.with_epochs(|epochs| {
             epochs.written(own, written, never);
             epochs.synced(own, durable)
         });
-        if more && writer.policy() == SyncPolicy::Always {
-            // Others may hold output that can leave now.
-            self.outboxes.wake_all();
+        if more && (is_always || was_wanted) {
+            // Others may hold output that can leave now, or have clients that wait for it.
+            self.wake_busy();
         }
+    }
+
+    /// Wakes all workers that may have something to log, or wait for a log.
+    fn wake_busy(&mut self) {
+        let aof = &self.shared.aof;
+        self.outboxes.wake_all_but(|worker| aof.is_at_rest(worker));
     }
 
     /// Lets the next epoch begin if the log wants to write what it has.
     fn advance_epoch(&mut self, log: &WorkerLog) {
-        let journal = &self.shard.keyspace.journal;
-        let is_ending = self.shared.stop.is_asked() && !journal.is_empty();
-        if !is_ending && !log.writer.wants_epoch(journal, self.now_us) {
-            return;
-        }
-        if journal.stamp() < self.shared.aof.epoch() {
-            // All that waits is of epochs that have ended already.
-            return;
-        }
         let (aof, cut) = (&self.shared.aof, &self.shared.cut);
-        let next = aof.with_epochs(|epochs| epochs.advance());
-        if let Some(next) = next {
+        let journal = &self.shard.keyspace.journal;
+        // Whoever waits for the present epoch waits for its end.
+        let is_wanted = aof.wanted().is_some_and(|wanted| wanted >= aof.epoch());
+        let is_ending = self.shared.stop.is_asked() || log.ending.is_asked();
+        let wants =
+            log.writer.wants_epoch(journal, self.now_us) || (is_ending && !journal.is_empty());
+        // Else all that waits is of epochs that have ended already.
+        let has_fresh = journal.stamp() >= aof.epoch();
+        let is_due = is_wanted || (wants && has_fresh);
+        if is_due && let Some(next) = aof.with_epochs(|epochs| epochs.advance()) {
             cut.through(|| aof.begin_epoch(next));
-            self.outboxes.wake_all();
+            self.report_rests(next);
         }
+    }
+
+    /// The epoch `next` has begun: reports for those that sleep with nothing to log, and wakes the
+    /// others, so that they report themselves.
+    fn report_rests(&mut self, next: u64) {
+        let (own, aof, outboxes) = (self.own as usize, &self.shared.aof, &mut self.outboxes);
+        let others = (0..self.shared.workers).filter(|worker| *worker != own);
+        let at_rest = others
+            .filter(|&worker| aof.report_rest(worker, outboxes.tail_of(worker), next))
+            .map(|worker| worker as ShardId)
+            .collect::<ShardSet>();
+        outboxes.wake_all_but(|worker| at_rest.contains(worker as ShardId));
     }
 
     /// Reports that everything before the present epoch has run here, if it has.
@@ -217,7 +335,7 @@ impl Worker {
             epochs.current() == epoch && epochs.awaits(own) && epochs.ran(own, sequence)
         });
         if closed {
-            self.outboxes.wake_all();
+            self.wake_busy();
         }
     }
 
@@ -226,7 +344,7 @@ impl Worker {
         writer.set_policy(policy(self.config.get()));
         let mut disk = RingDisk { segments, network: &mut self.network };
         let journal = &mut self.shard.keyspace.journal;
-        let is_ending = self.shared.stop.is_asked();
+        let is_ending = self.shared.stop.is_asked() || log.ending.is_asked();
         if !writer.wants_pump(journal, self.now_us) && !is_ending {
             return;
         }
@@ -252,6 +370,8 @@ impl Worker {
             SyncPolicy::Always | SyncPolicy::EverySecond => log.writer.durable(),
         };
         figures.settled_sequence.store(settled, SeqCst);
+        figures.syncing.store(u64::from(log.writer.is_syncing()), Relaxed);
+        figures.delayed_syncs.store(log.writer.delayed_syncs, Relaxed);
         let is_behind = waiting > WAITING_BYTES_MAX;
         if is_behind != log.is_behind {
             log.is_behind = is_behind;

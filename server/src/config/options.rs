@@ -186,7 +186,7 @@ options! {
 
     /// Whether every change is logged.
     appendonly: bool = false;
-        "appendonly", KEPT, Kind::Bool;
+        "appendonly", NONE, Kind::Bool;
     /// When the log is made durable.
     appendfsync: AppendFsync = AppendFsync::EverySec;
         "appendfsync", NONE, Kind::Choice(AppendFsync::NAMES);

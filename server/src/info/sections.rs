@@ -3,13 +3,13 @@
 //! What a field names and this server does not have stands at its idle value.
 #![forbid(unsafe_code)]
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use super::{LoadingStatus, Page, REDIS_VERSION, TESSERA_VERSION, human_bytes};
 use crate::{
     config::{Supervised, format_percentile},
     metrics::{CommandTotals, CpuTime, cpu_times, resident_bytes, unix_time},
-    saving::Why,
+    saving::{Save, Why},
 };
 
 pub(super) fn server(page: &mut Page) {
@@ -169,7 +169,9 @@ pub(super) fn persistence(page: &mut Page) {
     let preserved = current.as_ref().map_or(0, |save| save.preserved_bytes());
     let seconds = |seconds: Option<u64>| seconds.map_or(-1, |seconds| seconds as i64);
     let now_s = unix_time().as_secs();
-    let running_s = current.as_ref().map(|save| now_s.saturating_sub(save.began_at_s()));
+    let since = |save: &Arc<Save>| now_s.saturating_sub(save.began_at_s());
+    let rewriting = current.as_ref().filter(|save| save.why() == Why::Rewrite);
+    let saving_s = current.as_ref().filter(|save| save.why() != Why::Rewrite).map(since);
     let per_cent = keys as f64 * 100.0 / keys_total.max(1) as f64;
     page.field("loading", u8::from(loading.is_active));
     page.field("async_loading", 0);
@@ -185,29 +187,28 @@ pub(super) fn persistence(page: &mut Page) {
     page.field("rdb_last_save_time", record.saved_at_s);
     page.field("rdb_last_bgsave_status", if record.is_ok { "ok" } else { "err" });
     page.field("rdb_last_bgsave_time_sec", seconds(record.took_s));
-    page.field("rdb_current_bgsave_time_sec", seconds(running_s));
+    page.field("rdb_current_bgsave_time_sec", seconds(saving_s));
     page.field("rdb_saves", record.saves);
     page.field("rdb_last_cow_size", record.preserved_bytes);
     page.field("rdb_write_stalls", page.snapshot.totals.save_stalls);
     page.field("rdb_last_load_keys_expired", loading.keys_expired);
     page.field("rdb_last_load_keys_loaded", loading.keys);
     page.field("aof_enabled", u8::from(page.source.aof.is_on()));
-    page.fields(&[("aof_rewrite_scheduled", "0")]);
     let rewrites = page.source.aof.rewrites();
-    let rewriting = current.as_ref().filter(|save| save.why() == Why::Rewrite);
-    let is_rewriting = rewriting.is_some() || rewrites.is_installing;
+    // One that waits for nothing but its turn has as good as begun.
+    let is_scheduled = saves.has_scheduled_rewrite() && current.is_some();
+    let has_begun = rewriting.is_some() || rewrites.is_installing;
+    let is_rewriting = has_begun || (saves.has_scheduled_rewrite() && !is_scheduled);
     page.field("aof_rewrite_in_progress", u8::from(is_rewriting));
+    page.field("aof_rewrite_scheduled", u8::from(is_scheduled));
     page.field("aof_last_rewrite_time_sec", seconds(rewrites.took_s));
-    page.field("aof_current_rewrite_time_sec", seconds(running_s.filter(|_| rewriting.is_some())));
+    page.field("aof_current_rewrite_time_sec", seconds(rewriting.map(since)));
     page.field("aof_last_bgrewrite_status", if rewrites.failures == 0 { "ok" } else { "err" });
     page.field("aof_rewrites", rewrites.count);
     page.field("aof_rewrites_consecutive_failures", rewrites.failures);
     page.field("aof_last_write_status", if page.source.aof.is_failing() { "err" } else { "ok" });
-    page.fields(&[
-        ("aof_last_cow_size", "0"),
-        ("module_fork_in_progress", "0"),
-        ("module_fork_last_cow_size", "0"),
-    ]);
+    page.field("aof_last_cow_size", record.rewrite_preserved_bytes);
+    page.fields(&[("module_fork_in_progress", "0"), ("module_fork_last_cow_size", "0")]);
     if page.source.aof.is_on() {
         log_figures(page);
     }
@@ -222,10 +223,10 @@ fn log_figures(page: &mut Page) {
     let (base_size, size) = aof.sizes();
     page.field("aof_current_size", size);
     page.field("aof_base_size", base_size);
-    page.field("aof_pending_rewrite", 0);
+    page.field("aof_pending_rewrite", u8::from(page.source.saves.has_scheduled_rewrite()));
     page.field("aof_buffer_length", aof.waiting_bytes());
-    page.field("aof_pending_bio_fsync", 0);
-    page.field("aof_delayed_fsync", 0);
+    page.field("aof_pending_bio_fsync", aof.syncing());
+    page.field("aof_delayed_fsync", aof.delayed_syncs());
     page.field("aof_groups_written", aof.groups());
     page.field("aof_durable_epoch", aof.durable_epoch());
 }
@@ -435,7 +436,7 @@ pub(super) fn shards(page: &mut Page) {
             &format!("shard{number}"),
             format_args!(
                 "keys={},memory={},clients={},operations={},remote_operations={},\
-                 mailbox_depth={},credit_stalls={},unfilled_stalls={}",
+                 mailbox_depth={},credit_stalls={},unfilled_stalls={},turns={}",
                 worker.keys,
                 worker.memory_bytes,
                 worker.connected_clients,
@@ -444,6 +445,7 @@ pub(super) fn shards(page: &mut Page) {
                 worker.mailbox_depth,
                 worker.credit_stalls,
                 worker.unfilled_stalls,
+                worker.loop_turns,
             ),
         );
     }

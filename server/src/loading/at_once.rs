@@ -178,6 +178,7 @@ mod tests {
             syncs_on_the_way: false,
             shards: 3,
             began_at_s: 0,
+            log: None,
         }
     }
 
@@ -194,7 +195,7 @@ mod tests {
         let path = dir.path().join("dump.rdb");
         let (mut before, mut after) = (gathered(1), gathered(9));
         fill(&mut before, 5_000);
-        save_at_once(&plan(dir.path()), &mut before).expect("a file");
+        save_at_once(&plan(dir.path()), &[], &mut before).expect("a file");
         let stats = load_at_once(&path, true, Collision::Refuse, &mut after).expect("it is whole");
         assert_eq!(stats, LoadStats { loaded: 5_000, expired: 0, empty: 0 });
         assert_eq!(lens(&mut after), lens(&mut before));
@@ -210,7 +211,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut shards = gathered(1);
         let plan = Plan { name: "no/such/directory".into(), ..plan(dir.path()) };
-        save_at_once(&plan, &mut shards).expect_err("no such directory");
+        save_at_once(&plan, &[], &mut shards).expect_err("no such directory");
         assert_eq!(std::fs::read_dir(dir.path()).expect("a directory").count(), 0);
     }
 }

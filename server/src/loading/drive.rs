@@ -17,6 +17,7 @@ use tessera_engine::{
 
 use super::{Loading, Plan, Source, import::Import};
 use crate::{
+    libraries,
     metrics::unix_time,
     saving::{self, Why},
     server::Shared,
@@ -238,7 +239,8 @@ impl Worker {
         tracing::info!("Append-only files are read: {keys} keys of a base, {commands} commands");
         let plan = saving::plan(&self.shared, Why::Asked);
         let name = plan.name.display().to_string();
-        saving::at_once::save_at_once(&plan, shards)
+        let functions = libraries::in_rdb_form(&self.shared);
+        saving::at_once::save_at_once(&plan, &functions, shards)
             .map_err(|error| format!("Fatal error: cannot save what was imported: {error}"))?;
         let source = self.shared.loading.plan.as_ref().map(|plan| &plan.source);
         if let Some(Source::Aof(files)) = source {

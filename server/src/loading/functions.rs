@@ -23,7 +23,7 @@ impl Worker {
     }
 
     /// Repeats a FUNCTION command.
-    pub(super) fn repeat_function(&mut self, args: &[Vec<u8>]) -> Result<(), String> {
+    pub(crate) fn repeat_function(&mut self, args: &[Vec<u8>]) -> Result<(), String> {
         let subcommand = args.get(1).map_or_else(Vec::new, |name| name.to_ascii_lowercase());
         match (subcommand.as_slice(), &args[2.min(args.len())..]) {
             (b"load", [option, code]) if option.eq_ignore_ascii_case(b"replace") => {

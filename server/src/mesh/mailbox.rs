@@ -118,6 +118,11 @@ impl<T: Send> Sender<T> {
         Position(places.start)..Position(places.end)
     }
 
+    /// The position after the last place that is taken.
+    pub fn tail(&self) -> Position {
+        Position(self.shared.tail.0.load(Ordering::SeqCst))
+    }
+
     /// Takes `count` places that stand together. From here on the consumer waits for them.
     fn take(&self, count: usize) -> Range<u64> {
         let capacity = self.shared.slots.capacity();

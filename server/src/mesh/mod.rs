@@ -53,6 +53,11 @@ impl<T: Send> Peer<T> {
         self.sender.send(message)
     }
 
+    /// Where the other worker's mailbox ends now.
+    pub fn tail(&self) -> Position {
+        self.sender.tail()
+    }
+
     /// Wakes the other worker if it sleeps: once, after all that a round had to send to it.
     #[inline]
     pub fn wake_if_asleep(&self) -> bool {

@@ -25,15 +25,15 @@ use super::save::Plan;
 /// Bytes that are written at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Writes all keys of the shards that are here to the file of `plan`, which has its name only when it
-/// is durable.
+/// Writes all keys of the shards that are here, and `functions`, to the file of `plan`, which has its
+/// name only when it is durable.
 ///
 /// # Errors
 ///
 /// What the system says; the file that was there before is still there.
-pub fn save_at_once(plan: &Plan, shards: &mut Gathered) -> io::Result<()> {
+pub fn save_at_once(plan: &Plan, functions: &[u8], shards: &mut Gathered) -> io::Result<()> {
     let temporary = plan.directory.join(format!("temp-{}-at-once.rdb", std::process::id()));
-    let outcome = write(&temporary, plan, shards)
+    let outcome = write(&temporary, plan, functions, shards)
         .and_then(|()| fs::rename(&temporary, plan.directory.join(&plan.name)))
         .and_then(|()| File::open(&plan.directory)?.sync_all());
     if outcome.is_err()
@@ -45,9 +45,10 @@ pub fn save_at_once(plan: &Plan, shards: &mut Gathered) -> io::Result<()> {
     outcome
 }
 
-fn write(path: &Path, plan: &Plan, shards: &mut Gathered) -> io::Result<()> {
+fn write(path: &Path, plan: &Plan, functions: &[u8], shards: &mut Gathered) -> io::Result<()> {
     let trailer = Trailer::new(plan.options.checksum);
-    let mut output = Output { file: File::create(path)?, trailer, bytes: plan.head.clone() };
+    let bytes = [plan.head.as_slice(), functions].concat();
+    let mut output = Output { file: File::create(path)?, trailer, bytes };
     let mut writer = Writer::new(plan.options.values);
     for (_, shard) in shards.iter_mut() {
         for database in 0..shard.keyspace.database_count() {

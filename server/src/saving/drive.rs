@@ -21,7 +21,8 @@ use tessera_proto::{Mark, ReplyWriter};
 
 use super::{Save, Why, lanes::Lanes, plan, plan_rewrite, points};
 use crate::{
-    net::ConnectionId, parcel::CallHeader, session_commands::PART_PROTOCOL, worker::Worker,
+    libraries, net::ConnectionId, parcel::CallHeader, server::Shared,
+    session_commands::PART_PROTOCOL, worker::Worker,
 };
 
 /// Work of one step in bytes, between two looks at the clock: 10 to 50 µs.
@@ -62,12 +63,20 @@ enum Phase {
     GivingUp,
 }
 
-/// A client that waits for the end of a save.
+/// What a client waits for with its command.
+pub(crate) enum Awaited {
+    /// The end of a save.
+    Save(Arc<Save>),
+    /// The end of the append-only log, which is turned off.
+    EndOfLog,
+}
+
+/// A client that waits.
 pub(crate) struct SaveWaiter {
     pub(crate) connection: ConnectionId,
     pub(crate) ticket: u64,
     pub(crate) part: u32,
-    pub(crate) save: Arc<Save>,
+    pub(crate) awaited: Awaited,
 }
 
 impl Saving {
@@ -176,8 +185,12 @@ impl Worker {
         let Some(save) = self.shared.saves.current() else { return };
         let lanes = Lanes::start(Arc::clone(&self.shared), Arc::clone(&save), &self.background);
         let changes = self.shard.changes();
-        if save.why() == Why::Rewrite {
+        if let Some(log) = save.log() {
+            self.begin_log_of(log);
             save.note_position(self.own, self.log.as_ref().and_then(|it| it.position(&self.shard)));
+        }
+        if self.own == libraries::RECORDING_SHARD {
+            save.note_functions(libraries::in_rdb_form(&self.shared));
         }
         self.saving = Some(Saving::begin(&mut self.shard.keyspace, changes, save, lanes));
     }
@@ -206,7 +219,7 @@ impl Worker {
     /// published last.
     pub(crate) fn look_at_save_points(&mut self) {
         let config = self.config.get();
-        if config.save.is_empty() || self.shared.saves.current().is_some() {
+        if config.save.is_empty() || self.save_is_due || self.shared.saves.current().is_some() {
             return;
         }
         let changes = self.shared.metrics.snapshot().totals.changes;
@@ -225,7 +238,8 @@ impl Worker {
         let (percentage, least) =
             (config.auto_aof_rewrite_percentage, config.auto_aof_rewrite_min_size);
         if self.save_is_due
-            || self.log.is_none()
+            || !aof.is_on()
+            || self.shared.loading.is_active()
             || self.shared.saves.current().is_some()
             || !aof.wants_rewrite(u64::from(percentage), least)
         {
@@ -233,6 +247,28 @@ impl Worker {
         }
         self.save_is_due = true;
         self.due_why = Why::Rewrite;
+        if self.map.shards() == 1 {
+            self.pack_due_save();
+        }
+    }
+
+    /// Looks whether a save waits whose turn has come: none is under way, and all is loaded.
+    #[inline]
+    pub(crate) fn look_at_schedule(&mut self) {
+        if self.shared.saves.has_scheduled() && !self.save_is_due {
+            self.begin_scheduled();
+        }
+    }
+
+    #[cold]
+    fn begin_scheduled(&mut self) {
+        let Shared { saves, loading, aof, .. } = &*self.shared;
+        let is_busy = saves.current().is_some() || aof.rewrites().is_installing;
+        let Some(why) = saves.scheduled().filter(|_| !is_busy && !loading.is_active()) else {
+            return;
+        };
+        self.save_is_due = true;
+        self.due_why = why;
         if self.map.shards() == 1 {
             self.pack_due_save();
         }
@@ -250,8 +286,13 @@ impl Worker {
             Why::Rewrite => plan_rewrite(&self.shared),
             Why::Background | Why::Asked => Some(plan(&self.shared, Why::Background)),
         };
+        if plan.is_none() {
+            self.shared.saves.unschedule(self.due_why);
+        }
         if plan.and_then(|plan| self.shared.saves.begin(plan)).is_some() {
+            let was_scheduled = self.shared.saves.unschedule(self.due_why);
             match self.due_why {
+                _ if was_scheduled => tracing::info!("Starting what was scheduled"),
                 Why::Rewrite => tracing::info!("Starting automatic rewriting of AOF"),
                 Why::Background | Why::Asked => {
                     tracing::info!("A save point is reached. Saving...");
@@ -274,9 +315,13 @@ impl Worker {
         }
     }
 
-    /// Answers the clients whose save has ended.
+    /// Answers the clients for whom what they wait for has ended.
     pub(crate) fn answer_save_waiters(&mut self) {
-        let ended = |waiter: &mut SaveWaiter| waiter.save.outcome().is_some();
+        let aof = &self.shared.aof;
+        let ended = |waiter: &mut SaveWaiter| match &waiter.awaited {
+            Awaited::Save(save) => save.outcome().is_some(),
+            Awaited::EndOfLog => !aof.is_ending(),
+        };
         let waiters: Vec<_> = self.save_waiters.extract_if(.., ended).collect();
         for waiter in waiters {
             let mut answer = self.pool.take();

@@ -212,4 +212,8 @@ async fn conclude(shared: &Arc<Shared>, save: &Save) {
     shared.saves.end(save, &outcome, unix_time().as_secs());
     save.hand_over(shared, outcome.is_ok());
     save.set_outcome(outcome.is_ok());
+    if shared.saves.has_scheduled() {
+        // The first worker begins it.
+        shared.board.bell(0).ring();
+    }
 }

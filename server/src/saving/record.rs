@@ -39,6 +39,8 @@ pub struct Record {
     pub saves: u64,
     /// Bytes that commands had to preserve during the last save.
     pub preserved_bytes: u64,
+    /// The same during the last rewrite of the log.
+    pub rewrite_preserved_bytes: u64,
 }
 
 impl Record {
@@ -52,6 +54,7 @@ impl Record {
             took_s: None,
             saves: 0,
             preserved_bytes: 0,
+            rewrite_preserved_bytes: 0,
         }
     }
 }
@@ -63,6 +66,9 @@ pub struct Saves {
     over_budget: AtomicUsize,
     /// The last save in the background has failed.
     has_failed: AtomicBool,
+    /// A rewrite of the log, and a save, that wait until the save under way has ended.
+    rewrite_is_scheduled: AtomicBool,
+    save_is_scheduled: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -77,6 +83,8 @@ impl Saves {
         Self {
             over_budget: AtomicUsize::new(0),
             has_failed: AtomicBool::new(false),
+            rewrite_is_scheduled: AtomicBool::new(false),
+            save_is_scheduled: AtomicBool::new(false),
             state: Mutex::new(State { record: Record::new(start_s), current: None }),
         }
     }
@@ -109,10 +117,43 @@ impl Saves {
         Some(save)
     }
 
+    fn schedule_of(&self, why: Why) -> &AtomicBool {
+        if why == Why::Rewrite { &self.rewrite_is_scheduled } else { &self.save_is_scheduled }
+    }
+
+    /// Lets a save begin when none is under way any more. The first worker must be woken.
+    pub(crate) fn schedule(&self, why: Why) {
+        self.schedule_of(why).store(true, Ordering::SeqCst);
+    }
+
+    /// It has begun, or is not wanted any more; answers whether it was scheduled.
+    pub(crate) fn unschedule(&self, why: Why) -> bool {
+        self.schedule_of(why).swap(false, Ordering::SeqCst)
+    }
+
+    /// What is to begin next; a rewrite of the log goes first.
+    pub fn scheduled(&self) -> Option<Why> {
+        let waits = |why: &Why| self.schedule_of(*why).load(Ordering::SeqCst);
+        [Why::Rewrite, Why::Background].into_iter().find(waits)
+    }
+
+    /// Whether a rewrite of the log waits.
+    pub fn has_scheduled_rewrite(&self) -> bool {
+        self.rewrite_is_scheduled.load(Ordering::SeqCst)
+    }
+
+    /// Whether anything waits.
+    #[inline]
+    pub(crate) fn has_scheduled(&self) -> bool {
+        self.rewrite_is_scheduled.load(Ordering::Relaxed)
+            || self.save_is_scheduled.load(Ordering::Relaxed)
+    }
+
     /// Ends the save under way.
     pub(super) fn end(&self, save: &Save, outcome: &Result<(), io::Error>, now_s: u64) {
         let mut state = self.state();
         if save.why() == Why::Rewrite {
+            state.record.rewrite_preserved_bytes = save.preserved_bytes();
             state.current = None;
             return;
         }

@@ -23,14 +23,14 @@ use tessera_engine::persist::{
     manifest::LogStart,
     rdb::{
         Options, crc64,
-        writer::{END, put_function, put_header},
+        writer::{END, put_header},
     },
     snapshot::{SnapshotOptions, UsageKept, checksum::join},
 };
 
 use super::Why;
 use crate::{
-    aof::rewrite,
+    aof::{Open, rewrite},
     config::MaxmemoryPolicy,
     info::REDIS_VERSION,
     metrics::unix_time,
@@ -59,6 +59,8 @@ pub struct Plan {
     pub shards: usize,
     /// Now, in Unix seconds.
     pub began_at_s: u64,
+    /// The append-only log that the file is made for, if it is.
+    pub(crate) log: Option<Arc<Open>>,
 }
 
 /// The plan of a save that begins now.
@@ -78,9 +80,6 @@ pub fn plan(shared: &Shared, why: Why) -> Plan {
             ("aof-base", "0"),
         ],
     );
-    for library in shared.scripts.libraries().1.iter() {
-        put_function(&mut head, &library.code);
-    }
     let options = SnapshotOptions {
         values: Options {
             compress: config.rdbcompression,
@@ -99,14 +98,15 @@ pub fn plan(shared: &Shared, why: Why) -> Plan {
         syncs_on_the_way: config.rdb_save_incremental_fsync,
         shards: shared.workers,
         began_at_s,
+        log: None,
     }
 }
 
 /// The plan of a rewrite of the append-only log; nothing if there is none.
 pub fn plan_rewrite(shared: &Shared) -> Option<Plan> {
-    let (directory, name) = shared.aof.next_base()?;
-    let (directory, name) = (directory.to_owned(), PathBuf::from(name));
-    Some(Plan { directory, name, ..plan(shared, Why::Rewrite) })
+    let (log, directory, name) = shared.aof.next_base()?;
+    let (log, name) = (Some(log), PathBuf::from(name));
+    Some(Plan { directory, name, log, ..plan(shared, Why::Rewrite) })
 }
 
 /// What an eviction policy will want to know of the keys when they are loaded again.
@@ -142,6 +142,8 @@ pub struct Save {
     keys_total: AtomicU64,
     changes: AtomicU64,
     preserved_bytes: AtomicU64,
+    /// The libraries of functions at the cut, which stand behind all keys.
+    functions: OnceLock<Vec<u8>>,
     /// Where the logs were at the cut, by shard; for a rewrite.
     positions: Mutex<Vec<(u32, LogStart)>>,
     started: Instant,
@@ -163,6 +165,7 @@ impl Save {
             keys_total: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             preserved_bytes: AtomicU64::new(0),
+            functions: OnceLock::new(),
             positions: Mutex::default(),
             started: Instant::now(),
             plan,
@@ -172,6 +175,11 @@ impl Save {
     /// Why it is made.
     pub fn why(&self) -> Why {
         self.plan.why
+    }
+
+    /// The append-only log that it is made for, if it is.
+    pub(crate) fn log(&self) -> Option<&Arc<Open>> {
+        self.plan.log.as_ref()
     }
 
     /// How keys are written.
@@ -200,6 +208,12 @@ impl Save {
         self.changes.fetch_add(changes, Ordering::Relaxed);
     }
 
+    /// The libraries of functions at the cut, in the form of RDB files; told by one shard's worker.
+    pub(crate) fn note_functions(&self, functions: Vec<u8>) {
+        // One worker says it, once.
+        let _ = self.functions.set(functions);
+    }
+
     /// Where the log of a shard was when the shard was captured. Without that a rewrite fails.
     pub(crate) fn note_position(&self, shard: u32, position: Option<LogStart>) {
         match position {
@@ -214,9 +228,7 @@ impl Save {
 
     /// Makes the file the base of the append-only log, if that is what it was made for.
     pub(super) fn hand_over(&self, shared: &Arc<Shared>, is_ok: bool) {
-        if self.why() != Why::Rewrite {
-            return;
-        }
+        let Some(log) = &self.plan.log else { return };
         if !is_ok {
             return shared.aof.rewrite_failed();
         }
@@ -224,7 +236,7 @@ impl Save {
         positions.sort_unstable_by_key(|&(shard, _)| shard);
         let starts = positions.into_iter().map(|(_, start)| start).collect();
         let name = self.plan.name.display().to_string();
-        rewrite::install(shared, name, starts, self.started);
+        rewrite::install(shared, Arc::clone(log), name, starts, self.started);
     }
 
     /// A shard has written so many more keys, and commands have preserved so many more bytes.
@@ -307,7 +319,8 @@ impl Save {
     /// Writes head and end, and waits until everything is durable.
     async fn write_ends(&self, file: &file::File) -> io::Result<()> {
         let end = self.end.load(Ordering::Relaxed);
-        let mut last = vec![END];
+        let mut last = self.functions.get().cloned().unwrap_or_default();
+        last.push(END);
         let sum = self.sum_up(&last).await;
         last.extend_from_slice(&sum.to_le_bytes());
         let len = end + last.len() as u64;

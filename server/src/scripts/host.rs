@@ -145,7 +145,9 @@ impl Host<'_> {
 
     /// Executes a command that needs no shard, on a session that scripts have for that.
     fn execute_on_session(&mut self, call: &Call<'_>, out: &mut ReplyBuffer) {
-        let Some(Code::Local(function)) = self.codes.get(call.command) else {
+        let Some(Code::Local(function) | Code::Waiting { now: function, .. }) =
+            self.codes.get(call.command)
+        else {
             let text = format!("ERR '{}' cannot be called from scripts", call.command.full_name);
             return ReplyWriter::new(out, call.protocol).error(&text);
         };

@@ -110,7 +110,7 @@ fn flags(session: &Session) -> String {
         (session.monitors, 'O'),
         (session.has_subscriptions(), 'P'),
         (session.queue.is_some(), 'x'),
-        (session.wait.is_some(), 'b'),
+        (session.wait.is_some() || session.awaits_ack, 'b'),
         (tracking.is_some(), 't'),
         (tracking.is_some_and(|tracking| tracking.is_broken), 'R'),
         (tracking.is_some_and(|tracking| tracking.broadcast), 'B'),

@@ -278,7 +278,9 @@ fn unblock_part(worker: &mut Worker, args: &Args<'_>, reply: &mut ReplyWriter<'_
     let by_error = args.get(3).is_some_and(|reason| reason.eq_ignore_ascii_case(b"error"));
     let end = if by_error { End::Error } else { End::Timeout };
     let found = worker.network.connections().find(|(_, open)| Some(open.session.id) == number);
-    let stopped = found.map(|(id, _)| id).is_some_and(|id| worker.stop_waiting(id, None, end));
+    let stopped = found
+        .map(|(id, _)| id)
+        .is_some_and(|id| worker.stop_waiting(id, None, end) || worker.stop_ack(id, end));
     reply.integer(stopped.into());
 }
 

@@ -1,13 +1,18 @@
 //! CONFIG GET, SET, REWRITE, RESETSTAT.
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use tessera_engine::command::CommandError;
 use tessera_proto::{Args, ReplyBuffer, ReplyWriter};
 
-use super::{Asked, Code, Everywhere, SessionContext};
-use crate::{config, gather::Merge, worker::Worker};
+use super::{Asked, Code, Everywhere, SessionContext, save::schedule};
+use crate::{
+    config,
+    gather::Merge,
+    saving::{Why, drive::Awaited},
+    worker::Worker,
+};
 
 pub(super) const FAMILY: &[(&str, Code)] = &[
     ("config|get", Code::Local(get)),
@@ -69,12 +74,40 @@ fn ask_set(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, Comman
         .config
         .set(&pairs, is_local)
         .map_err(|error| CommandError::text(error.to_string()))?;
-    Ok(Asked::Workers { args: vec![b"refresh".to_vec()], merge: Merge::AllOk })
+    let mut args = vec![b"refresh".to_vec()];
+    if switch_log(cx) {
+        args.push(STOP_LOGGING.to_vec());
+    }
+    Ok(Asked::Workers { args, merge: Merge::AllOk })
 }
 
-fn set_part(worker: &mut Worker, _: &Args<'_>, reply: &mut ReplyWriter<'_>) {
+/// What workers are told when `appendonly` is turned off.
+const STOP_LOGGING: &[u8] = b"stop-logging";
+
+/// Goes by `appendonly` as it is now; answers whether workers must stop to log.
+fn switch_log(cx: &mut SessionContext<'_>) -> bool {
+    let aof = &cx.shared.aof;
+    if aof.take_start() {
+        // The log begins with a rewrite.
+        schedule(cx.shared, Why::Rewrite);
+    }
+    if cx.shared.config.current().appendonly || !aof.turn_off() {
+        return false;
+    }
+    cx.shared.saves.unschedule(Why::Rewrite);
+    if let Some(save) = cx.shared.saves.current().filter(|save| save.why() == Why::Rewrite) {
+        save.fail(io::Error::other("the log is turned off"));
+    }
+    cx.waits_for = Some(Awaited::EndOfLog);
+    true
+}
+
+fn set_part(worker: &mut Worker, args: &Args<'_>, reply: &mut ReplyWriter<'_>) {
     if worker.config.refresh() {
         worker.configure();
+    }
+    if args.get(1) == Some(STOP_LOGGING) {
+        worker.stop_logging();
     }
     if let Some(relocation) = worker.shared.new_listeners.take(worker.own as usize) {
         worker.network.relocate(relocation);

@@ -4,8 +4,16 @@
 use tessera_engine::command::CommandError;
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter, parse_i64};
 
-use super::{After, Asked, Code, Everywhere, SessionContext, client::check_name, pubsub, tracking};
-use crate::{gather::Merge, info::REDIS_VERSION, session::ReplyMode, worker::Worker};
+use super::{
+    After, Asked, Code, Everywhere, OnWorker, SessionContext, client::check_name, pubsub, tracking,
+};
+use crate::{acks, gather::Merge, info::REDIS_VERSION, session::ReplyMode, worker::Worker};
+
+/// WAIT and WAITAOF.
+const ACK: Code = Code::Waiting {
+    now: acks::answer_now,
+    on_worker: &OnWorker { run: Worker::run_ack, pack: Worker::pack_ack },
+};
 
 pub(super) const FAMILY: &[(&str, Code)] = &[
     ("auth", Code::Local(auth)),
@@ -15,6 +23,8 @@ pub(super) const FAMILY: &[(&str, Code)] = &[
     ("quit", Code::Local(quit)),
     ("reset", Code::Everywhere(&Everywhere { ask: ask_reset, part: reset_part })),
     ("select", Code::Local(select)),
+    ("wait", ACK),
+    ("waitaof", ACK),
 ];
 
 /// The only user as long as there are no access lists.

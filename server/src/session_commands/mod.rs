@@ -35,7 +35,7 @@ use crate::{
     dispatch::Advance,
     gather::Merge,
     net::ConnectionId,
-    saving::Save,
+    saving::drive::Awaited,
     scripts::Scripts,
     server::Shared,
     session::{Held, Session},
@@ -74,8 +74,8 @@ pub struct SessionContext<'a> {
     pub scripts: Option<&'a mut Scripts>,
     /// What becomes of the connection.
     pub after: After,
-    /// The reply comes when this save has ended, behind all answers of the workers.
-    pub waits_for: Option<Arc<Save>>,
+    /// The reply comes when this has ended, behind all answers of the workers.
+    pub(crate) waits_for: Option<Awaited>,
     /// The reply is sent although CLIENT REPLY said otherwise when the command came.
     pub answers_anyway: bool,
 }
@@ -138,6 +138,16 @@ pub enum Code {
     Everywhere(&'static Everywhere),
     /// Runs at the connection's worker, with all that it has.
     OnWorker(&'static OnWorker),
+    /// Changes the libraries of functions: runs at the connection's worker while all shards are
+    /// there, so that everybody else stands still. See [`crate::libraries`].
+    Libraries(SessionFn),
+    /// May wait.
+    Waiting {
+        /// Answers at once: in MULTI and in scripts.
+        now: SessionFn,
+        /// Answers when there is something to say.
+        on_worker: &'static OnWorker,
+    },
 }
 
 /// The code of every session command by the row's id.

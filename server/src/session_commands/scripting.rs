@@ -12,13 +12,13 @@ use super::{Code, SessionContext};
 use crate::scripts::{Scripts, shared::Killed};
 
 pub(super) const FAMILY: &[(&str, Code)] = &[
-    ("function|delete", Code::Local(function_delete)),
+    ("function|delete", Code::Libraries(function_delete)),
     ("function|dump", Code::Local(function_dump)),
-    ("function|flush", Code::Local(function_flush)),
+    ("function|flush", Code::Libraries(function_flush)),
     ("function|kill", Code::Local(|cx, _| kill(cx, false))),
     ("function|list", Code::Local(function_list)),
-    ("function|load", Code::Local(function_load)),
-    ("function|restore", Code::Local(function_restore)),
+    ("function|load", Code::Libraries(function_load)),
+    ("function|restore", Code::Libraries(function_restore)),
     ("function|stats", Code::Local(function_stats)),
     ("script|debug", Code::Local(script_debug)),
     ("script|exists", Code::Local(script_exists)),

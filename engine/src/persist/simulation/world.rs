@@ -12,7 +12,7 @@ use crate::{
         epoch::Epochs,
         log::{LogIdentity, LogWriter, SyncPolicy},
         manifest::{FILE_NAME, Manifest, segment_name},
-        recovery::{Plan, Progress, RecoveryError, load, plan, read_manifest},
+        recovery::{Loaded, Plan, Progress, RecoveryError, load, plan, read_manifest},
     },
     shard::{Call, Caller, Settings, Shard},
     sys::{
@@ -105,6 +105,8 @@ pub(super) struct World {
     pub(super) outcome: Outcome,
     random: Random,
     policy: SyncPolicy,
+    /// `appendfsync` is changed now and then.
+    changes_policy: bool,
     faulty: Faulty,
     workers: Vec<Worker>,
     epochs: Epochs,
@@ -122,6 +124,7 @@ impl World {
             outcome: Outcome::default(),
             random: Random::from_seed(seed ^ 0x5eed),
             policy,
+            changes_policy: false,
             faulty,
             workers: Vec::new(),
             epochs: Epochs::new(1, &[0]),
@@ -134,6 +137,11 @@ impl World {
         let empty = (0..shards as u64).map(|n| Shard::new(n, Settings::default())).collect();
         world.begin(Manifest::default(), empty);
         world
+    }
+
+    /// From now on `appendfsync` is changed now and then.
+    pub(super) fn change_policy(&mut self) {
+        self.changes_policy = true;
     }
 
     /// Begins a run of the server with these shards.
@@ -199,6 +207,10 @@ impl World {
 
     fn step(&mut self, at: usize) {
         self.now_us += self.random.below(5_000) as i64;
+        if self.changes_policy && self.random.below(150) == 0 {
+            let policies = [SyncPolicy::Always, SyncPolicy::EverySecond, SyncPolicy::Never];
+            self.policy = policies[self.random.below(3) as usize];
+        }
         match self.random.below(10) {
             0 | 1 => self.begin_round(at),
             2..=4 => self.act(at),
@@ -325,12 +337,17 @@ impl World {
 
     /// Tells a client what may be told.
     fn answer(&mut self, at: usize) {
-        let waits = self.policy == SyncPolicy::Always && self.faulty != Faulty::AnswersAtOnce;
+        let is_always = self.workers[at].writer.policy() == SyncPolicy::Always;
+        let waits = is_always && self.faulty != Faulty::AnswersAtOnce;
         let durable = self.epochs.durable();
         let answers = &mut self.workers[at].answers;
         while answers.front().is_some_and(|answer| !waits || answer.hold <= durable)
             && let Some(answer) = answers.pop_front()
         {
+            if self.changes_policy && !is_always {
+                // Nothing is promised then.
+                continue;
+            }
             self.clients.acknowledged(&answer.acknowledges);
             if let Some(id) = answer.saw {
                 self.clients.saw(answer.client, id);
@@ -340,6 +357,7 @@ impl World {
 
     /// What a worker does for its log in every turn.
     fn log_turn(&mut self, at: usize) {
+        self.workers[at].writer.set_policy(self.policy);
         let Worker { writer, shard, .. } = &self.workers[at];
         if writer.wants_epoch(&shard.keyspace.journal, self.now_us)
             && self.epochs.advance().is_some()
@@ -379,7 +397,7 @@ impl World {
         self.outcome.failures += u64::from(failed);
         let journal = &mut worker.shard.keyspace.journal;
         worker.writer.complete(event, journal, &mut worker.log, self.now_us);
-        let never = self.policy == SyncPolicy::Never;
+        let never = worker.writer.policy() == SyncPolicy::Never;
         self.epochs.written(at, worker.writer.written(), never);
         self.epochs.synced(at, worker.writer.durable());
     }
@@ -392,7 +410,8 @@ impl World {
         let shards = 1 + self.random.below(SHARDS_MAX) as usize;
         let (manifest, loaded) = self.recover(shards).map_err(|error| error.to_string())?;
         let present = present(&loaded);
-        self.clients.recover(&present, self.policy == SyncPolicy::Always)?;
+        let told_lasts = self.changes_policy || self.policy == SyncPolicy::Always;
+        self.clients.recover(&present, told_lasts)?;
         self.outcome.kept += present.len() as u64;
         self.outcome.lost += (self.clients.len() - present.len()) as u64;
         self.begin(manifest, loaded);
@@ -426,9 +445,9 @@ impl World {
         let seed = self.random.next_u64();
         let settings = Settings::default();
         let progress = Progress::default();
-        let loaded =
-            load(&self.disk, Vec::new(), &plans, &settings, (shards, seed), &owner_of, &progress)?;
-        Ok((manifest, loaded))
+        let (nothing, shards) = (Loaded::default(), (shards, seed));
+        let loaded = load(&self.disk, nothing, &plans, &settings, shards, &owner_of, &progress)?;
+        Ok((manifest, loaded.shards))
     }
 }
 

@@ -87,6 +87,11 @@ impl SimDisk {
         self.state().file(name).durable[offset] ^= 0x10;
     }
 
+    /// Writes to a file that no sync has covered.
+    pub(crate) fn unsynced_writes(&self, name: &str) -> usize {
+        self.state().file(name).pending.len()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
