@@ -8,10 +8,10 @@
 //! them are handed on in their order, for whoever loads libraries.
 #![forbid(unsafe_code)]
 
-use tessera_proto::{Protocol, ReplyBuffer};
+use tessera_proto::{Args, Protocol, ReplyBuffer};
 
 use crate::{
-    command::{CommandError, Run, table},
+    command::{Command, CommandError, Run, table},
     journal::record::Record,
     shard::{Call, Caller, Shard},
 };
@@ -60,22 +60,34 @@ impl Replay {
         if database as usize >= shard.settings().databases {
             return Err(ReplayError::Database(database));
         }
-        let name = || String::from_utf8_lossy(&args[0]).into_owned();
-        let command = table().resolve(&args).map_err(|_| ReplayError::Unknown(name()))?;
-        if !matches!(command.run, Run::Shard(_)) {
-            return Err(ReplayError::Unknown(name()));
-        }
+        let command = command_of(&args)?;
         let (protocol, caller) = (Protocol::Resp2, Caller::default());
         let call = Call { command, args, database, protocol, no_touch: false, caller };
         let outcome = shard.execute(&call, &mut self.replies);
         self.replies.clear();
-        outcome.map(drop).map_err(|error| ReplayError::Refused { name: name(), error })
+        outcome.map(drop).map_err(|error| ReplayError::Refused { name: name_of(&args), error })
     }
 
     /// The commands that have changed libraries, in their order.
     pub fn into_functions(self) -> Vec<FunctionCommand> {
         self.functions
     }
+}
+
+/// The command that a record with these arguments does again.
+///
+/// # Errors
+///
+/// There is none that changes keys, or not with so many arguments.
+pub fn command_of(args: &Args<'_>) -> Result<&'static Command, ReplayError> {
+    match table().resolve(args) {
+        Ok(command) if matches!(command.run, Run::Shard(_)) => Ok(command),
+        _ => Err(ReplayError::Unknown(name_of(args))),
+    }
+}
+
+fn name_of(args: &Args<'_>) -> String {
+    String::from_utf8_lossy(&args[0]).into_owned()
 }
 
 #[cfg(test)]
