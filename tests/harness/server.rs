@@ -184,10 +184,21 @@ impl Server {
 
     /// A redis-server that works in `directory`, and loads what it finds there.
     pub(crate) fn redis_in(program: &Path, directory: &Path) -> Self {
+        Self::redis_in_with(program, directory, &[])
+    }
+
+    /// The same with options.
+    pub(crate) fn redis_in_with(
+        program: &Path,
+        directory: &Path,
+        options: &[(&str, &str)],
+    ) -> Self {
         let kind = ServerKind::Redis;
-        Builder { program: program.into(), kind, shards: 1, config: None, args: Vec::new() }
-            .option("dir", directory.display())
-            .start()
+        let args = Vec::new();
+        let builder = Builder { program: program.into(), kind, shards: 1, config: None, args }
+            .option("dir", directory.display());
+        let with = |builder: Builder, (name, value): &(&str, &str)| builder.option(name, value);
+        options.iter().fold(builder, with).start()
     }
 
     /// The directory in which the server works, unless an option named another.

@@ -18,7 +18,7 @@ use super::{
     inspect::{Inspection, inspect},
     manifest::{Base, FILE_NAME, Manifest, segment_name},
     rdb::{EntryHead, Options, Trailer, Writer, writer::put_header},
-    recovery::{Progress, RecoveryError, load, plan, read_manifest},
+    recovery::{Loaded, Progress, RecoveryError, load, plan, read_manifest},
     segment::{GroupHeader, SegmentHeader, finish_group, group_room, segment_block},
 };
 use crate::{
@@ -79,12 +79,12 @@ pub fn bases_are_loaded(bytes: &[u8]) {
     files.replace(BASE, bytes).expect("memory takes it");
     let Ok(found) = Inspection::of_rdb(&files, BASE) else { return };
     match found.load(&files, &owner) {
-        Ok(shards) => {
+        Ok(loaded) => {
             let keys = |shard: &Shard| -> usize {
                 (0..found.databases()).map(|database| shard.keyspace.len(database)).sum()
             };
-            let loaded: usize = shards.iter().map(keys).sum();
-            assert_eq!(loaded as u64, found.base.as_ref().map_or(0, |base| base.keys()));
+            let keys: usize = loaded.shards.iter().map(keys).sum();
+            assert_eq!(keys as u64, found.base.as_ref().map_or(0, |base| base.keys()));
         }
         Err(error) => {
             let text = error.to_string();
@@ -99,7 +99,7 @@ pub fn records_are_read(bytes: &[u8]) {
 }
 
 /// What the server does at its start.
-fn recover(files: &Files, databases: usize) -> Result<Vec<Shard>, RecoveryError> {
+fn recover(files: &Files, databases: usize) -> Result<Loaded, RecoveryError> {
     let manifest = read_manifest(files)?;
     let settings = Settings { databases, ..Settings::default() };
     let (target, progress) = ((2, 0), Progress::default());
@@ -110,7 +110,7 @@ fn recover(files: &Files, databases: usize) -> Result<Vec<Shard>, RecoveryError>
         .collect::<Result<_, _>>()?;
     let base = match manifest.base.as_ref().and_then(|base| base.files.first()) {
         Some(name) => load_base(files, name, &settings, target, &owner, &progress.loaded_bytes)?,
-        None => Vec::new(),
+        None => Loaded::default(),
     };
     load(files, base, &plans, &settings, target, &owner, &progress)
 }
@@ -356,8 +356,8 @@ mod tests {
     fn a_sound_directory_is_loaded_whole() {
         for lags in [false, true] {
             let files = Files::sound(lags);
-            let shards = recover(&files, 16).expect("it is sound");
-            let keys: usize = shards.iter().map(|shard| shard.keyspace.len(0)).sum();
+            let loaded = recover(&files, 16).expect("it is sound");
+            let keys: usize = loaded.shards.iter().map(|shard| shard.keyspace.len(0)).sum();
             assert_eq!(keys, 2 + 2 * (3 + 3));
             let mut found = Inspection::default();
             inspect(&files, &mut found).expect("it is sound");

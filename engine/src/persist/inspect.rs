@@ -17,15 +17,12 @@ use super::{
     base::load_base,
     manifest::{Generation, Manifest},
     rdb::{Event, LoadedEntry, Reader},
-    recovery::{Plan, Progress, RecoveryError, load, plan, read_manifest},
-    replay::command_of,
+    recovery::{Loaded, Plan, Progress, RecoveryError, load, plan, read_manifest},
+    replay::{command_of, is_of_functions},
     scan::{Damage, Scan},
 };
 use crate::{
-    journal::record::Record,
-    shard::{Settings, Shard},
-    sys::disk::Directory,
-    types::Thresholds,
+    journal::record::Record, shard::Settings, sys::disk::Directory, types::Thresholds,
     value::value_type,
 };
 
@@ -171,11 +168,6 @@ impl Inspection {
         self.runs.iter().any(|run| !run.cuts.is_empty())
     }
 
-    /// The code of the libraries of functions.
-    pub fn libraries(&self) -> &[Vec<u8>] {
-        self.base.as_ref().map_or(&[], |base| &base.libraries)
-    }
-
     /// Databases that are needed to load it.
     pub fn databases(&self) -> usize {
         (self.last_database + 1).max(DATABASES_MIN)
@@ -191,7 +183,7 @@ impl Inspection {
         &self,
         directory: &dyn Directory,
         owner_of: &(dyn Fn(&[u8], usize) -> usize + Sync),
-    ) -> Result<Vec<Shard>, RecoveryError> {
+    ) -> Result<Loaded, RecoveryError> {
         let settings = Settings {
             databases: self.databases(),
             bulk_bytes_max: usize::MAX,
@@ -204,7 +196,7 @@ impl Inspection {
                 let bytes = &progress.loaded_bytes;
                 load_base(directory, file, &settings, target, owner_of, bytes)?
             }
-            None => Vec::new(),
+            None => Loaded::default(),
         };
         load(directory, loaded, &self.plans, &settings, target, owner_of, &progress)
     }
@@ -230,6 +222,10 @@ impl Inspection {
 
     fn note_record(&mut self, record: &Record<'_>) -> Result<(), String> {
         let args = record.args();
+        if is_of_functions(&args) {
+            *self.commands.entry("function").or_default() += 1;
+            return Ok(());
+        }
         let command = command_of(&args).map_err(|error| error.to_string())?;
         *self.commands.entry(command.full_name).or_default() += 1;
         self.note_database(record.head.database as usize);

@@ -53,7 +53,7 @@ impl Replay {
     /// See [`ReplayError`]; the shard is then as it was before the record.
     pub fn apply(&mut self, shard: &mut Shard, record: &Record<'_>) -> Result<(), ReplayError> {
         let (args, database) = (record.args(), record.head.database);
-        if args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(b"FUNCTION")) {
+        if is_of_functions(&args) {
             self.functions.push(args.iter().map(<[u8]>::to_vec).collect());
             return Ok(());
         }
@@ -72,6 +72,11 @@ impl Replay {
     pub fn into_functions(self) -> Vec<FunctionCommand> {
         self.functions
     }
+}
+
+/// Whether a record with these arguments has changed the libraries of functions.
+pub fn is_of_functions(args: &Args<'_>) -> bool {
+    args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(b"FUNCTION"))
 }
 
 /// The command that a record with these arguments does again.

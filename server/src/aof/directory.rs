@@ -9,30 +9,41 @@ use std::{
         unix::fs::{FileExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::fs::{FallocateFlags, fallocate};
 use tessera_engine::{journal::record::RecordBuffer, sys::disk::Directory};
 
+use super::lock::{DirectoryLock, Use};
+
 /// A directory whose files are read and replaced whole, and in which segments are made.
 #[derive(Clone, Debug)]
 pub struct DataDirectory {
     path: PathBuf,
+    /// Held by whoever may write.
+    _lock: Option<Arc<DirectoryLock>>,
 }
 
 impl DataDirectory {
-    /// The directory at `path`, made if it is not there.
+    /// The directory at `path`, made if it is not there, for nobody but this process.
     ///
     /// # Errors
     ///
-    /// Of the file system.
+    /// Another process uses it; or of the file system.
     pub fn open(path: &Path) -> io::Result<Self> {
         match fs::create_dir(path) {
             Ok(()) => sync_directory(path.parent().unwrap_or(Path::new("/")))?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
             Err(error) => return Err(error),
         }
-        Ok(Self { path: path.to_owned() })
+        let lock = DirectoryLock::take(path, Use::Write)?;
+        Ok(Self { path: path.to_owned(), _lock: Some(lock) })
+    }
+
+    /// The directory at `path`, whoever uses it, for reading.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), _lock: None }
     }
 
     /// Where it is.
@@ -102,7 +113,8 @@ fn open_direct(path: &Path) -> io::Result<File> {
     }
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// Waits until what was made, renamed and removed in a directory is durable.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 

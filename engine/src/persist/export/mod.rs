@@ -3,6 +3,7 @@
 //! ```text
 //! rdb         this file: a whole file, key after key
 //! requests    the requests that make a key anew, as clients would send them
+//! libraries   the libraries of functions that are left of all that was done to them
 //! ```
 //!
 //! What servers before Redis 7.4 do not know is the deadline of a hash's field. Unless the reader is
@@ -13,6 +14,7 @@
 //! there; they are written as they are, deadline and all, and end where they are loaded.
 #![forbid(unsafe_code)]
 
+mod libraries;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use crate::{
     value::{Object, Value},
 };
 
+pub use libraries::libraries_after;
 pub use requests::export_requests;
 
 /// The version of RDB files that hold deadlines of fields.
