@@ -229,6 +229,9 @@ impl Worker {
     pub(crate) fn lend(&mut self, host: u32, now_us: i64, stamp: u64) {
         self.shard.advance_clock_us(now_us.max(self.now_us));
         self.shard.keyspace.journal.set_stamp(stamp);
+        // Own commands have answers that do not leave before their records are durable: this turn's
+        // look at the journal may find it gone.
+        self.shared.aof.note_data(self.shard.keyspace.journal.fresh_epoch());
         let Some(shard) = self.shard.lend() else { return };
         if host == self.own {
             self.outboxes.answered(host);
