@@ -9,7 +9,6 @@
 //! whole               what the server itself does over all shards at once: DEBUG RELOAD, the end
 //! loading             the RDB file of the start becomes the keyspace
 //! aof                 the append-only log: epochs, files, recovery at the start
-//! check               tessera-check: what a data directory holds, without a server
 //! worker              one thread: a shard, its connections, its end of the mesh; one turn
 //! dispatch            rounds: the one order of commands over all shards
 //! in_place            commands of the own shard: look ahead, prefetch, execute
@@ -25,6 +24,8 @@
 //! mail                serving other workers' parcels, handing out own replies
 //! parcel, outbox      what travels between workers
 //! replies             the order of a connection's replies
+//! storage             changes to the files of the data directory
+//! faults              what tests break on purpose; empty but in their build
 //! saving              snapshots of all shards in one file, written while commands go on
 //! monitor             every command, for those who asked to see them
 //! pubsub              messages, notifications and invalidations on their way to clients
@@ -47,12 +48,12 @@
 
 mod acks;
 pub mod aof;
-pub mod check;
 pub mod client_limits;
 pub mod config;
 pub mod cut;
 pub mod dispatch;
 mod exec;
+mod faults;
 pub mod gather;
 pub mod in_place;
 pub mod info;
@@ -83,6 +84,7 @@ pub mod signal;
 pub mod slowlog;
 pub mod start;
 mod stopwatch;
+mod storage;
 mod supervision;
 pub mod tracking;
 pub mod waiting;

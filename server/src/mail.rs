@@ -11,6 +11,7 @@ use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter, RequestBatch};
 
 use crate::{
     client_limits::output_limit,
+    faults::{self, Rule},
     mesh::mailbox::{Next, Position},
     net::{CloseMode, Connection, ConnectionId},
     parcel::{Attachment, CallHeader, Executor, Message, Parcel},
@@ -132,7 +133,11 @@ impl Worker {
         if let Run::Session = header.command.run {
             return self.execute_part(client, header, &args, out);
         }
+        let start = out.mark();
         let outcome = self.shard.execute(&header.call(args), out);
+        if faults::breaks(Rule::FreshReads) {
+            faults::make_stale(&args, out, start);
+        }
         self.note_call(client, header.command, &args, outcome.as_ref().err());
     }
 

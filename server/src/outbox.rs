@@ -14,6 +14,7 @@ use tessera_engine::{
 use tessera_proto::Args;
 
 use crate::{
+    faults,
     mesh::{Peer, credit::Class, mailbox::Position},
     parcel::{Addressee, Attachment, CallHeader, Message, Parcel},
     pubsub::{News, queue::Queue},
@@ -136,6 +137,7 @@ impl Outboxes {
         let sent = self.peers[shard].send(Class::Request, Message::Request(parcel));
         assert!(sent.is_ok(), "an open parcel has a credit");
         self.to_wake[shard] = true;
+        faults::pause_between_places();
     }
 
     /// Sends the parcels up to that for `shard`, in ascending order: then they all take their places

@@ -200,8 +200,7 @@ pub(crate) fn load_in_background(
                 aof.is_loaded.store(true, SeqCst);
             }
             Err(error) => {
-                let path = recovered.directory.path().display();
-                shared.loading.fail(format!("{BAD_FORMAT} in {path}: {error}"));
+                shared.loading.fail(format!("{BAD_FORMAT}: {error}"));
                 shared.stop.shutdown().request();
             }
         }

@@ -32,7 +32,11 @@ use super::{
     aof::{AofReplay, AofStep},
     at_once::GatheredLoad,
 };
-use crate::config::{Config, get, split_line};
+use crate::{
+    config::{Config, get, split_line},
+    faults::SyncPoint,
+    storage,
+};
 
 const CHUNK_BYTES: usize = 256 << 10;
 /// What a file begins with that has an RDB file at its front.
@@ -87,9 +91,9 @@ impl AofFiles {
     pub(super) fn keep_aside(&self, now_s: u64) -> io::Result<PathBuf> {
         let mut name = self.root.as_os_str().to_owned();
         name.push(format!(".imported-{now_s}"));
-        fs::rename(&self.root, &name)?;
+        storage::rename(&self.root, Path::new(&name))?;
         let parent = self.root.parent().unwrap_or(Path::new("/"));
-        File::open(parent)?.sync_all()?;
+        storage::sync_directory(parent, SyncPoint::AsideDirectory)?;
         Ok(name.into())
     }
 }

@@ -19,26 +19,39 @@ use glommio::{
     io::{BufferedFile, OpenOptions},
 };
 
+use crate::{
+    faults::{self, SyncPoint},
+    storage,
+};
+
 /// A file that is open for writing.
 pub struct File {
     file: BufferedFile,
     path: PathBuf,
+    point: SyncPoint,
 }
 
 impl File {
     /// Opens the file at `path`, which must be absolute, for writing. Makes it if it is not there;
-    /// what is in it stays.
-    pub async fn open(path: &Path) -> io::Result<Self> {
+    /// what is in it stays. `point` says what its syncs are for.
+    pub(crate) async fn open(path: &Path, point: SyncPoint) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create(true).buffered_open(path).await;
-        Ok(Self { file: file.map_err(plain)?, path: path.to_owned() })
+        let file = file.map_err(plain)?;
+        faults::opened(path, &file);
+        Ok(Self { file, path: path.to_owned(), point })
     }
 
     /// Writes all of `bytes` at `offset`.
     pub async fn write(&self, bytes: Vec<u8>, offset: u64) -> io::Result<()> {
         let len = bytes.len();
+        let change = faults::writing(&self.file, offset, len);
         let written = self.file.write_at(bytes, offset).await.map_err(plain)?;
         // Only a medium without room takes less than it was given.
-        if written < len { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        if written < len {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        change.done();
+        Ok(())
     }
 
     /// Makes the file `len` bytes long and waits until all that was written is durable.
@@ -50,7 +63,11 @@ impl File {
 
     /// Waits until all that was written is durable.
     pub async fn sync(&self) -> io::Result<()> {
-        self.file.fdatasync().await.map_err(plain)
+        if let Some(change) = faults::syncing(self.point, &self.file) {
+            self.file.fdatasync().await.map_err(plain)?;
+            change.done();
+        }
+        Ok(())
     }
 
     /// Closes the file.
@@ -60,12 +77,11 @@ impl File {
 }
 
 /// Gives the file `from` the name `to`, in place of whatever had it, and waits until that is durable.
-pub async fn rename_durably(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) async fn rename_durably(from: &Path, to: &Path, point: SyncPoint) -> io::Result<()> {
     let (from, to) = (from.to_owned(), to.to_owned());
     blocking(move || {
-        fs::rename(&from, &to)?;
-        let directory = to.parent().unwrap_or(Path::new("/"));
-        fs::File::open(directory)?.sync_all()
+        storage::rename(&from, &to)?;
+        storage::sync_directory(to.parent().unwrap_or(Path::new("/")), point)
     })
     .await
 }
@@ -73,11 +89,7 @@ pub async fn rename_durably(from: &Path, to: &Path) -> io::Result<()> {
 /// Removes a file. One that is not there is removed already.
 pub async fn remove(path: &Path) -> io::Result<()> {
     let path = path.to_owned();
-    blocking(move || match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
-    })
-    .await
+    blocking(move || storage::remove(&path)).await
 }
 
 /// Does what blocks on the executor's thread for that.

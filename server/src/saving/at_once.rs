@@ -5,11 +5,7 @@
 //! written and what comes next. All other saves go beside the traffic (see the parent module).
 #![forbid(unsafe_code)]
 
-use std::{
-    fs::{self, File},
-    io::{self, Write},
-    path::Path,
-};
+use std::{fs::File, io, path::Path};
 
 use tessera_engine::{
     keyspace::Keyspace,
@@ -21,6 +17,7 @@ use tessera_engine::{
 };
 
 use super::save::Plan;
+use crate::{faults::SyncPoint, storage};
 
 /// Bytes that are written at a time.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -34,11 +31,10 @@ const CHUNK_BYTES: usize = 1 << 20;
 pub fn save_at_once(plan: &Plan, functions: &[u8], shards: &mut Gathered) -> io::Result<()> {
     let temporary = plan.directory.join(format!("temp-{}-at-once.rdb", std::process::id()));
     let outcome = write(&temporary, plan, functions, shards)
-        .and_then(|()| fs::rename(&temporary, plan.directory.join(&plan.name)))
-        .and_then(|()| File::open(&plan.directory)?.sync_all());
+        .and_then(|()| storage::rename(&temporary, &plan.directory.join(&plan.name)))
+        .and_then(|()| storage::sync_directory(&plan.directory, SyncPoint::DumpDirectory));
     if outcome.is_err()
-        && let Err(error) = fs::remove_file(&temporary)
-        && error.kind() != io::ErrorKind::NotFound
+        && let Err(error) = storage::remove(&temporary)
     {
         tracing::warn!("Cannot remove {}: {error}", temporary.display());
     }
@@ -48,7 +44,8 @@ pub fn save_at_once(plan: &Plan, functions: &[u8], shards: &mut Gathered) -> io:
 fn write(path: &Path, plan: &Plan, functions: &[u8], shards: &mut Gathered) -> io::Result<()> {
     let trailer = Trailer::new(plan.options.checksum);
     let bytes = [plan.head.as_slice(), functions].concat();
-    let mut output = Output { file: File::create(path)?, trailer, bytes };
+    let file = storage::create(path)?;
+    let mut output = Output { file, written: 0, trailer, bytes };
     let mut writer = Writer::new(plan.options.values);
     for (_, shard) in shards.iter_mut() {
         for database in 0..shard.keyspace.database_count() {
@@ -84,6 +81,7 @@ fn put_database(
 /// The file, and what is on the way to it.
 struct Output {
     file: File,
+    written: u64,
     trailer: Trailer,
     bytes: Vec<u8>,
 }
@@ -93,7 +91,8 @@ impl Output {
     fn flush_from(&mut self, len: usize) -> io::Result<()> {
         if self.bytes.len() >= len {
             self.trailer.update(&self.bytes);
-            self.file.write_all(&self.bytes)?;
+            storage::write_all_at(&self.file, &self.bytes, self.written)?;
+            self.written += self.bytes.len() as u64;
             self.bytes.clear();
         }
         Ok(())
@@ -102,7 +101,7 @@ impl Output {
     /// Writes the end of the file, and waits until all is durable.
     fn finish(mut self) -> io::Result<()> {
         self.flush_from(0)?;
-        self.file.write_all(&self.trailer.finish())?;
-        self.file.sync_all()
+        storage::write_all_at(&self.file, &self.trailer.finish(), self.written)?;
+        storage::sync(&self.file, SyncPoint::Dump)
     }
 }

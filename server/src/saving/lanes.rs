@@ -110,7 +110,7 @@ impl Lanes {
 
     /// Writes pieces until the queue is closed and empty, then ends this worker's part of the save.
     async fn serve(self: Rc<Self>, shared: Arc<Shared>, background: Background) {
-        match File::open(self.save.temporary()).await {
+        match File::open(self.save.temporary(), self.save.sync_points().0).await {
             Ok(file) => {
                 let file = Rc::new(file);
                 self.lanes.set(LANES);

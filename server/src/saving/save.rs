@@ -32,6 +32,7 @@ use super::Why;
 use crate::{
     aof::{Open, rewrite},
     config::MaxmemoryPolicy,
+    faults::SyncPoint,
     info::REDIS_VERSION,
     metrics::unix_time,
     runtime::{background::yield_now, file},
@@ -192,6 +193,14 @@ impl Save {
         self.plan.syncs_on_the_way
     }
 
+    /// What the syncs of its file and of its name are for.
+    pub(super) fn sync_points(&self) -> (SyncPoint, SyncPoint) {
+        match self.plan.why {
+            Why::Rewrite => (SyncPoint::Base, SyncPoint::BaseDirectory),
+            Why::Background | Why::Asked => (SyncPoint::Dump, SyncPoint::DumpDirectory),
+        }
+    }
+
     /// When it began, in Unix seconds.
     pub fn began_at_s(&self) -> u64 {
         self.plan.began_at_s
@@ -308,12 +317,13 @@ impl Save {
 
     /// Makes the file whole, and gives it its name once it is durable.
     async fn complete(&self) -> io::Result<()> {
-        let file = file::File::open(&self.temporary).await?;
+        let file = file::File::open(&self.temporary, self.sync_points().0).await?;
         let written = self.write_ends(&file).await;
         // Closed in any case: a file that is removed takes its place on the disk until then.
         let closed = file.close().await;
         written.and(closed)?;
-        file::rename_durably(&self.temporary, &self.plan.directory.join(&self.plan.name)).await
+        let name = self.plan.directory.join(&self.plan.name);
+        file::rename_durably(&self.temporary, &name, self.sync_points().1).await
     }
 
     /// Writes head and end, and waits until everything is durable.

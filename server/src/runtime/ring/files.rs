@@ -14,6 +14,7 @@ use io_uring::{opcode, types};
 use tessera_engine::{journal::record::RecordBuffer, sys::disk::DiskEvent};
 
 use super::{Completion, Ring};
+use crate::faults::{self, Change, SyncPoint};
 
 /// The most bytes that one operation writes; the kernel takes no more than 2 GiB.
 const WRITE_BYTES_MAX: usize = 1 << 30;
@@ -25,6 +26,8 @@ pub(super) struct Operation {
     descriptor: i32,
     segment: u32,
     write: Option<Write>,
+    /// Nothing for a sync that is left out.
+    change: Option<Change>,
 }
 
 struct Write {
@@ -47,20 +50,26 @@ impl Ring {
         bytes: RecordBuffer,
         durable: bool,
     ) {
+        let durable = durable && !faults::skips(SyncPoint::Group);
+        let change = Some(faults::writing(&file, offset, bytes.len()));
         let write = Some(Write { ticket, bytes, offset, done: 0, durable });
-        let number =
-            self.keep_operation(Operation { descriptor: file.as_raw_fd(), segment, write });
+        let descriptor = file.as_raw_fd();
+        let number = self.keep_operation(Operation { descriptor, segment, write, change });
         self.push_write(number);
     }
 
     /// Makes durable what was written to the file; [`Completion::Disk`] tells when that is done.
     pub fn sync_file(&mut self, file: BorrowedFd<'_>, segment: u32) {
         let descriptor = file.as_raw_fd();
-        let number = self.keep_operation(Operation { descriptor, segment, write: None });
-        let entry = opcode::Fsync::new(types::Fd(descriptor))
-            .flags(types::FsyncFlags::DATASYNC)
-            .build()
-            .user_data(SYNC | number as u64);
+        let change = faults::syncing(SyncPoint::Group, &file);
+        let entry = match change {
+            Some(_) => {
+                opcode::Fsync::new(types::Fd(descriptor)).flags(types::FsyncFlags::DATASYNC).build()
+            }
+            None => opcode::Nop::new().build(),
+        };
+        let number = self.keep_operation(Operation { descriptor, segment, write: None, change });
+        let entry = entry.user_data(SYNC | number as u64);
         // SAFETY: a sync points to no memory.
         unsafe { self.push(entry) };
         self.in_flight += 1;
@@ -100,9 +109,9 @@ impl Ring {
         match kind {
             WRITE => self.written(number as usize, result),
             SYNC => {
-                let operation = self.files[number as usize].take()?;
-                let result = outcome(result).map(drop);
-                Some(Completion::Disk(DiskEvent::Synced { segment: operation.segment, result }))
+                let Operation { segment, change, .. } = *self.files[number as usize].take()?;
+                let result = outcome(result).map(|_| change.map_or((), Change::done));
+                Some(Completion::Disk(DiskEvent::Synced { segment, result }))
             }
             _ => None,
         }
@@ -127,7 +136,11 @@ impl Ring {
             }
             Err(error) => Err(error),
         };
-        let Write { ticket, bytes, .. } = self.files[number].take()?.write?;
+        let Operation { write, change, .. } = *self.files[number].take()?;
+        let Write { ticket, bytes, durable, .. } = write?;
+        if let (Some(change), Ok(())) = (change, &result) {
+            if durable { change.durable(SyncPoint::Group) } else { change.done() }
+        }
         Some(Completion::Disk(DiskEvent::Written { ticket, bytes, result }))
     }
 }
