@@ -1,14 +1,10 @@
 //! The append-only log: what comes back after the server was killed, after its files were damaged,
-//! and on another number of shards.
+//! and on another number of shards. Crashes under load are in `crash`, full disks in `disk_full`.
 
 use std::{
     fs,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
-    },
     thread,
     time::{Duration, Instant},
 };
@@ -16,15 +12,12 @@ use std::{
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::harness::{Client, Reply, Server, env_number, on_1_2_and_4_shards, skip};
+use crate::harness::{Client, Reply, Server, on_1_2_and_4_shards};
 
 on_1_2_and_4_shards!(
     everything_comes_back_after_a_kill,
-    always_loses_nothing_that_anyone_has_read,
-    everysec_loses_an_end_of_the_one_order,
     a_torn_end_is_cut_off_and_told,
     damage_before_the_durable_end_stops_the_start,
-    a_full_disk_refuses_writes_until_there_is_room,
     a_saved_file_is_what_the_log_begins_with,
     a_rewrite_takes_the_place_of_the_log,
     a_log_without_records_is_rewritten,
@@ -125,137 +118,6 @@ fn everything_comes_back_after_a_kill(shards: usize) {
     }
 }
 
-/// What the clients of one round have heard.
-struct Heard {
-    /// The last step that was acknowledged as a whole, for each writer.
-    acknowledged: Vec<AtomicI64>,
-    /// The last step that some reader has seen, for each writer.
-    seen: Vec<AtomicI64>,
-}
-
-const WRITERS: usize = 3;
-/// Steps of a writer that are under way at a time.
-const DEPTH: i64 = 8;
-
-/// A writer: each step is a value, a pointer to it, two keys at once, and an element, on as many
-/// shards as there are, pipelined.
-fn write(mut client: Client, writer: usize, heard: &Heard, stop: &AtomicBool) {
-    let mut step = 0;
-    while !stop.load(SeqCst) {
-        for next in step + 1..=step + DEPTH {
-            client.push(["SET", &format!("data:{writer}:{next}"), "here"]);
-            client.push(["SET", &format!("pointer:{writer}"), &next.to_string()]);
-            let (one, two) = (format!("one:{writer}"), format!("two:{writer}"));
-            client.push(["MSET", &one, &next.to_string(), &two, &next.to_string()]);
-            client.push(["RPUSH", &format!("list:{writer}"), &next.to_string()]);
-        }
-        client.flush();
-        for next in step + 1..=step + DEPTH {
-            for _ in 0..4 {
-                // The server is killed while it answers.
-                let Ok(reply) = client.try_receive() else { return };
-                assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
-            }
-            heard.acknowledged[writer].store(next, SeqCst);
-        }
-        step += DEPTH;
-    }
-}
-
-/// A reader: follows the pointers.
-fn read(mut client: Client, heard: &Heard, stop: &AtomicBool) {
-    while !stop.load(SeqCst) {
-        for writer in 0..WRITERS {
-            client.push(["GET", &format!("pointer:{writer}")]);
-            client.flush();
-            let Ok(reply) = client.try_receive() else { return };
-            if let Reply::Bulk(_) = reply {
-                let step = reply.into_text().parse().expect("a step");
-                heard.seen[writer].fetch_max(step, SeqCst);
-            }
-        }
-    }
-}
-
-fn number(client: &mut Client, key: &str) -> i64 {
-    match client.run(&format!("GET {key}")) {
-        reply if reply.is_null() => 0,
-        reply => reply.into_text().parse().expect("a number"),
-    }
-}
-
-/// One life of a server under load, ended by a kill, and what is there after it. Answers how many
-/// steps came back.
-fn round(shards: usize, policy: &str, round: usize) -> i64 {
-    let directory = TempDir::new().expect("a directory");
-    let server = start(shards, directory.path(), policy);
-    let zeros = || (0..WRITERS).map(|_| AtomicI64::new(0)).collect();
-    let heard = Arc::new(Heard { acknowledged: zeros(), seen: zeros() });
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut threads = Vec::new();
-    for worker in 0..WRITERS + 2 {
-        let (client, heard, stop) = (server.connect(), heard.clone(), stop.clone());
-        threads.push(thread::spawn(move || match worker {
-            0..WRITERS => write(client, worker, &heard, &stop),
-            _ => read(client, &heard, &stop),
-        }));
-    }
-    // The moment is different in every round.
-    let steps = 20 + 37 * (round as i64 % 11);
-    // In every other round the log is rewritten meanwhile.
-    if round % 2 == 1 {
-        let started = Reply::Simple("Background append only file rewriting started".into());
-        assert_eq!(server.connect().run("BGREWRITEAOF"), started);
-    }
-    let deadline = Instant::now() + PATIENCE;
-    while heard.acknowledged.iter().any(|step| step.load(SeqCst) < steps) {
-        assert!(Instant::now() < deadline, "the writers do not come on");
-        thread::sleep(Duration::from_millis(1));
-    }
-    kill(server);
-    stop.store(true, SeqCst);
-    threads.into_iter().for_each(|thread| thread.join().expect("a client ends"));
-    let server = start(1 + (shards + round) % 4, directory.path(), policy);
-    let mut client = server.connect();
-    let mut total = 0;
-    for writer in 0..WRITERS {
-        let pointer = number(&mut client, &format!("pointer:{writer}"));
-        let one = number(&mut client, &format!("one:{writer}"));
-        let two = number(&mut client, &format!("two:{writer}"));
-        let list = client.run(&format!("LLEN list:{writer}")).into_integer();
-        assert_eq!(one, two, "half a MSET has come back");
-        assert!(pointer >= one && one >= pointer - 1, "pointer {pointer}, keys {one}");
-        assert!(one >= list && list >= one - 1, "keys {one}, elements {list}");
-        for step in [pointer, pointer / 2] {
-            if step > 0 {
-                let data = client.run(&format!("GET data:{writer}:{step}"));
-                assert_eq!(data, Reply::bulk("here"), "step {step} has lost its data");
-            }
-        }
-        if policy == "always" {
-            let acknowledged = heard.acknowledged[writer].load(SeqCst);
-            assert!(list >= acknowledged, "{acknowledged} was acknowledged, {list} came back");
-            let seen = heard.seen[writer].load(SeqCst);
-            assert!(pointer >= seen, "{seen} was seen, {pointer} came back");
-        }
-        total += list;
-    }
-    total
-}
-
-fn rounds() -> usize {
-    env_number("TESSERA_CRASH_ROUNDS", 4)
-}
-
-fn always_loses_nothing_that_anyone_has_read(shards: usize) {
-    let total: i64 = (0..rounds()).map(|n| round(shards, "always", n)).sum();
-    assert!(total > 0, "nothing has come back");
-}
-
-fn everysec_loses_an_end_of_the_one_order(shards: usize) {
-    (0..rounds()).for_each(|n| _ = round(shards, "everysec", n));
-}
-
 /// Bytes from a group's beginning to somewhere in its first record, with up to four shards.
 const IN_FIRST_RECORD: u64 = 132;
 
@@ -331,67 +193,6 @@ fn damage_before_the_durable_end_stops_the_start(shards: usize) {
     assert!(!status.success());
     let name = segment.file_name().expect("a name").to_string_lossy().into_owned();
     assert!(text.contains(&name) && text.contains("at byte"), "{text}");
-}
-
-/// A small file system of its own, unmounted when it is dropped.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let directory = TempDir::new().expect("a directory");
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=40m", "tmpfs"])
-            .arg(directory.path())
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self(directory)),
-            _ => {
-                skip("a file system cannot be mounted (needs root)");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let path = self.0.path();
-        // The test is over; what stays mounted is told by `mount`.
-        let _ = std::process::Command::new("umount").arg("-l").arg(path).output();
-    }
-}
-
-fn a_full_disk_refuses_writes_until_there_is_room(shards: usize) {
-    let Some(disk) = SmallDisk::mount() else { return };
-    let server = start(shards, disk.0.path(), "everysec");
-    let mut client = server.connect();
-    let filler = disk.0.path().join("filler");
-    fs::write(&filler, vec![1; 24 << 20]).expect("there is room");
-    let value = "x".repeat(8 << 10);
-    let deadline = Instant::now() + PATIENCE;
-    let mut written = 0;
-    let refused = loop {
-        assert!(Instant::now() < deadline, "the disk is not full yet");
-        match client.call(["SET", &format!("key:{written}"), &value]) {
-            Reply::Error(text) => break text,
-            _ => written += 1,
-        }
-    };
-    assert!(refused.starts_with("MISCONF"), "{refused}");
-    assert_eq!(server.info("aof_last_write_status"), "err");
-    assert_eq!(client.call(["GET", "key:0"]), Reply::bulk(&value));
-    fs::remove_file(&filler).expect("it is there");
-    while let Reply::Error(_) = client.run("SET after room") {
-        assert!(Instant::now() < deadline, "writes are refused although there is room");
-        thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(server.info("aof_last_write_status"), "ok");
-    // Its last words are durable when it has ended well.
-    let mut server = server;
-    server.signal(Signal::TERM);
-    server.wait_for_end();
-    let server = start(shards, disk.0.path(), "everysec");
-    assert_eq!(server.connect().run("DBSIZE").into_integer(), written + 1);
 }
 
 fn a_saved_file_is_what_the_log_begins_with(shards: usize) {

@@ -4,14 +4,14 @@
 mod harness;
 
 mod aof;
-mod backup;
 mod bench;
 mod blocking;
-mod check;
 mod collections;
 mod command_docs;
 mod connection;
+mod crash;
 mod differential;
+mod disk_full;
 mod dump;
 mod expire;
 mod jobs;

@@ -6,9 +6,10 @@
 //! violation. With many connections, every worker has readers and writers, and each pipeline
 //! alternates between keys of its own worker and of others.
 //!
-//! The checks are functions of an address, so that `toy.rs` can show that each of them objects to
-//! a server that breaks the order, and keeps still before one that keeps it.
+//! The checks are functions of an address, so that `toy.rs` and `planted.rs` can show that they object
+//! to a server that breaks the order, and keep still before one that keeps it.
 
+mod planted;
 mod toy;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ on_1_2_and_4_shards!(
     pipelined_readers_see_no_older_data,
     queues_never_lack_their_jobs,
     sets_of_several_keys_stand_in_the_order,
+    sets_of_several_keys_are_seen_whole,
     own_pipelines_take_effect_in_program_order,
     renames_happen_at_one_instant,
 );
@@ -201,6 +203,35 @@ fn sets_of_several_keys_stand_in_the_order(shards: usize) {
         seen.note(parts.iter().all(|part| version(part) >= pointer));
     };
     watch(server.address(), scaled(1_500), write, read).check();
+}
+
+/// Writers set several keys at once, readers read them at once, forwards and backwards: all keys tell
+/// of the same round.
+fn read_together(address: SocketAddr, rounds: usize) -> Seen {
+    const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
+    let write = |client: &mut Client, writer, round: usize| {
+        let value = format!("{}", round * WRITERS + writer);
+        for _ in 0..2 {
+            client.push(["MSET"].into_iter().chain(KEYS.iter().flat_map(|key| [*key, &value])));
+        }
+        client.flush();
+        client.receive_all(2);
+    };
+    let read = |client: &mut Client, _, seen: &Seen| {
+        client.push(["MGET"].into_iter().chain(KEYS));
+        client.push(["MGET"].into_iter().chain(KEYS.into_iter().rev()));
+        client.flush();
+        for reply in client.receive_all(2) {
+            let values = reply.into_items();
+            seen.note(values.iter().all(|value| *value == values[0]));
+        }
+    };
+    watch(address, rounds, write, read)
+}
+
+fn sets_of_several_keys_are_seen_whole(shards: usize) {
+    let server = Server::start(shards);
+    read_together(server.address(), scaled(400)).check();
 }
 
 /// One connection alone: each command sees all earlier ones, single-key and multi-key mixed.

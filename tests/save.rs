@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs,
     path::Path,
-    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -22,7 +21,6 @@ on_1_2_and_4_shards!(
     one_save_at_a_time,
     another_number_of_shards_loads_the_file,
     an_end_during_a_save_leaves_no_half_file,
-    a_full_disk_is_told_and_survived,
 );
 
 /// How long a save may take here.
@@ -329,57 +327,6 @@ fn an_end_during_a_save_leaves_no_half_file(shards: usize) {
         fs::read_dir(server.directory()).expect("the directory").filter(is_temporary).count(),
         0
     );
-}
-
-/// A file system of a few megabytes, taken down when it is dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// Nothing where this process may not mount.
-    fn mount() -> Option<Self> {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=3m", "none"]).arg(directory.path());
-        let is_mounted = mount.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-        is_mounted.then_some(Self(directory))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // What cannot be taken down stays until the machine ends; the test has shown what it shows.
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
-fn a_full_disk_is_told_and_survived(shards: usize) {
-    let Some(disk) = SmallDisk::mount() else {
-        return skip("no file system can be mounted here");
-    };
-    let server = Server::builder(shards).option("dir", disk.0.path().display()).start();
-    let mut client = server.connect();
-    let noise = |n: u64| {
-        (0..40)
-            .map(|i| format!("{:x}", (n * 41 + i).wrapping_mul(0x9E37_79B9_7F4A_7C15)))
-            .collect::<String>()
-    };
-    for n in 0..12_000 {
-        client.push(["SET", &format!("key:{n}"), &noise(n)]);
-    }
-    client.flush();
-    client.receive_all(12_000);
-    client.run("BGSAVE");
-    wait_for_save(&server);
-    assert_eq!(server.info("rdb_last_bgsave_status"), "err");
-    let log = server.log();
-    assert!(log.to_lowercase().contains("no ") && log.contains("Write error saving DB"), "{log}");
-    assert_eq!(fs::read_dir(disk.0.path()).expect("the directory").count(), 0);
-    assert_eq!(client.run("SAVE"), Reply::Error("ERR".into()));
-    assert_eq!(client.run("DBSIZE"), Reply::Integer(12_000));
-    assert_eq!(client.run("FLUSHALL"), Reply::ok());
-    client.run("SET key value");
-    save_in_background(&server);
-    assert!(disk.0.path().join("dump.rdb").exists());
 }
 
 #[test]

@@ -72,6 +72,7 @@ pub(crate) struct Builder {
     shards: usize,
     config: Option<String>,
     args: Vec<String>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Builder {
@@ -80,6 +81,17 @@ impl Builder {
         self.args.push(format!("--{name}"));
         self.args.push(value.to_string());
         self
+    }
+
+    /// Sets a variable of the server's environment.
+    pub(crate) fn environment(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.environment.push((name, value.to_string()));
+        self
+    }
+
+    /// Has the server make faults; see `server/src/faults`.
+    pub(crate) fn fault(self, faults: &str) -> Self {
+        self.environment("TESSERA_FAULT", faults)
     }
 
     /// Starts the server from a configuration file with this text.
@@ -106,16 +118,25 @@ impl Builder {
     /// Starts the server and waits until it answers.
     #[track_caller]
     pub(crate) fn start(self) -> Server {
+        self.try_start().unwrap_or_else(|(status, log)| {
+            panic!("the server ended at its start with {status}:\n{log}")
+        })
+    }
+
+    /// Starts the server and waits until it answers; its exit status and its output if it has ended
+    /// before.
+    #[track_caller]
+    pub(crate) fn try_start(self) -> Result<Server, (ExitStatus, String)> {
         let mut server = self.spawn();
         let deadline = Instant::now() + START_TIMEOUT;
         while !server.answers() {
             if let Some(status) = server.try_wait() {
-                panic!("the server ended at its start with {status}");
+                return Err((status, server.log()));
             }
             assert!(Instant::now() < deadline, "the server does not answer");
             thread::sleep(Duration::from_millis(5));
         }
-        server
+        Ok(server)
     }
 
     /// Starts a server that is expected to refuse its options: its exit status and its output.
@@ -142,6 +163,7 @@ impl Builder {
             command.args(["--shards", &self.shards.to_string()]);
         }
         command.args(["--enable-debug-command", "yes"]).args(&self.args);
+        command.envs(self.environment);
         command.current_dir(dir.path()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a second handle")).stderr(log);
         let child =
@@ -173,32 +195,22 @@ impl Server {
             shards,
             config: None,
             args: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
     /// A redis-server, to compare with.
     pub(crate) fn redis(program: &Path) -> Self {
-        let kind = ServerKind::Redis;
-        Builder { program: program.into(), kind, shards: 1, config: None, args: Vec::new() }.start()
+        Self::redis_builder(program).start()
     }
 
     /// A redis-server that works in `directory`, and loads what it finds there.
     pub(crate) fn redis_in(program: &Path, directory: &Path) -> Self {
-        Self::redis_in_with(program, directory, &[])
+        Self::redis_builder(program).option("dir", directory.display()).start()
     }
 
-    /// The same with options.
-    pub(crate) fn redis_in_with(
-        program: &Path,
-        directory: &Path,
-        options: &[(&str, &str)],
-    ) -> Self {
-        let kind = ServerKind::Redis;
-        let args = Vec::new();
-        let builder = Builder { program: program.into(), kind, shards: 1, config: None, args }
-            .option("dir", directory.display());
-        let with = |builder: Builder, (name, value): &(&str, &str)| builder.option(name, value);
-        options.iter().fold(builder, with).start()
+    fn redis_builder(program: &Path) -> Builder {
+        Builder { program: program.into(), kind: ServerKind::Redis, ..Self::builder(1) }
     }
 
     /// The directory in which the server works, unless an option named another.
@@ -252,6 +264,11 @@ impl Server {
     pub(crate) fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.process_id()).ok().and_then(Pid::from_raw);
         kill_process(id.expect("a process id"), signal).expect("a running server");
+    }
+
+    /// Whether the server has ended by itself, as it was asked to.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.try_wait().is_some()
     }
 
     /// Waits for a server that has been told to stop.
