@@ -4,8 +4,10 @@
 mod harness;
 
 mod aof;
+mod backup;
 mod bench;
 mod blocking;
+mod check;
 mod collections;
 mod command_docs;
 mod connection;

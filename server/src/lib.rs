@@ -9,6 +9,7 @@
 //! whole               what the server itself does over all shards at once: DEBUG RELOAD, the end
 //! loading             the RDB file of the start becomes the keyspace
 //! aof                 the append-only log: epochs, files, recovery at the start
+//! check               tessera-check: what a data directory holds, without a server
 //! worker              one thread: a shard, its connections, its end of the mesh; one turn
 //! dispatch            rounds: the one order of commands over all shards
 //! in_place            commands of the own shard: look ahead, prefetch, execute
@@ -48,6 +49,7 @@
 
 mod acks;
 pub mod aof;
+pub mod check;
 pub mod client_limits;
 pub mod config;
 pub mod cut;

@@ -323,7 +323,7 @@ fn client_room(clients: u32) -> u32 {
 
 /// Raises the soft limit of open files to `wanted`, as far as the hard limit or our rights allow.
 /// Answers the limit then in force.
-fn raise_open_files(wanted: u64) -> nix::Result<u64> {
+pub(crate) fn raise_open_files(wanted: u64) -> nix::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft >= wanted {
         return Ok(soft);

@@ -14,6 +14,8 @@ use super::server::Server;
 /// What a program left behind.
 pub(crate) struct Finished {
     pub(crate) success: bool,
+    /// The exit status, unless a signal has ended it.
+    pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
@@ -84,7 +86,7 @@ pub(crate) fn run_to_end(command: &mut Command, limit: Duration) -> Finished {
     let text = |path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
     let (stdout, stderr) = (text(&out), text(&err));
     assert!(is_in_time, "{command:?} did not end within {limit:?}\n{stdout}\n{stderr}");
-    Finished { success: status.success(), stdout, stderr }
+    Finished { success: status.success(), code: status.code(), stdout, stderr }
 }
 
 /// Whether our own child has ended; it is not waited for, so its number stays its own.

@@ -206,7 +206,18 @@ impl Server {
 
     /// A redis-server that works in `directory`, and loads what it finds there.
     pub(crate) fn redis_in(program: &Path, directory: &Path) -> Self {
-        Self::redis_builder(program).option("dir", directory.display()).start()
+        Self::redis_in_with(program, directory, &[])
+    }
+
+    /// The same with options.
+    pub(crate) fn redis_in_with(
+        program: &Path,
+        directory: &Path,
+        options: &[(&str, &str)],
+    ) -> Self {
+        let builder = Self::redis_builder(program).option("dir", directory.display());
+        let with = |builder: Builder, (name, value): &(&str, &str)| builder.option(name, value);
+        options.iter().fold(builder, with).start()
     }
 
     fn redis_builder(program: &Path) -> Builder {

@@ -36,6 +36,8 @@ pub const PREFIX_BYTES: usize = 8;
 const NUMBERS_BYTES: usize = 16;
 /// The least length of a record's body: the numbers, a database, a count and one empty argument.
 const BODY_BYTES_MIN: usize = NUMBERS_BYTES + 3;
+/// The least length of a record.
+pub const RECORD_BYTES_MIN: u64 = (PREFIX_BYTES + BODY_BYTES_MIN) as u64;
 /// The most bytes of a number in LEB128 that is below 2^32.
 const NUMBER_BYTES_MAX: usize = 5;
 

@@ -13,7 +13,13 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-use super::envelope::{EnvelopeError, Kind, Sealable, open, seal};
+use super::{
+    envelope::{EnvelopeError, Kind, Sealable, open, seal},
+    segment::NUMBER_MAX,
+};
+
+/// The most logs that a run has: no server has more shards.
+const SHARDS_MAX: usize = 256;
 
 /// The name of the manifest in its directory. It is not Redis's, whose files are left alone.
 pub const FILE_NAME: &str = "tessera.manifest";
@@ -79,10 +85,8 @@ impl Manifest {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, EnvelopeError> {
         let (manifest, len): (Self, usize) = open(bytes)?;
         let ordered = manifest.generations.is_sorted_by_key(|each| each.first_epoch);
-        let sound = manifest.generations.iter().all(|each| {
-            !each.logs.is_empty()
-                && (each.end_epoch.is_none() || each.ends.len() == each.logs.len())
-        });
+        let sound = manifest.generations.iter().all(Generation::is_sound)
+            && manifest.base.iter().all(Base::is_sound);
         if len != bytes.len() || !ordered || !sound {
             return Err(EnvelopeError::Malformed);
         }
@@ -103,6 +107,25 @@ impl Manifest {
             ends: Vec::new(),
         });
         self.generations.last().expect("one has just been added")
+    }
+}
+
+impl Generation {
+    /// Whether it does not contradict itself, and nothing can be meant that a server has not done.
+    fn is_sound(&self) -> bool {
+        let epochs = [self.first_epoch, self.end_epoch.map_or(1, |end| end.saturating_add(1))];
+        (1..=SHARDS_MAX).contains(&self.logs.len())
+            && epochs.iter().all(|epoch| (1..=NUMBER_MAX).contains(epoch))
+            && self.logs.iter().all(|log| log.sequence <= NUMBER_MAX)
+            && (self.end_epoch.is_none() || self.ends.len() == self.logs.len())
+    }
+}
+
+impl Base {
+    /// Whether its files can be files of the directory.
+    fn is_sound(&self) -> bool {
+        let is_name = |name: &String| !name.is_empty() && !name.contains(['/', '\0']);
+        self.epoch <= NUMBER_MAX && self.files.iter().all(is_name)
     }
 }
 
@@ -167,8 +190,19 @@ mod tests {
         let mut wrong = manifest();
         wrong.generations[0].ends.pop();
         assert_eq!(Manifest::from_bytes(&wrong.to_bytes()), Err(EnvelopeError::Malformed));
-        let mut wrong = manifest();
-        wrong.generations.swap(0, 1);
-        assert_eq!(Manifest::from_bytes(&wrong.to_bytes()), Err(EnvelopeError::Malformed));
+        let wrongs: [fn(&mut Manifest); 7] = [
+            |it| it.generations.swap(0, 1),
+            |it| it.generations[0].first_epoch = 0,
+            |it| it.generations[0].end_epoch = Some(u64::MAX),
+            |it| it.generations[1].logs.clear(),
+            |it| it.generations[1].logs = vec![LogStart::default(); SHARDS_MAX + 1],
+            |it| it.generations[1].logs[0].sequence = u64::MAX,
+            |it| it.base.as_mut().expect("a base").files = vec!["../../etc/passwd".into()],
+        ];
+        for change in wrongs {
+            let mut wrong = manifest();
+            change(&mut wrong);
+            assert_eq!(Manifest::from_bytes(&wrong.to_bytes()), Err(EnvelopeError::Malformed));
+        }
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! ```text
 //! base          loading the snapshot that a log begins with
+//! cure          what is left of a damaged directory
 //! epoch         one order over the logs of all shards
+//! export        everything as an RDB file or as requests, for other servers
+//! fuzz          what must hold for spoilt files
+//! inspect       everything that a directory holds, read as recovery reads it
 //! log           writing a log: group commit, segments, failures
 //! scan          reading a log: its groups, and where it ends
 //! recovery      which epoch is the last one that counts, and loading up to it
@@ -17,8 +21,13 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
+pub mod cure;
 pub mod envelope;
 pub mod epoch;
+pub mod export;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
+pub mod inspect;
 pub mod log;
 pub mod manifest;
 pub mod rdb;

@@ -28,11 +28,12 @@ use std::{
 
 use super::{
     envelope::EnvelopeError,
-    manifest::{FILE_NAME, Generation, Manifest},
+    manifest::{FILE_NAME, Generation, Manifest, segment_name},
     replay::{FunctionCommand, Replay},
     scan::{Damage, Group, GroupError, Scan, read_group, scan_log},
 };
 use crate::{
+    journal::record::Record,
     shard::{Settings, Shard},
     sys::disk::{Directory, read_whole},
 };
@@ -71,6 +72,15 @@ pub enum RecoveryError {
          'aof-load-truncated yes' to go on without it", .0.file, .0.offset, .0.reason
     )]
     Truncated(Damage),
+}
+
+impl From<GroupError> for RecoveryError {
+    fn from(error: GroupError) -> Self {
+        match error {
+            GroupError::Io(error) => Self::Io(error),
+            GroupError::Damage(damage) => Self::Corrupt(damage),
+        }
+    }
 }
 
 /// What recovery has found out about one generation before it loads it.
@@ -123,27 +133,181 @@ pub fn read_manifest(directory: &dyn Directory) -> Result<Manifest, RecoveryErro
 ///
 /// What was durable is damaged, or the file system fails.
 pub fn plan(directory: &dyn Directory, generation: &Generation) -> Result<Plan, RecoveryError> {
-    let shards = generation.logs.len();
-    let mut scans = Vec::with_capacity(shards);
-    for (shard, &start) in (0..).zip(&generation.logs) {
-        scans.push(scan_log(directory, generation.run, shard, shards, start)?);
-    }
+    let mut scans = scan_logs(directory, generation)?;
     let durable = scans.iter().map(|scan| scan.durable_epoch).max().unwrap_or(0);
     let durable = durable.max(generation.first_epoch - 1);
     let durable = generation.end_epoch.unwrap_or(durable);
     for scan in &mut scans {
+        if let Some(end_epoch) = generation.end_epoch {
+            forget_behind(scan, end_epoch);
+        }
         drop_torn_tail(directory, scan, durable)?;
     }
     let end_epoch = generation.end_epoch.unwrap_or_else(|| last_complete(&scans, durable));
     check_durable(&scans, generation, end_epoch)?;
-    let mut cuts = Vec::new();
-    for scan in &mut scans {
-        cut(scan, end_epoch, &mut cuts);
+    let mut plan = Plan::new(scans, end_epoch);
+    if generation.end_epoch.is_some() {
+        // They were told, and counted, when the end was set.
+        plan.cuts.clear();
     }
-    let ends = scans.iter().map(Scan::last_sequence).collect();
-    let groups = scans.iter().flat_map(|scan| &scan.groups);
-    let bytes = groups.map(|group| group.header.payload_bytes).sum();
-    Ok(Plan { scans, end_epoch, ends, cuts, bytes })
+    Ok(plan)
+}
+
+/// Finds out how much of a generation is whole, whatever it says was durable: for what is to be made
+/// of a damaged directory. Every record is read. Nothing of the epoch `below` and later ones counts.
+///
+/// # Errors
+///
+/// Of the file system.
+pub fn plan_whole(
+    directory: &dyn Directory,
+    generation: &Generation,
+    below: Option<u64>,
+) -> Result<Plan, RecoveryError> {
+    let mut scans = scan_logs(directory, generation)?;
+    let nothing = generation.first_epoch - 1;
+    let last = below.map_or(u64::MAX, |below| below - 1);
+    let last = last.min(generation.end_epoch.unwrap_or(u64::MAX));
+    for scan in &mut scans {
+        let counting = scan.groups.partition_point(|group| group.header.epoch <= last);
+        scan.groups.truncate(counting);
+        drop_torn_tail(directory, scan, nothing)?;
+    }
+    let end_epoch = last_complete(&scans, nothing);
+    let mut plan = Plan::new(scans, end_epoch);
+    if let Some(end_epoch) = generation.end_epoch
+        && plan.ends == generation.ends
+    {
+        // The epochs up to there held no records.
+        plan.end_epoch = end_epoch;
+    }
+    Ok(plan)
+}
+
+/// What the logs of a run call durable at a moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Promised {
+    epoch: u64,
+    /// For every log the number of its last record that is.
+    sequences: Vec<u64>,
+}
+
+/// Notes what the logs of a run call durable now.
+///
+/// # Errors
+///
+/// Of the file system.
+pub fn promised(directory: &dyn Directory, generation: &Generation) -> io::Result<Promised> {
+    let scans = scan_logs(directory, generation)?;
+    Ok(Promised {
+        epoch: scans.iter().map(|scan| scan.durable_epoch).max().unwrap_or(0),
+        sequences: scans.iter().map(|scan| scan.durable_sequence).collect(),
+    })
+}
+
+/// Finds out what of a generation counts whose files are still written, while they are read one after
+/// the other. What was called durable before, `promised`, must be there; what is called so meanwhile
+/// need not. Every record is read.
+///
+/// # Errors
+///
+/// As [`plan`].
+pub fn plan_written(
+    directory: &dyn Directory,
+    generation: &Generation,
+    promised: &Promised,
+) -> Result<Plan, RecoveryError> {
+    let mut scans = scan_logs(directory, generation)?;
+    let nothing = generation.first_epoch - 1;
+    for (shard, scan) in scans.iter_mut().enumerate() {
+        drop_torn_tail(directory, scan, nothing)?;
+        scan.durable_sequence = promised.sequences.get(shard).copied().unwrap_or(0);
+    }
+    let end_epoch = last_complete(&scans, promised.epoch.max(nothing));
+    check_durable(&scans, generation, end_epoch)?;
+    Ok(Plan::new(scans, end_epoch))
+}
+
+fn scan_logs(directory: &dyn Directory, generation: &Generation) -> io::Result<Vec<Scan>> {
+    let Generation { run, first_epoch, ref logs, .. } = *generation;
+    let mut scans = Vec::with_capacity(logs.len());
+    for (shard, &start) in (0..).zip(logs) {
+        let mut scan = scan_log(directory, run, shard, logs.len(), start)?;
+        // Epochs rise within a log, so the first group says it of all.
+        if let Some(first) = scan.groups.first()
+            && first.header.epoch < first_epoch
+        {
+            scan.damage = Some(Damage {
+                file: segment_name(run, shard, first.segment),
+                offset: first.offset,
+                reason: format!("its epoch is from before the run's first, {first_epoch}"),
+            });
+            scan.groups.clear();
+        }
+        scans.push(scan);
+    }
+    Ok(scans)
+}
+
+impl Plan {
+    /// Ends the logs with `end_epoch`.
+    fn new(mut scans: Vec<Scan>, end_epoch: u64) -> Self {
+        let mut cuts = Vec::new();
+        for scan in &mut scans {
+            cut(scan, end_epoch, &mut cuts);
+        }
+        let ends = scans.iter().map(Scan::last_sequence).collect();
+        let groups = scans.iter().flat_map(|scan| &scan.groups);
+        let bytes = groups.map(|group| group.header.payload_bytes).sum();
+        Self { scans, end_epoch, ends, cuts, bytes }
+    }
+
+    /// What counts of every log.
+    pub fn scans(&self) -> &[Scan] {
+        &self.scans
+    }
+
+    /// The epoch of the group that holds the byte `offset` of `file`, if it counts.
+    pub fn epoch_at(&self, file: &str, offset: u64) -> Option<u64> {
+        let holds = |scan: &Scan, group: &Group| {
+            let is_within = (group.offset..group.offset + group.extent.len).contains(&offset);
+            is_within && segment_name(scan.run, scan.shard, group.segment) == file
+        };
+        let groups =
+            self.scans.iter().flat_map(|scan| scan.groups.iter().map(move |it| (scan, it)));
+        groups.into_iter().find(|(scan, group)| holds(scan, group)).map(|(_, it)| it.header.epoch)
+    }
+
+    /// Calls `each` with every record that counts, log after log.
+    ///
+    /// # Errors
+    ///
+    /// A record is not what was written, or `each` has refused it; or the file system fails.
+    pub fn for_each_record(
+        &self,
+        directory: &dyn Directory,
+        mut each: impl FnMut(&Record<'_>) -> Result<(), String>,
+    ) -> Result<(), RecoveryError> {
+        let mut payload = Vec::new();
+        for scan in &self.scans {
+            for group in &scan.groups {
+                read_group(directory, scan, group, &mut payload, |record| {
+                    // What the base has is there and does not count.
+                    let counts = record.head.sequence > scan.start_sequence;
+                    if counts { each(record) } else { Ok(()) }
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Forgets what stands behind the end that a run was given once.
+fn forget_behind(scan: &mut Scan, end_epoch: u64) {
+    let counting = scan.groups.partition_point(|group| group.header.epoch <= end_epoch);
+    scan.groups.truncate(counting);
+    // It may claim that more was durable: what was is said by the manifest.
+    scan.durable_sequence = scan.durable_sequence.min(scan.last_sequence());
 }
 
 /// Drops the groups from the first one on whose records are not whole, of those that are not known
@@ -222,7 +386,7 @@ fn check_durable(
         let wanted = wanted.max(scan.durable_sequence).max(ended);
         if scan.last_sequence() < wanted {
             let missing = || Damage {
-                file: super::manifest::segment_name(scan.run, scan.shard, 0),
+                file: segment_name(scan.run, scan.shard, 0),
                 offset: 0,
                 reason: format!("the log ends before record {wanted}"),
             };
@@ -237,7 +401,7 @@ fn cut(scan: &mut Scan, end_epoch: u64, cuts: &mut Vec<Damage>) {
     let kept = scan.groups.partition_point(|group| group.header.epoch <= end_epoch);
     if let Some(first) = scan.groups.get(kept) {
         cuts.push(Damage {
-            file: super::manifest::segment_name(scan.run, scan.shard, first.segment),
+            file: segment_name(scan.run, scan.shard, first.segment),
             offset: first.offset,
             reason: format!("the logs of other shards do not reach epoch {}", first.header.epoch),
         });
@@ -308,11 +472,7 @@ fn replay(
             }
             replay.apply(shard, record).map_err(|error| error.to_string())
         });
-        match outcome {
-            Ok(()) => {}
-            Err(GroupError::Io(error)) => return Err(error.into()),
-            Err(GroupError::Damage(damage)) => return Err(RecoveryError::Corrupt(damage)),
-        }
+        outcome?;
         progress.loaded_bytes.fetch_add(group.header.payload_bytes, Relaxed);
         let records = group.header.last_sequence - group.header.first_sequence + 1;
         progress.records.fetch_add(records, Relaxed);

@@ -8,10 +8,10 @@
 //! them are handed on in their order, for whoever loads libraries.
 #![forbid(unsafe_code)]
 
-use tessera_proto::{Protocol, ReplyBuffer};
+use tessera_proto::{Args, Protocol, ReplyBuffer};
 
 use crate::{
-    command::{CommandError, Run, table},
+    command::{Command, CommandError, Run, table},
     journal::record::Record,
     shard::{Call, Caller, Shard},
 };
@@ -53,29 +53,46 @@ impl Replay {
     /// See [`ReplayError`]; the shard is then as it was before the record.
     pub fn apply(&mut self, shard: &mut Shard, record: &Record<'_>) -> Result<(), ReplayError> {
         let (args, database) = (record.args(), record.head.database);
-        if args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(b"FUNCTION")) {
+        if is_of_functions(&args) {
             self.functions.push(args.iter().map(<[u8]>::to_vec).collect());
             return Ok(());
         }
         if database as usize >= shard.settings().databases {
             return Err(ReplayError::Database(database));
         }
-        let name = || String::from_utf8_lossy(&args[0]).into_owned();
-        let command = table().resolve(&args).map_err(|_| ReplayError::Unknown(name()))?;
-        if !matches!(command.run, Run::Shard(_)) {
-            return Err(ReplayError::Unknown(name()));
-        }
+        let command = command_of(&args)?;
         let (protocol, caller) = (Protocol::Resp2, Caller::default());
         let call = Call { command, args, database, protocol, no_touch: false, caller };
         let outcome = shard.execute(&call, &mut self.replies);
         self.replies.clear();
-        outcome.map(drop).map_err(|error| ReplayError::Refused { name: name(), error })
+        outcome.map(drop).map_err(|error| ReplayError::Refused { name: name_of(&args), error })
     }
 
     /// The commands that have changed libraries, in their order.
     pub fn into_functions(self) -> Vec<FunctionCommand> {
         self.functions
     }
+}
+
+/// Whether a record with these arguments has changed the libraries of functions.
+pub fn is_of_functions(args: &Args<'_>) -> bool {
+    args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(b"FUNCTION"))
+}
+
+/// The command that a record with these arguments does again.
+///
+/// # Errors
+///
+/// There is none that changes keys, or not with so many arguments.
+pub fn command_of(args: &Args<'_>) -> Result<&'static Command, ReplayError> {
+    match table().resolve(args) {
+        Ok(command) if matches!(command.run, Run::Shard(_)) => Ok(command),
+        _ => Err(ReplayError::Unknown(name_of(args))),
+    }
+}
+
+fn name_of(args: &Args<'_>) -> String {
+    String::from_utf8_lossy(&args[0]).into_owned()
 }
 
 #[cfg(test)]

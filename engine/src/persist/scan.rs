@@ -68,15 +68,36 @@ pub struct Scan {
     pub durable_sequence: u64,
     /// The greatest epoch that a header, reachable or not, calls durable in all logs.
     pub durable_epoch: u64,
+    /// The greatest number and the greatest epoch of a record that a header, reachable or not, says
+    /// it has written.
+    pub last_seen: (u64, u64),
+    /// Segments that were looked at.
+    pub segments: u32,
     /// Bytes of all segments that were looked at.
     pub bytes: u64,
 }
 
 impl Scan {
+    /// Where the log ends whose first segment is `first`; nowhere, if no group can be reached.
+    pub fn end(&self, first: u32) -> Option<LogEnd> {
+        let last = self.groups.last()?;
+        let bytes = last.offset + last.extent.len;
+        Some(LogEnd { segments: (first, last.segment), bytes })
+    }
+
     /// The number of the last record that can be reached.
     pub fn last_sequence(&self) -> u64 {
         self.groups.last().map_or(self.start_sequence, |group| group.header.last_sequence)
     }
+}
+
+/// Where a log ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The segments from the first one that counts to the last.
+    pub segments: (u32, u32),
+    /// Bytes of the last one that count.
+    pub bytes: u64,
 }
 
 /// Scans the log of `shard` in `run` from `start` on, where `shards` shards have run.
@@ -99,13 +120,16 @@ pub fn scan_log(
         damage: None,
         durable_sequence: 0,
         durable_epoch: 0,
+        last_seen: (0, 0),
+        segments: 0,
         bytes: 0,
     };
-    let mut number = start.segment;
-    while let Some(mut file) = SegmentFile::open(directory, segment_name(run, shard, number))? {
+    for number in start.segment..=u32::MAX {
+        let file = SegmentFile::open(directory, segment_name(run, shard, number))?;
+        let Some(mut file) = file else { break };
+        scan.segments += 1;
         scan.bytes += file.len;
         scan_segment(&mut scan, &mut file, number, shards)?;
-        number += 1;
     }
     Ok(scan)
 }
@@ -155,6 +179,8 @@ impl Scan {
         let header = &group.header;
         self.durable_sequence = self.durable_sequence.max(header.durable_sequence);
         self.durable_epoch = self.durable_epoch.max(header.durable_epoch);
+        let (sequence, epoch) = self.last_seen;
+        self.last_seen = (sequence.max(header.last_sequence), epoch.max(header.epoch));
         let len = group.extent.len;
         let last = self.last_sequence();
         if header.last_sequence <= last {
@@ -163,11 +189,12 @@ impl Scan {
         }
         // The first group may begin before the position from which on the log counts.
         if header.first_sequence > last + 1 {
-            let reason = format!(
-                "the records up to {} are missing",
-                header.first_sequence.saturating_sub(1)
-            );
+            let reason = format!("the records up to {} are missing", header.first_sequence - 1);
             self.note_damage(file, group.offset, reason);
+            return Some(len);
+        }
+        if self.groups.last().is_some_and(|last| header.epoch <= last.header.epoch) {
+            self.note_damage(file, group.offset, "its epoch is not behind the last one's".into());
             return Some(len);
         }
         if group.offset + group.extent.payload_start + header.payload_bytes > file.len {

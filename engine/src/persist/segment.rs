@@ -29,8 +29,12 @@ use rkyv::{Archive, Deserialize, Serialize};
 use super::envelope::{EnvelopeError, Kind, Sealable, open, seal};
 use crate::journal::{
     Chunk,
-    record::{BLOCK_BYTES, RecordBuffer},
+    record::{BLOCK_BYTES, RECORD_BYTES_MIN, RecordBuffer},
 };
+
+/// No number of a record, an epoch or a byte is greater: whoever says so does harm, and what is
+/// computed with such numbers stays within 64 bits.
+pub(super) const NUMBER_MAX: u64 = 1 << 62;
 
 /// What the first block of a segment says.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -138,16 +142,23 @@ pub struct Extent {
 /// There is none, or it contradicts itself.
 pub fn read_group_header(block: &[u8]) -> Result<(GroupHeader, Extent), EnvelopeError> {
     let (header, len): (GroupHeader, usize) = open(block)?;
-    let records = header.last_sequence.checked_sub(header.first_sequence);
+    let GroupHeader { epoch, first_sequence, last_sequence, payload_bytes, .. } = header;
     let room = len.next_multiple_of(16) as u64;
-    let whole = header.payload_bytes.checked_add(room + BLOCK_BYTES as u64);
-    match (records, whole) {
-        (Some(_), Some(_)) if header.payload_bytes > 0 => {
-            let len = (room + header.payload_bytes).next_multiple_of(BLOCK_BYTES as u64);
-            Ok((header, Extent { payload_start: room, len }))
-        }
-        _ => Err(EnvelopeError::Malformed),
+    // So many records fit, and no number here or behind it exceeds its type.
+    let records = last_sequence.checked_sub(first_sequence).map(|behind| behind.saturating_add(1));
+    let is_sound = (1..=NUMBER_MAX).contains(&first_sequence)
+        && last_sequence <= NUMBER_MAX
+        && (1..=NUMBER_MAX).contains(&epoch)
+        && payload_bytes <= NUMBER_MAX
+        // What it calls durable was written before it.
+        && header.durable_epoch < epoch
+        && header.durable_sequence < first_sequence
+        && records.is_some_and(|records| records <= payload_bytes / RECORD_BYTES_MIN);
+    if !is_sound {
+        return Err(EnvelopeError::Malformed);
     }
+    let len = (room + payload_bytes).next_multiple_of(BLOCK_BYTES as u64);
+    Ok((header, Extent { payload_start: room, len }))
 }
 
 #[cfg(test)]

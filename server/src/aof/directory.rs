@@ -6,25 +6,29 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::fs::FileExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::fs::{FallocateFlags, fallocate};
 use tessera_engine::{journal::record::RecordBuffer, sys::disk::Directory};
 
+use super::lock::{DirectoryLock, Use};
 use crate::{faults::SyncPoint, storage};
 
 /// A directory whose files are read and replaced whole, and in which segments are made.
 #[derive(Clone, Debug)]
 pub struct DataDirectory {
     path: PathBuf,
+    /// Held by whoever may write.
+    _lock: Option<Arc<DirectoryLock>>,
 }
 
 impl DataDirectory {
-    /// The directory at `path`, made if it is not there.
+    /// The directory at `path`, made if it is not there, for nobody but this process.
     ///
     /// # Errors
     ///
-    /// Of the file system.
+    /// Another process uses it; or of the file system.
     pub fn open(path: &Path) -> io::Result<Self> {
         match storage::create_directory(path) {
             Ok(()) => {
@@ -34,7 +38,13 @@ impl DataDirectory {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
             Err(error) => return Err(error),
         }
-        Ok(Self { path: path.to_owned() })
+        let lock = DirectoryLock::take(path, Use::Write)?;
+        Ok(Self { path: path.to_owned(), _lock: Some(lock) })
+    }
+
+    /// The directory at `path`, whoever uses it, for reading.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), _lock: None }
     }
 
     /// Where it is.
@@ -90,6 +100,11 @@ impl DataDirectory {
         storage::sync_directory(&self.path, SyncPoint::SegmentDirectory)?;
         Ok(file.into())
     }
+}
+
+/// Makes durable which names are in a directory; for tools that work on one while no server does.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 impl Directory for DataDirectory {

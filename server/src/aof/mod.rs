@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! directory   the files of the data directory
+//! lock        one process at a time works on a data directory
 //! keeper      makes segments on a thread of its own, since that blocks
 //! start       recovery, before and while the workers start
 //! rewrite     a snapshot in the place of the log
@@ -29,6 +30,7 @@
 
 mod directory;
 mod keeper;
+mod lock;
 mod rest;
 pub(crate) mod rewrite;
 mod segments;
@@ -58,6 +60,8 @@ use tessera_engine::{
 };
 
 pub use directory::DataDirectory;
+pub(crate) use directory::sync_directory;
+pub use lock::{DirectoryLock, Use};
 pub(crate) use start::load_in_background;
 pub use start::{Recovered, prepare};
 pub(crate) use turn::WorkerLog;

@@ -200,7 +200,8 @@ pub(crate) fn load_in_background(
                 aof.is_loaded.store(true, SeqCst);
             }
             Err(error) => {
-                shared.loading.fail(format!("{BAD_FORMAT}: {error}"));
+                let path = recovered.directory.path().display();
+                shared.loading.fail(format!("{BAD_FORMAT} in {path}: {error}"));
                 shared.stop.shutdown().request();
             }
         }

@@ -113,7 +113,12 @@ impl Writer {
 /// Appends the beginning of a file with auxiliary fields, which readers look at only for
 /// information.
 pub fn put_header(out: &mut Vec<u8>, fields: &[(&str, &str)]) {
-    out.extend_from_slice(format!("REDIS{VERSION_WRITTEN:04}").as_bytes());
+    put_header_of(VERSION_WRITTEN, out, fields);
+}
+
+/// The same for a file that says it has another version: it holds types of that version.
+pub fn put_header_of(version: u16, out: &mut Vec<u8>, fields: &[(&str, &str)]) {
+    out.extend_from_slice(format!("REDIS{version:04}").as_bytes());
     for (name, value) in fields {
         out.push(opcode::AUX);
         put_plain(out, name.as_bytes());
