@@ -15,6 +15,7 @@ mod crash;
 mod differential;
 mod disk_full;
 mod dump;
+mod eviction;
 mod expire;
 mod jobs;
 mod keys;

@@ -10,9 +10,11 @@
 //!   [`Shard::set_clock_back_us`]; never while a command runs.
 #![forbid(unsafe_code)]
 
+mod memory;
 mod serving;
 
 use bytes::Bytes;
+use memory::Memory;
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter};
 
 use crate::{
@@ -23,6 +25,8 @@ use crate::{
     types::Thresholds,
     waiting::{Queues, Waiter},
 };
+
+pub use memory::MemorySettings;
 
 /// Limits and thresholds that commands obey, from the configuration.
 #[derive(Clone, Debug)]
@@ -52,6 +56,8 @@ pub struct Settings {
     pub rdb_compression: bool,
     /// When collections change their encoding. The seed in it is drawn by the shard.
     pub thresholds: Thresholds,
+    /// How much memory may be used, and what goes when that is not enough.
+    pub memory: MemorySettings,
 }
 
 impl Settings {
@@ -82,6 +88,7 @@ impl Default for Settings {
             hll_sparse_bytes_max: 3_000,
             rdb_compression: true,
             thresholds: Thresholds::default(),
+            memory: MemorySettings::default(),
         }
     }
 }
@@ -146,6 +153,7 @@ pub struct Shard {
     answers: Vec<Answer>,
     /// Several commands are executed as one: waiters are served at the end of the whole.
     in_unit: bool,
+    memory: Memory,
 }
 
 /// What has become of a waiter.
@@ -178,6 +186,7 @@ impl Shard {
         assert!(settings.databases > 0);
         let mut random = Random::from_seed(seed);
         settings.thresholds.hash_seed = random.next_u64();
+        let memory = Memory::new(&settings.memory, settings.databases);
         let mut shard = Self {
             keyspace: Keyspace::new(seed, settings.databases),
             settings,
@@ -188,6 +197,7 @@ impl Shard {
             queues: Queues::new(seed),
             answers: Vec::new(),
             in_unit: false,
+            memory,
         };
         shard.apply_settings();
         shard
@@ -206,6 +216,7 @@ impl Shard {
         self.keyspace.set_usage_policy(self.settings.usage_policy());
         self.keyspace.events.configure(self.settings.notify);
         self.keyspace.events.shrink_tracking(self.settings.tracking_keys_max);
+        self.configure_memory();
     }
 
     /// When collections change their encoding here, and the seed of their hashes.
@@ -248,10 +259,29 @@ impl Shard {
         call: &Call<'_>,
         out: &mut ReplyBuffer,
     ) -> Result<Effect, CommandError> {
-        if call.caller.caches || self.keyspace.events.is_observed() {
-            return self.execute_observed(call, out);
+        if call.caller.caches || self.keyspace.events.is_attended() {
+            return self.execute_attended(call, out);
         }
         self.run(call, out)
+    }
+
+    /// The same while there is more to do than to execute it.
+    #[inline(never)]
+    fn execute_attended(
+        &mut self,
+        call: &Call<'_>,
+        out: &mut ReplyBuffer,
+    ) -> Result<Effect, CommandError> {
+        match self.keyspace.events.is_limited() && !self.in_unit {
+            true => self.execute_limited(call, out),
+            false => self.execute_observed(call, out),
+        }
+    }
+
+    /// Whether somebody wants to know what a call does.
+    #[inline]
+    fn needs_observation(&self, call: &Call<'_>) -> bool {
+        call.caller.caches || self.keyspace.events.is_observed()
     }
 
     /// The same while somebody wants to know what happens to keys, or by whom they are read.

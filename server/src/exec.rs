@@ -18,7 +18,7 @@
 use std::mem;
 
 use tessera_engine::{
-    command::{Command, CommandError, Run},
+    command::{Command, CommandError, Run, table::flag},
     transaction::{
         Gathered, Route, ShardId, ShardSet,
         exec::{Queue, Transaction, Watch},
@@ -30,6 +30,7 @@ use crate::{
     dispatch::{Advance, Pause},
     gather::{Gather, Merge},
     loan::Work,
+    memory::permit_memory,
     monitor,
     net::{Connection, ConnectionId},
     parcel::{Addressee, Attachment, CallHeader},
@@ -102,6 +103,12 @@ impl Worker {
                 reply.null_array();
                 Ok(())
             });
+        }
+        if queue.flags().has(flag::DENYOOM)
+            && let Err(error) = permit_memory(&self.shared)
+        {
+            let text = format!("EXECABORT Transaction discarded because of: {error}");
+            return self.end_exec(id, held, |_| Err(CommandError::text(text)));
         }
         if self.pause != Pause::Off && self.pauses_transaction(id) {
             return Some(self.hold_paused(id, held));

@@ -7,14 +7,18 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod memory;
 mod sections;
 
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 
+use tessera_engine::keyspace::budget::Budget;
+
 use crate::aof::Aof;
 use crate::config::Config;
 use crate::loading::LoadingStatus;
+use crate::memory::OverLimit;
 use crate::metrics::{Metrics, ProcessInfo, Snapshot, unix_time};
 use crate::saving::Saves;
 use crate::scripts::shared::ScriptFigures;
@@ -46,7 +50,7 @@ type WriteSection = fn(&mut Page);
 const ALL_SECTIONS: [(&str, WriteSection); 14] = [
     ("server", sections::server),
     ("clients", sections::clients),
-    ("memory", sections::memory),
+    ("memory", memory::memory),
     ("persistence", sections::persistence),
     ("stats", sections::stats),
     ("replication", sections::replication),
@@ -72,6 +76,10 @@ pub struct Source<'a> {
     pub replication_id: &'a str,
     /// How far the start has come.
     pub loading: LoadingStatus,
+    /// `maxmemory`, and what is used of it.
+    pub memory: &'a Budget,
+    /// For how long that has been too much.
+    pub over_limit: &'a OverLimit,
     /// The append-only log.
     pub aof: &'a Aof,
     /// Saves, past and under way.

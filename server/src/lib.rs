@@ -14,6 +14,8 @@
 //! dispatch            rounds: the one order of commands over all shards
 //! in_place            commands of the own shard: look ahead, prefetch, execute
 //! client_limits       clients that are idle or do not read
+//! client_eviction     clients that hold too much memory together
+//! memory              maxmemory: who is refused, and who lets keys go when
 //! several, gather     commands that concern several shards, and their joined reply
 //! cut                 an instant in which no worker takes places
 //! loan, own_shard     shards that are lent whole to the worker that executes over several of them
@@ -50,6 +52,7 @@
 mod acks;
 pub mod aof;
 pub mod check;
+mod client_eviction;
 pub mod client_limits;
 pub mod config;
 pub mod cut;
@@ -66,6 +69,7 @@ mod loan;
 mod local;
 pub mod log;
 pub mod mail;
+mod memory;
 pub mod mesh;
 pub mod metrics;
 pub mod monitor;
@@ -82,6 +86,7 @@ pub mod server;
 pub mod session;
 pub mod session_commands;
 mod several;
+mod shard_settings;
 pub mod signal;
 pub mod slowlog;
 pub mod start;

@@ -195,6 +195,9 @@ impl Worker {
             Ok(prepared) => prepared,
             Err(error) => return Some(self.refuse(id, held, &error)),
         };
+        if let Err(error) = prepared.permit_memory(&self.shared) {
+            return Some(self.refuse(id, held, &error));
+        }
         if self.pause.holds_script(held.command, prepared.target.flags()) {
             return Some(self.hold_paused(id, held));
         }
@@ -391,6 +394,7 @@ impl Worker {
             may_wait,
             is_eval: matches!(prepared.target, Target::Script(..)),
             now_us: self.now_us,
+            is_out_of_memory: self.shared.memory.is_exhausted(),
         }
     }
 
@@ -477,7 +481,9 @@ impl Worker {
             let busy = self.shared.scripts.busy().unwrap_or(Busy::Script);
             return ReplyWriter::new(answer, header.protocol).error(busy.text());
         }
-        let prepared = match self.scripts.prepare(&self.shared, header.command.name, args) {
+        let prepared = self.scripts.prepare(&self.shared, header.command.name, args);
+        let permitted = prepared.and_then(|it| it.permit_memory(&self.shared).map(|()| it));
+        let prepared = match permitted {
             Ok(prepared) => prepared,
             Err(error) => {
                 return ReplyWriter::new(answer, header.protocol).error(&error.to_string());

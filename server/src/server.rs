@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tessera_engine::keyspace::budget::Budget;
+
 use crate::{
     aof::Aof,
     config::ConfigStore,
@@ -17,6 +19,7 @@ use crate::{
     latency::LatencyMonitor,
     loading::Loading,
     log::Log,
+    memory::OverLimit,
     metrics::{Metrics, ProcessInfo, random_id},
     monitor::Monitors,
     net::{Board, listener::Relocation},
@@ -65,6 +68,10 @@ pub struct Shared {
     pub slowlog: SlowLog,
     /// Events that took long.
     pub latency: LatencyMonitor,
+    /// `maxmemory`, and what the shards use of it.
+    pub memory: Arc<Budget>,
+    /// For how long that has been too much.
+    pub over_limit: OverLimit,
     /// The append-only log.
     pub aof: Arc<Aof>,
     /// Saves, past and under way.
@@ -89,6 +96,8 @@ impl Shared {
         let process = ProcessInfo::gather();
         Self {
             saves: Saves::new(process.started.as_secs()),
+            memory: Arc::new(Budget::new(workers)),
+            over_limit: OverLimit::default(),
             aof,
             workers,
             config,

@@ -15,22 +15,21 @@ use std::{
 use bytes::Bytes;
 use tessera_engine::{
     command::{CommandTable, table, table::flag},
-    keyspace::events::Class,
     notice::Client,
-    shard::{Settings, Shard},
+    shard::Settings,
     sys::{
         clock::{SET_BACK_MIN_US, wall_clock_us},
         random::Random,
     },
     transaction::{Gathered, parts::Splitter},
-    types::Thresholds,
 };
 use tessera_proto::{Limits, Protocol, ReplyWriter, RequestBatch};
 
 use crate::{
     acks::Acks,
     aof::{Aof, WorkerLog},
-    config::{BufferLimit, Config, ConfigReader, MaxmemoryPolicy},
+    client_eviction::Weighed,
+    config::{BufferLimit, ConfigReader},
     dispatch::Pause,
     exec::Question,
     in_place::{AHEAD_MAX, Ahead},
@@ -54,6 +53,7 @@ use crate::{
     server::Shared,
     session::{Session, Standing},
     session_commands::{Codes, care},
+    shard_settings::{own_settings, shard},
     slowlog::Watch,
     stopwatch::Stopwatch,
     waiting::Waits,
@@ -156,6 +156,10 @@ pub struct Worker {
     pub(crate) log: Option<Box<WorkerLog>>,
     /// Runs what must not hold up a turn.
     pub(crate) background: Background,
+    /// More memory was used than `maxmemory` allows when it was last looked at.
+    pub(crate) is_over_limit: bool,
+    /// When the clients' memory was last looked at.
+    pub(crate) clients_weighed: Weighed,
     sleeper: Sleeper,
     /// When background work is due again.
     next_tick_us: i64,
@@ -187,12 +191,14 @@ struct Mailroom<'a> {
     sleeper: &'a Sleeper,
     log: Option<&'a WorkerLog>,
     aof: &'a Aof,
+    shard: &'a OwnShard,
 }
 
 impl Mailroom<'_> {
-    /// The epochs of the log have moved on.
+    /// The epochs of the log have moved on, or memory is short.
     fn is_called(&self) -> bool {
         self.log.is_some_and(|log| log.is_called(self.aof))
+            || self.shard.is_here() && self.shard.wants_room()
     }
 }
 
@@ -290,6 +296,8 @@ impl Worker {
             due_why: Why::Background,
             log: None,
             background,
+            is_over_limit: false,
+            clients_weighed: Weighed::default(),
             sleeper: endpoint.sleeper,
             next_tick_us: 0,
             shard_due_us: 0,
@@ -300,6 +308,7 @@ impl Worker {
             config,
         };
         worker.configure();
+        worker.metrics.counters.startup_bytes.set(worker.shard.keyspace.used_bytes() as u64);
         worker
     }
 
@@ -326,8 +335,9 @@ impl Worker {
     /// Tells the own shard of the configuration in force.
     pub(crate) fn configure_shard(&mut self) {
         let active_expire = self.shard.settings().active_expire;
-        self.shard
-            .configure(Settings { active_expire, ..own_settings(self.config.get(), self.own) });
+        let memory = self.memory_settings();
+        let settings = own_settings(self.config.get(), self.own);
+        self.shard.configure(Settings { active_expire, memory, ..settings });
     }
 
     /// Waits until there is something to do, or until `deadline`.
@@ -338,16 +348,16 @@ impl Worker {
     pub async fn wait(&mut self, pacer: &mut Pacer, deadline: Option<Instant>) -> io::Result<()> {
         if self.saving.is_some() {
             // Replies leave before what may wait is done.
-            let (log, aof) = (self.log.as_deref(), &self.shared.aof);
+            let (log, aof, shard) = (self.log.as_deref(), &self.shared.aof, &self.shard);
             let (own, sleeper) = (self.own, &self.sleeper);
-            let mailroom = Mailroom { own, mail: &self.mail, sleeper, log, aof };
+            let mailroom = Mailroom { own, mail: &self.mail, sleeper, log, aof, shard };
             self.network.poll(Wait::NONE, &mailroom)?;
             let has_requests = self.network.has_events() || mailroom.has_mail();
             self.save_slice(has_requests);
         }
-        let (log, aof) = (self.log.as_deref(), &self.shared.aof);
+        let (log, aof, shard) = (self.log.as_deref(), &self.shared.aof, &self.shard);
         let (own, sleeper) = (self.own, &self.sleeper);
-        let mailroom = Mailroom { own, mail: &self.mail, sleeper, log, aof };
+        let mailroom = Mailroom { own, mail: &self.mail, sleeper, log, aof, shard };
         pacer.turn(&mut self.network, &mailroom, deadline).await
     }
 
@@ -377,6 +387,7 @@ impl Worker {
             self.pause = Pause::Writes;
         }
         self.care = care(&self.shared);
+        self.begin_turn_of_memory();
         self.look_for_monitors();
         self.take_events();
         self.end_due_waits();
@@ -391,6 +402,8 @@ impl Worker {
         self.deliver();
         self.outboxes.post_news();
         self.outboxes.wake();
+        self.end_turn_of_memory();
+        self.look_after_clients();
         self.network.finish_turn();
         if !self.save_waiters.is_empty() {
             self.answer_save_waiters();
@@ -452,7 +465,8 @@ impl Worker {
         let is_busy = self.scripts.is_suspended()
             || !self.ready.is_empty()
             || has_next_turn
-            || self.is_behind;
+            || self.is_behind
+            || self.wants_room();
         if self.shared.stop.is_asked() {
             return self.shared.stop.next();
         }
@@ -583,6 +597,9 @@ impl Worker {
     /// Background work, a slice at a time.
     fn tick(&mut self) {
         let is_due = self.is_behind || self.now_us >= self.next_tick_us.min(self.shard_due_us);
+        if self.wants_room() {
+            self.make_room();
+        }
         if is_due && self.shard.is_here() {
             // Keys that expire now do so in the present epoch.
             self.shard.keyspace.journal.set_stamp(self.shared.aof.epoch());
@@ -624,7 +641,9 @@ impl Worker {
         counters.connections_rejected.set(network.rejected);
         counters.net_input_bytes.set(network.received);
         counters.net_output_bytes.set(network.sent);
+        self.weigh_clients();
         self.scripts.tidy(&self.shared);
+        let counters = &self.metrics.counters;
         let (scripts, functions) = self.scripts.used_bytes();
         counters.lua_bytes.set(scripts as u64);
         counters.lua_function_bytes.set(functions as u64);
@@ -637,6 +656,7 @@ impl Worker {
 
     /// Publishes the own shard's figures.
     fn publish_shard(&mut self) {
+        self.publish_memory();
         let counters = &self.metrics.counters;
         let stats = self.shard.keyspace.stats;
         counters.keyspace_hits.set(stats.hits);
@@ -644,7 +664,7 @@ impl Worker {
         counters.expired_keys.set(stats.expired);
         counters.expired_fields.set(stats.expired_fields);
         counters.awaited_keys.set(self.shard.keyspace.events.awaited_keys() as u64);
-        counters.memory_bytes.set(self.shard.keyspace.used_bytes() as u64);
+        counters.evicted_keys.set(stats.evicted);
         counters.changes.set(self.shard.changes());
         let keyspace = &self.shard.keyspace;
         let databases = (0..keyspace.database_count()).filter(|&number| keyspace.len(number) > 0);
@@ -670,71 +690,6 @@ impl Worker {
         }
         let waits = |session: &Session| session.held.is_some_and(|held| held.is_paused);
         self.network.connections().filter(|(_, connection)| waits(&connection.session)).count()
-    }
-}
-
-/// What the engine needs to know of the configuration.
-pub(crate) fn settings(config: &Config) -> Settings {
-    Settings {
-        notify: Class::from_bits(config.notify_keyspace_events as u16),
-        bulk_bytes_max: config.proto_max_bulk_len as usize,
-        databases: config.databases as usize,
-        active_expire_effort: config.active_expire_effort,
-        hll_sparse_bytes_max: usize::try_from(config.hll_sparse_max_bytes).unwrap_or(usize::MAX),
-        rdb_compression: config.rdbcompression,
-        lfu: matches!(
-            config.maxmemory_policy,
-            MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu
-        ),
-        lfu_log_factor: config.lfu_log_factor,
-        lfu_decay_minutes: config.lfu_decay_time,
-        thresholds: thresholds(config),
-        ..Settings::default()
-    }
-}
-
-/// A worker's own shard, empty.
-fn shard(own: u32, seed: u64, settings: Settings) -> Shard {
-    let mut shard = Shard::new(seed, settings);
-    if own != 0 {
-        // FLUSHALL concerns all shards, and clients are told once.
-        shard.keyspace.events.tracking.leave_flushes();
-    }
-    shard
-}
-
-/// The same, for shard `own`.
-fn own_settings(config: &Config, own: u32) -> Settings {
-    Settings { tracking_keys_max: tracking_keys_max(config, own), ..settings(config) }
-}
-
-/// Keys that shard `own` remembers for clients that cache them: its part of what all may, which is
-/// none for some shards if there are fewer keys than shards.
-fn tracking_keys_max(config: &Config, own: u32) -> usize {
-    match usize::try_from(config.tracking_table_max_keys).unwrap_or(usize::MAX) {
-        0 => usize::MAX,
-        all => {
-            let shards = (config.shards as usize).max(1);
-            all / shards + usize::from((own as usize) < all % shards)
-        }
-    }
-}
-
-/// When collections change their encoding; what goes beyond the machine means never.
-fn thresholds(config: &Config) -> Thresholds {
-    let limit = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    Thresholds {
-        list_max_listpack_size: config.list_max_listpack_size,
-        hash_max_listpack_entries: limit(config.hash_max_listpack_entries),
-        hash_max_listpack_value: limit(config.hash_max_listpack_value),
-        set_max_intset_entries: limit(config.set_max_intset_entries),
-        set_max_listpack_entries: limit(config.set_max_listpack_entries),
-        set_max_listpack_value: limit(config.set_max_listpack_value),
-        zset_max_listpack_entries: limit(config.zset_max_listpack_entries),
-        zset_max_listpack_value: limit(config.zset_max_listpack_value),
-        stream_node_max_bytes: limit(config.stream_node_max_bytes),
-        stream_node_max_entries: limit(config.stream_node_max_entries),
-        ..Thresholds::default()
     }
 }
 

@@ -8,7 +8,6 @@ use tessera_proto::number::{i64_len, parse_i64};
 
 use super::{
     generic::{check_database, parse_database_number, restore},
-    help,
     prelude::*,
 };
 use crate::{
@@ -117,8 +116,16 @@ commands! { Server;
     "lolwut" "5.0.0", AtLeast(1), READONLY | FAST, KeySpec::NONE, Session, session;
     /// Commands about memory.
     "memory" "4.0.0", AtLeast(2), NONE, KeySpec::NONE, Session, [
+        /// Describes in words what is wrong with the use of memory.
+        "doctor" "4.0.0", Exactly(2), NONE, KeySpec::NONE, Session, session;
         /// Lists the subcommands.
-        "help" "4.0.0", Exactly(2), ANY_TIME, KeySpec::NONE, Owner, memory_help;
+        "help" "4.0.0", Exactly(2), ANY_TIME, KeySpec::NONE, Session, session;
+        /// Answers figures of the allocator.
+        "malloc-stats" "4.0.0", Exactly(2), NONE, KeySpec::NONE, Session, session;
+        /// Asks the allocator to give back what is free.
+        "purge" "4.0.0", Exactly(2), NONE, KeySpec::NONE, Session, session;
+        /// Answers what memory is used for.
+        "stats" "4.0.0", Exactly(2), NONE, KeySpec::NONE, Session, session;
         /// Answers the bytes of memory that a key and its value take.
         "usage" "4.0.0", AtLeast(3), READONLY, READS_KEY, Owner, memory_usage;
     ];
@@ -213,14 +220,6 @@ fn memory_usage(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Command
         }
         None => cx.reply.null(),
     }
-    Ok(Effect::Unchanged)
-}
-
-/// MEMORY HELP.
-fn memory_help(cx: &mut Context<'_>, _: &Args<'_>) -> Result<Effect, CommandError> {
-    let usage =
-        ("USAGE <key> [SAMPLES <count>]", "Answer the bytes that a key and its value take.");
-    help::reply(&mut cx.reply, "MEMORY", &[usage]);
     Ok(Effect::Unchanged)
 }
 

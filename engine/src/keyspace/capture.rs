@@ -117,8 +117,8 @@ pub(super) struct Capture {
     preserved_bytes: usize,
     /// Bytes that were ever preserved.
     preserved_total: u64,
-    /// Databases that were flushed since the cut.
-    detached: Vec<Table<Object>>,
+    /// Databases that were flushed since the cut, with the bytes of their objects.
+    detached: Vec<(Table<Object>, usize)>,
 }
 
 impl Capture {
@@ -152,12 +152,18 @@ impl Capture {
         });
     }
 
-    /// Takes over a database that is flushed, if the walk has not been through it.
-    pub(super) fn adopt(&mut self, table: Table<Object>, garbage: &mut Garbage) {
+    /// Takes over a database that is flushed, if the walk has not been through it. `object_bytes` is
+    /// what its objects take.
+    pub(super) fn adopt(
+        &mut self,
+        table: Table<Object>,
+        object_bytes: usize,
+        garbage: &mut Garbage,
+    ) {
         if self.phase == Phase::Open && !table.is_captured() {
-            self.detached.push(table);
+            self.detached.push((table, object_bytes));
         } else {
-            garbage.add_database(table.into_drain());
+            discard_table(table, object_bytes, garbage);
         }
     }
 
@@ -165,6 +171,12 @@ impl Capture {
     pub(super) fn is_sweeping(&self) -> bool {
         self.phase == Phase::Sweep
     }
+}
+
+/// Frees a database that nobody needs any more, later.
+fn discard_table(table: Table<Object>, object_bytes: usize, garbage: &mut Garbage) {
+    let bytes = table.used_bytes() + object_bytes;
+    garbage.add_database(table.into_drain(), bytes);
 }
 
 /// Whether an entry was there at `cut_ms`, as its deadline goes.
@@ -252,8 +264,8 @@ impl Keyspace {
         visit: &mut impl FnMut(u32, EntryRef<'_, Object>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let own = self.databases.iter_mut().map(|database| &mut database.table);
-        let capture = &mut self.aside.capture;
-        for table in own.chain(&mut capture.detached).filter(|table| !table.is_captured()) {
+        let detached = self.aside.capture.detached.iter_mut().map(|(table, _)| table);
+        for table in own.chain(detached).filter(|table| !table.is_captured()) {
             let number = table.captured_as();
             table.walk_uncaptured(|entry| visit(number, entry))?;
         }
@@ -265,8 +277,8 @@ impl Keyspace {
         self.moment.is_capturing = false;
         let super::Aside { capture, garbage } = &mut self.aside;
         capture.phase = Phase::Idle;
-        for table in capture.detached.drain(..) {
-            garbage.add_database(table.into_drain());
+        for (table, object_bytes) in capture.detached.drain(..) {
+            discard_table(table, object_bytes, garbage);
         }
     }
 
@@ -294,13 +306,14 @@ impl Keyspace {
     pub fn abort_capture(&mut self) {
         let super::Aside { capture, garbage } = &mut self.aside;
         for preserved in capture.preserved.drain(..) {
+            let bytes = preserved.bytes;
             if let Value::Object(object) = preserved.into_value() {
-                garbage.add_object(*object);
+                garbage.add_object(*object, bytes);
             }
         }
         capture.preserved_bytes = 0;
-        for table in capture.detached.drain(..) {
-            garbage.add_database(table.into_drain());
+        for (table, object_bytes) in capture.detached.drain(..) {
+            discard_table(table, object_bytes, garbage);
         }
         if capture.phase == Phase::Open {
             capture.phase = Phase::Sweep;

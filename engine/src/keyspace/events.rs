@@ -12,6 +12,8 @@
 //! - watched keys: [`Listener::WATCH`], and the table `watched`; of databases that are flushed or
 //!   swapped the keyspace tells it by `touch`, since what counts is which keys were there;
 //! - keys that blocked clients wait for: [`Listener::AWAITED`], and the table `awaited`;
+//! - [`Listener::LIMITED`] hears of nothing: it makes the one test before every command, whether the
+//!   mask is empty, say also that memory is limited;
 //! - a further one: a bit in [`Listener`], a table as a field of [`Events`], and a line in `tell`,
 //!   `flushed` and `swapped`. The owner of the table keeps the bit true to it with
 //!   [`Events::listen`]: set while the table holds anything. A listener hears of all changes
@@ -171,9 +173,14 @@ impl Listener {
     pub const WATCH: Self = Self(1 << 17);
     /// Clients that wait for keys (see [`Awaited`]).
     pub const AWAITED: Self = Self(1 << 18);
-    /// All of them.
+    /// Memory is limited: the shard looks after that before each command. It hears of nothing.
+    pub const LIMITED: Self = Self(1 << 19);
+    /// Those that hear of changes.
     const ANY: u32 = Self::TRACKING.0 | Self::WATCH.0 | Self::AWAITED.0;
 }
+
+/// The bits of the mask that are classes.
+const CLASS_BITS: u32 = 0xffff;
 
 /// What happens to the keys of one shard, as far as somebody listens.
 #[derive(Debug)]
@@ -216,7 +223,7 @@ impl Events {
     pub fn configure(&mut self, classes: Class) {
         let delivered = classes.has(Class::KEYSPACE | Class::KEYEVENT);
         let classes = if delivered { u32::from(classes.0) } else { 0 };
-        self.wanted = self.wanted & Listener::ANY | classes;
+        self.wanted = self.wanted & !CLASS_BITS | classes;
     }
 
     /// The classes that are kept.
@@ -229,10 +236,23 @@ impl Events {
         self.wanted = self.wanted & !listener.0 | if is_listening { listener.0 } else { 0 };
     }
 
+    /// Whether anything is to be looked after besides the command that runs: somebody listens, or
+    /// memory is limited. The one question that is asked before every command.
+    #[inline]
+    pub fn is_attended(&self) -> bool {
+        self.wanted != 0
+    }
+
     /// Whether anybody listens to anything.
     #[inline]
     pub fn is_observed(&self) -> bool {
-        self.wanted != 0
+        self.wanted & !Listener::LIMITED.0 != 0
+    }
+
+    /// Whether memory is limited.
+    #[inline]
+    pub fn is_limited(&self) -> bool {
+        self.wanted & Listener::LIMITED.0 != 0
     }
 
     /// Takes up a client that tracks keys (see [`Tracking::register`]).

@@ -45,6 +45,12 @@ impl FieldDeadlines {
         self.by_key.is_empty()
     }
 
+    /// How many keys there are.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
     /// Notes that the first field of `key` is due at `deadline`, or that none is.
     pub(super) fn note(&mut self, key: &[u8], deadline: Option<i64>) {
         let Some(deadline) = deadline else { return self.forget(key) };
@@ -110,7 +116,7 @@ impl Keyspace {
 
     /// How many keys of `database` hold hashes with fields that have deadlines.
     pub fn field_volatile_len(&self, database: usize) -> usize {
-        self.databases[database].objects.due.by_key.len()
+        self.databases[database].objects.due.len()
     }
 
     /// Removes those of `fields` that have expired from the hash at `key`, if it is one. A command

@@ -19,25 +19,36 @@ const NODES_AT_ONCE: usize = 16;
 /// What waits to be freed.
 #[derive(Default)]
 pub(super) struct Garbage {
-    databases: Vec<Drain<Object>>,
-    nodes: Vec<types::Garbage>,
+    /// Databases, each with the bytes that it counts for until it is freed.
+    databases: Vec<(Drain<Object>, usize)>,
+    /// Parts of collections, likewise.
+    nodes: Vec<(types::Garbage, usize)>,
+    /// The sum of these bytes.
+    bytes: usize,
 }
 
 impl Garbage {
-    /// Frees an object, now or later.
+    /// Frees an object of `bytes` bytes, now or later.
     #[inline]
-    pub(super) fn add_object(&mut self, object: Object) {
-        add_nodes(&mut self.nodes, object.into_garbage());
+    pub(super) fn add_object(&mut self, object: Object, bytes: usize) {
+        self.bytes += add_nodes(&mut self.nodes, object.into_garbage(), bytes);
     }
 
-    /// Frees what was cut off a collection, now or later.
+    /// Frees what was cut off a collection, now or later. How much that is nobody has counted.
     pub(super) fn add_nodes(&mut self, nodes: types::Garbage) {
-        add_nodes(&mut self.nodes, nodes);
+        add_nodes(&mut self.nodes, nodes, 0);
     }
 
-    /// Frees a database later.
-    pub(super) fn add_database(&mut self, database: Drain<Object>) {
-        self.databases.push(database);
+    /// Frees a database of `bytes` bytes later.
+    pub(super) fn add_database(&mut self, database: Drain<Object>, bytes: usize) {
+        self.databases.push((database, bytes));
+        self.bytes += bytes;
+    }
+
+    /// Bytes of what waits, as far as they are known; those of a part of it go when all of that part
+    /// is freed.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether nothing waits.
@@ -47,21 +58,32 @@ impl Garbage {
 
     /// Frees a slice, which takes about a tenth of a millisecond.
     pub(super) fn free_slice(&mut self) {
-        if let Some(nodes) = self.nodes.last_mut() {
+        if let Some((nodes, bytes)) = self.nodes.last_mut() {
             if nodes.free_slice(NODES_A_SLICE) {
+                self.bytes -= *bytes;
                 self.nodes.pop();
             }
-        } else if let Some(database) = self.databases.last_mut() {
+        } else if let Some((database, bytes)) = self.databases.last_mut() {
             let waiting = &mut self.nodes;
-            if database.free(ENTRIES_A_SLICE, |object| add_nodes(waiting, object.into_garbage())) {
+            // The objects' bytes are among those of the database.
+            let sink = |object: Box<Object>| _ = add_nodes(waiting, object.into_garbage(), 0);
+            if database.free(ENTRIES_A_SLICE, sink) {
+                self.bytes -= *bytes;
                 self.databases.pop();
             }
         }
     }
 }
 
-fn add_nodes(waiting: &mut Vec<types::Garbage>, mut nodes: types::Garbage) {
-    if !nodes.is_empty() && !nodes.free_slice(NODES_AT_ONCE) {
-        waiting.push(nodes);
+/// Frees nodes that stand for `bytes` bytes, or lets them wait; answers how many bytes wait.
+fn add_nodes(
+    waiting: &mut Vec<(types::Garbage, usize)>,
+    mut nodes: types::Garbage,
+    bytes: usize,
+) -> usize {
+    if nodes.is_empty() || nodes.free_slice(NODES_AT_ONCE) {
+        return 0;
     }
+    waiting.push((nodes, bytes));
+    bytes
 }

@@ -13,13 +13,16 @@
 
 pub mod awaited;
 mod bucket;
+pub mod budget;
 pub mod capture;
 pub mod entry;
 pub mod events;
+pub mod evict;
 pub mod expire;
 mod fields;
 mod garbage;
 pub mod hash;
+mod memory;
 pub mod notices;
 mod pages;
 mod segment;
@@ -59,7 +62,7 @@ pub use entry::{Body, BodyMut, EntryRef, INLINE_MAX, KIND_MAX, LRU_MAX, NewBody,
 pub use hash::{KeyHash, Seed};
 pub use notices::Savepoint;
 pub use slot::{Deadline, Slot};
-pub use table::{CURSOR_BITS, Drain, Entry, EntryMut, Table, VacantEntry, Verdict};
+pub use table::{Among, CURSOR_BITS, Drain, Entry, EntryMut, Table, VacantEntry, Verdict};
 
 /// The most keys past their deadline that [`Keyspace::random_key`] removes before it is content with
 /// one of them, as others may have many more.
@@ -76,6 +79,8 @@ pub struct KeyspaceStats {
     pub expired: u64,
     /// Fields of hashes removed because their deadline passed.
     pub expired_fields: u64,
+    /// Keys removed to make room.
+    pub evicted: u64,
 }
 
 /// One numbered database.
@@ -135,8 +140,10 @@ pub struct Keyspace {
     /// Whether the running command's access leaves usage alone.
     no_touch: bool,
     moment: Moment,
-    /// For the counters of an LFU policy.
+    /// For the counters of an LFU policy, and for samples.
     random: Random,
+    /// The database of which a random key was evicted last.
+    next_victim: usize,
     /// What left the tables.
     aside: Aside,
     /// Counters for INFO.
@@ -161,6 +168,7 @@ impl Keyspace {
             no_touch: false,
             moment: Moment::new(Clock::default(), Policy::Recency, false),
             random: Random::from_seed(seed),
+            next_victim: 0,
             aside: Aside::default(),
             stats: KeyspaceStats::default(),
             events: Events::new(seed),
@@ -432,11 +440,6 @@ impl Keyspace {
         self.databases[database].table.volatile_len()
     }
 
-    /// Bytes of memory that keys and values take.
-    pub fn used_bytes(&self) -> usize {
-        self.databases.iter().map(|each| each.table.used_bytes() + each.objects.bytes).sum()
-    }
-
     /// A key of the selected database, each about equally likely; none past its deadline, unless it
     /// seems that all are.
     pub fn random_key(&mut self, random: &mut Random) -> Option<Vec<u8>> {
@@ -555,7 +558,7 @@ impl Keyspace {
         let keys = table.len();
         if keys > 0 {
             let Aside { capture, garbage } = &mut self.aside;
-            capture.adopt(table.detach(), garbage);
+            capture.adopt(table.detach(), objects.bytes, garbage);
             *objects = Objects::default();
         }
         keys

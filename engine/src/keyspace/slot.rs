@@ -310,7 +310,8 @@ pub(super) fn discard(
     garbage: &mut Garbage,
 ) {
     if let RemovedBody::Object(object) = removed {
-        *object_bytes -= object.memory_bytes();
-        garbage.add_object(*object);
+        let bytes = object.memory_bytes();
+        *object_bytes -= bytes;
+        garbage.add_object(*object, bytes);
     }
 }

@@ -9,7 +9,7 @@
 //! `segment` (2 to 64 buckets, placement and search); `table/` `pool` (memory of segments), `directory`
 //! (hash to segment), `resize` (grow, split, merge), `overflow` (the refuge of equal hashes),
 //! `handle` (entries borrowed by callers), `drain` (tearing down in slices), `scan` (walks in hash
-//! order), `capture` (what a snapshot has of it).
+//! order), `sample` (entries from random places), `capture` (what a snapshot has of it).
 //!
 //! Invariants:
 //! - `len` is the number of entries in all segments and in `overflow`, `volatile` the number of
@@ -26,6 +26,7 @@ mod handle;
 mod overflow;
 mod pool;
 mod resize;
+mod sample;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ use overflow::OVERFLOW_BUCKET;
 
 pub use drain::Drain;
 pub use handle::{Entry, EntryMut, VacantEntry};
+pub use sample::Among;
 pub use scan::{CURSOR_BITS, Verdict};
 
 /// A map from binary keys to entries (see the module's head). `T` is the type of the objects that

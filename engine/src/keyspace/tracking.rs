@@ -25,6 +25,11 @@ use crate::notice::{ChangedKey, Client, Notice, Stale, hasher};
 /// The most changed keys that wait to be told.
 pub const PENDING_MAX: usize = 1 << 16;
 
+/// What a remembered key takes besides its name and its readers: its places in both tables, and the
+/// counts of what they share.
+const KEY_BYTES: usize =
+    size_of::<Remembered>() + size_of::<(Arc<[u8]>, u32)>() + 2 * size_of::<usize>();
+
 /// A key that was read, and by whom.
 #[derive(Debug)]
 struct Remembered {
@@ -42,6 +47,8 @@ pub struct Tracking {
     remembered: Vec<Remembered>,
     /// How many readers all keys have together.
     items: usize,
+    /// Bytes of all keys.
+    key_bytes: usize,
     prefixes: BTreeMap<Box<[u8]>, Vec<Client>>,
     /// Clients in broadcasting mode. What they have read before they chose it no longer counts.
     broadcasting: BTreeSet<Client>,
@@ -67,6 +74,7 @@ impl Tracking {
             places: HashMap::with_hasher(hasher(seed)),
             remembered: Vec::new(),
             items: 0,
+            key_bytes: 0,
             prefixes: BTreeMap::new(),
             broadcasting: BTreeSet::new(),
             prefix_bytes_max: 0,
@@ -108,7 +116,7 @@ impl Tracking {
         if self.clients.is_empty() {
             self.places.clear();
             self.remembered.clear();
-            self.items = 0;
+            (self.items, self.key_bytes) = (0, 0);
         }
     }
 
@@ -128,6 +136,7 @@ impl Tracking {
             return;
         }
         let key: Arc<[u8]> = key.into();
+        self.key_bytes += key.len();
         self.places.insert(Arc::clone(&key), self.remembered.len() as u32);
         self.remembered.push(Remembered { key, readers: SmallVec::from_buf([client]) });
         self.items += 1;
@@ -171,7 +180,7 @@ impl Tracking {
     fn give_up(&mut self) {
         self.places.clear();
         self.remembered.clear();
-        self.items = 0;
+        (self.items, self.key_bytes) = (0, 0);
         self.stale.clear();
         self.broadcast.clear();
         self.all_stale = true;
@@ -197,6 +206,7 @@ impl Tracking {
             self.places.insert(Arc::clone(&moved.key), place as u32);
         }
         self.items -= forgotten.readers.len();
+        self.key_bytes -= forgotten.key.len();
         forgotten
     }
 
@@ -260,6 +270,11 @@ impl Tracking {
         self.items
     }
 
+    /// Bytes of memory that the remembered keys take, about.
+    pub fn memory_bytes(&self) -> usize {
+        self.remembered.len() * KEY_BYTES + self.items * size_of::<Client>() + self.key_bytes
+    }
+
     /// How many prefixes are registered.
     pub fn prefixes(&self) -> usize {
         self.prefixes.len()
@@ -271,6 +286,8 @@ impl Tracking {
         assert_eq!(self.places.len(), self.remembered.len());
         let items: usize = self.remembered.iter().map(|each| each.readers.len()).sum();
         assert_eq!(items, self.items);
+        let key_bytes: usize = self.remembered.iter().map(|each| each.key.len()).sum();
+        assert_eq!(key_bytes, self.key_bytes);
         for (place, each) in self.remembered.iter().enumerate() {
             assert_eq!(self.places[&each.key] as usize, place);
         }

@@ -69,6 +69,11 @@ impl Libraries {
         self.functions.len()
     }
 
+    /// Bytes of their code.
+    pub fn code_bytes(&self) -> usize {
+        self.libraries.values().map(|library| library.code.len()).sum()
+    }
+
     /// The libraries by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Library>> {
         self.libraries.values()

@@ -34,8 +34,12 @@ impl Shard {
         self.queues.add(&mut self.keyspace, call.database, key, waiter);
     }
 
-    /// Several commands follow that are executed as one, until [`Shard::end_unit`].
+    /// Several commands follow that are executed as one, until [`Shard::end_unit`]. If memory is
+    /// short, room is made before.
     pub fn begin_unit(&mut self) {
+        if self.keyspace.events.is_limited() && !self.in_unit {
+            self.prepare_memory();
+        }
         self.in_unit = true;
     }
 
@@ -45,6 +49,9 @@ impl Shard {
         self.in_unit = false;
         if self.keyspace.events.has_ready() {
             self.serve_ready();
+        }
+        if self.keyspace.events.is_limited() {
+            self.count_memory();
         }
     }
 

@@ -26,7 +26,9 @@ use tessera_engine::{
 };
 
 use super::{Aof, DataDirectory, Open, keeper::Keeper, log_path, rewrite::base_name};
-use crate::{config::Config, loading, runtime::wake::Doorbell, server::Shared, worker::settings};
+use crate::{
+    config::Config, loading, runtime::wake::Doorbell, server::Shared, shard_settings::settings,
+};
 
 /// What a start says that the log's files stop.
 pub(super) const BAD_FORMAT: &str = "Bad file format reading the append only files";

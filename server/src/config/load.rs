@@ -188,11 +188,6 @@ impl Loader {
                     .into(),
             );
         }
-        if self.config.maxmemory != 0 {
-            self.warnings.push(
-                "option 'maxmemory' is set, but no key is evicted and no write refused yet".into(),
-            );
-        }
         Ok(Loaded { config: self.config, file, warnings: self.warnings })
     }
 }

@@ -133,6 +133,11 @@ options! {
     /// Effort to stay below `maxmemory`, in per cent.
     maxmemory_eviction_tenacity: u32 = 10;
         "maxmemory-eviction-tenacity", NONE, Kind::number(0, 100);
+    /// Bytes that clients' buffers may take together, or, below 0, per cent of `maxmemory`; 0 is no
+    /// bound.
+    maxmemory_clients: i64 = 0;
+        "maxmemory-clients", NONE,
+        Kind::Number { min: -100, max: LONG_MAX, unit: Unit::MemoryOrPercent };
     /// How slowly the access counter grows.
     lfu_log_factor: u32 = 10;
         "lfu-log-factor", NONE, Kind::number(0, INT_MAX);

@@ -6,7 +6,7 @@
 
 use super::special::{OOM_VALUES, REPLICAOF};
 use super::table::{Flags, Row, Slot};
-use super::value::{Kind, Unit};
+use super::value::Kind;
 
 const NONE: Flags = Flags::NONE;
 const IMMUTABLE: Flags = Flags::IMMUTABLE;
@@ -149,12 +149,6 @@ pub(super) static UNBUILT: &[Row] = &[
     row("tls-key-file-pass", SENSITIVE, Kind::optional_text(), "\"\""),
     row("tls-client-key-file-pass", SENSITIVE, Kind::optional_text(), "\"\""),
     // Memory.
-    row(
-        "maxmemory-clients",
-        NONE,
-        Kind::Number { min: -100, max: LONG_MAX, unit: Unit::MemoryOrPercent },
-        "0",
-    ),
     row("activerehashing", NONE, Kind::Bool, "yes"),
     row("activedefrag", NONE, Kind::Bool, "no"),
     row("active-defrag-cycle-min", NONE, Kind::number(1, 99), "1"),

@@ -5,10 +5,10 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use super::{LoadingStatus, Page, REDIS_VERSION, TESSERA_VERSION, human_bytes};
+use super::{LoadingStatus, Page, REDIS_VERSION, TESSERA_VERSION};
 use crate::{
     config::{Supervised, format_percentile},
-    metrics::{CommandTotals, CpuTime, cpu_times, resident_bytes, unix_time},
+    metrics::{CommandTotals, CpuTime, cpu_times, unix_time},
     saving::{Save, Why},
 };
 
@@ -88,77 +88,6 @@ pub(super) fn clients(page: &mut Page) {
         ("total_watched_keys", "0"),
         ("total_blocking_keys_on_nokey", "0"),
     ]);
-}
-
-pub(super) fn memory(page: &mut Page) {
-    let resident = resident_bytes();
-    let dataset = page.snapshot.totals.memory_bytes;
-    // Shards account for keys and values; until one has reported, the process's size stands in.
-    let used = if dataset > 0 { dataset } else { resident };
-    let peak = page.source.metrics.note_memory(used);
-    page.bytes("used_memory", used);
-    page.bytes("used_memory_rss", resident);
-    page.bytes("used_memory_peak", peak);
-    page.field("used_memory_peak_perc", format_args!("{:.2}%", percent(used, peak)));
-    page.field("used_memory_overhead", used - dataset);
-    page.field("used_memory_startup", 0);
-    page.field("used_memory_dataset", dataset);
-    page.field("used_memory_dataset_perc", format_args!("{:.2}%", percent(dataset, used)));
-    page.field("allocator_allocated", used);
-    page.field("allocator_active", resident);
-    page.field("allocator_resident", resident);
-    page.field("allocator_muzzy", 0);
-    page.bytes("total_system_memory", page.source.process.machine_memory_bytes);
-    script_memory(page);
-    page.bytes("maxmemory", page.source.config.maxmemory);
-    page.field("maxmemory_policy", page.source.config.maxmemory_policy.name());
-    fragmentation(page, used, resident);
-    page.fields(&[
-        ("mem_not_counted_for_evict", "0"),
-        ("mem_replication_backlog", "0"),
-        ("mem_total_replication_buffers", "0"),
-        ("mem_clients_slaves", "0"),
-        ("mem_clients_normal", "0"),
-        ("mem_cluster_links", "0"),
-        ("mem_allocator", "mimalloc"),
-        ("mem_overhead_db_hashtable_rehashing", "0"),
-        ("active_defrag_running", "0"),
-    ]);
-    page.field("mem_aof_buffer", page.source.aof.waiting_bytes());
-    page.field("lazyfree_pending_objects", page.snapshot.totals.lazyfree_pending);
-    page.field("lazyfreed_objects", page.snapshot.totals.lazyfreed_objects);
-}
-
-fn script_memory(page: &mut Page) {
-    let figures = page.source.scripts;
-    let (machines, texts) = (page.snapshot.totals.lua_bytes, figures.script_bytes as u64);
-    let for_functions = page.snapshot.totals.lua_function_bytes;
-    page.field("used_memory_lua", machines);
-    page.field("used_memory_vm_eval", machines);
-    page.field("used_memory_lua_human", human_bytes(machines));
-    page.field("used_memory_scripts_eval", texts);
-    page.field("number_of_cached_scripts", figures.scripts);
-    page.field("number_of_functions", figures.functions);
-    page.field("number_of_libraries", figures.libraries);
-    page.field("used_memory_vm_functions", for_functions);
-    page.bytes("used_memory_vm_total", machines + for_functions);
-    page.field("used_memory_functions", 0);
-    page.bytes("used_memory_scripts", texts);
-}
-
-fn fragmentation(page: &mut Page, used: u64, resident: u64) {
-    let ratio = if used > 0 { resident as f64 / used as f64 } else { 0.0 };
-    let extra = i128::from(resident) - i128::from(used);
-    page.field("allocator_frag_ratio", format_args!("{ratio:.2}"));
-    page.field("allocator_frag_bytes", extra);
-    page.fields(&[
-        ("allocator_rss_ratio", "1.00"),
-        ("allocator_rss_bytes", "0"),
-        ("rss_overhead_ratio", "1.00"),
-        ("rss_overhead_bytes", "0"),
-    ]);
-    page.field("mem_fragmentation_ratio", format_args!("{ratio:.2}"));
-    page.field("mem_fragmentation_bytes", extra);
 }
 
 pub(super) fn persistence(page: &mut Page) {
@@ -264,11 +193,11 @@ pub(super) fn stats(page: &mut Page) {
     page.field("expired_time_cap_reached_count", totals.expire_time_cap_reached);
     page.field("expire_cycle_cpu_milliseconds", totals.expire_cycle_us / 1000);
     page.field("evicted_keys", totals.evicted_keys);
-    page.fields(&[
-        ("evicted_clients", "0"),
-        ("total_eviction_exceeded_time", "0"),
-        ("current_eviction_exceeded_time", "0"),
-    ]);
+    page.field("evicted_clients", totals.evicted_clients);
+    let now_us = i64::try_from(page.now_ms * 1_000).unwrap_or(i64::MAX);
+    let (total_ms, current_ms) = page.source.over_limit.figures_ms(now_us);
+    page.field("total_eviction_exceeded_time", total_ms);
+    page.field("current_eviction_exceeded_time", current_ms);
     page.field("evicted_scripts", page.source.scripts.evicted);
     page.field("keyspace_hits", totals.keyspace_hits);
     page.field("keyspace_misses", totals.keyspace_misses);
@@ -449,8 +378,4 @@ pub(super) fn shards(page: &mut Page) {
             ),
         );
     }
-}
-
-fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }

@@ -114,6 +114,8 @@ fn text(sections: &[&str], prepare: impl FnOnce(&Metrics)) -> String {
     prepare(&metrics);
     let saves = Saves::new(0);
     let source = Source {
+        memory: &Budget::new(2),
+        over_limit: &OverLimit::default(),
         aof: &Aof::none(1),
         saves: &saves,
         config: &Config::default(),

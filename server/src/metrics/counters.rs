@@ -90,6 +90,8 @@ counters! {
         evicted_keys,
         /// Replies that were errors.
         error_replies,
+        /// Clients disconnected because clients held too much memory together.
+        evicted_clients,
         /// Clients disconnected because their request grew too long.
         query_buffer_disconnections,
         /// Clients disconnected because they did not read their replies.
@@ -140,6 +142,20 @@ counters! {
         keys,
         /// Bytes that keys and values take.
         memory_bytes,
+        /// Bytes that an empty shard takes.
+        startup_bytes,
+        /// Bytes of these that are neither keys nor values: buckets and directories.
+        structure_bytes,
+        /// Bytes of what shards remember of clients: keys that they have read.
+        client_table_bytes,
+        /// Bytes of what was removed and is not freed yet.
+        garbage_bytes,
+        /// Bytes that are kept for a snapshot under way.
+        preserved_bytes,
+        /// Bytes that clients hold: what they have sent, and what they have not read.
+        clients_bytes,
+        /// The most of these that one client holds which may be disconnected for it.
+        largest_client_bytes,
         /// Bytes that the Lua states for EVAL's scripts take.
         lua_bytes,
         /// Bytes that the Lua states for functions take.

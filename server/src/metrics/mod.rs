@@ -199,7 +199,7 @@ impl Metrics {
         rates.output.sample(now_ms, flows.output);
         rates.turns.sample(now_ms, flows.turns);
         rates.turns_us.sample(now_ms, flows.turns_us);
-        self.note_memory(self.memory_bytes());
+        self.note_memory(self.used_bytes());
     }
 
     /// Rates at `now_ms`.
@@ -222,9 +222,28 @@ impl Metrics {
         self.memory_peak_bytes.fetch_max(bytes, Ordering::Relaxed).max(bytes)
     }
 
-    /// Bytes that keys and values take, over all shards.
-    pub fn memory_bytes(&self) -> u64 {
-        self.workers.iter().map(|worker| worker.counters.memory_bytes.get()).sum()
+    /// Bytes that workers account for: keys, values, what is remembered of clients, and what these
+    /// hold.
+    pub fn used_bytes(&self) -> u64 {
+        let used = |counters: &Counters| {
+            counters.memory_bytes.get()
+                + counters.client_table_bytes.get()
+                + counters.garbage_bytes.get()
+                + counters.preserved_bytes.get()
+                + counters.clients_bytes.get()
+        };
+        self.workers.iter().map(|worker| used(&worker.counters)).sum()
+    }
+
+    /// Bytes that all clients hold.
+    pub fn clients_bytes(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.counters.clients_bytes.get()).sum()
+    }
+
+    /// The most that one client holds which may be disconnected for it.
+    pub fn largest_client_bytes(&self) -> u64 {
+        let largest = |worker: &Arc<WorkerMetrics>| worker.counters.largest_client_bytes.get();
+        self.workers.iter().map(largest).max().unwrap_or(0)
     }
 
     fn flows(&self) -> Flows {

@@ -17,11 +17,12 @@ use tessera_proto::{Args, ReplyBuffer, ReplyWriter};
 
 use super::{prepare::Prepared, shared::About};
 use crate::{
+    memory::OUT_OF_MEMORY,
     metrics::WorkerMetrics,
     monitor,
     server::Shared,
     session::Session,
-    session_commands::{After, Code, Codes, SessionContext, Sizes, permit},
+    session_commands::{After, Code, Codes, SessionContext, Sizes, permit_write},
     slowlog,
     stopwatch::Stopwatch,
 };
@@ -48,6 +49,8 @@ pub(super) struct Watch {
     pub(super) is_eval: bool,
     /// The time that its commands see, in microseconds since the Unix epoch.
     pub(super) now_us: i64,
+    /// There was no memory to be had when it began.
+    pub(super) is_out_of_memory: bool,
 }
 
 /// What a script runs over.
@@ -215,13 +218,19 @@ impl ScriptHost for Host<'_> {
         Ok(())
     }
 
-    fn refusal(&mut self, call: &Call<'_>, _: bool, has_written: bool) -> Option<String> {
+    fn refusal(&mut self, call: &Call<'_>, allows_oom: bool, has_written: bool) -> Option<String> {
         // One that has written goes on: half a script must not be stopped.
-        let may_be_refused = call.command.flags.has(flag::WRITE) && !has_written;
-        if !may_be_refused || !self.shared.saves.has_failed() {
+        if has_written {
             return None;
         }
-        permit(call.command, self.shared, true).err().map(|error| error.to_string())
+        let flags = call.command.flags;
+        if self.watch.is_out_of_memory && !allows_oom && flags.has(flag::DENYOOM) {
+            return Some(OUT_OF_MEMORY.to_owned());
+        }
+        if !flags.has(flag::WRITE) || !self.shared.saves.has_failed() {
+            return None;
+        }
+        permit_write(self.shared).err().map(|error| error.to_string())
     }
 
     fn refused(&mut self, command: Option<&'static Command>, text: &str) {

@@ -11,7 +11,7 @@ use tessera_engine::{
 use tessera_proto::{Args, parse_i64};
 
 use super::{Scripts, shared::Busy};
-use crate::{dispatch::Pause, server::Shared};
+use crate::{dispatch::Pause, memory::permit_memory, server::Shared};
 
 /// What is to be run.
 #[derive(Clone)]
@@ -30,6 +30,18 @@ pub(crate) struct Prepared {
     pub(super) keys: Range<usize>,
     /// It must not write.
     pub(super) is_read_only: bool,
+}
+
+impl Prepared {
+    /// Refuses a script while there is no memory to be had, if it has declared what it needs and does
+    /// not say that it can do without. One that declares nothing is judged by its commands.
+    pub(super) fn permit_memory(&self, shared: &Shared) -> Result<(), CommandError> {
+        let flags = self.target.flags();
+        match flags.is_declared() && !flags.allows_oom() {
+            true => permit_memory(shared),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Target {

@@ -63,6 +63,15 @@ pub struct ScriptFigures {
     pub functions: usize,
     /// Libraries.
     pub libraries: usize,
+    /// Bytes of their code.
+    pub library_bytes: usize,
+}
+
+impl ScriptFigures {
+    /// Bytes of all texts, of scripts and of libraries.
+    pub fn bytes(&self) -> usize {
+        self.script_bytes + self.library_bytes
+    }
 }
 
 /// A script that runs longer than `busy-reply-threshold`.
@@ -208,6 +217,7 @@ impl SharedScripts {
             evicted: texts.evicted,
             functions: libraries.function_count(),
             libraries: libraries.len(),
+            library_bytes: libraries.code_bytes(),
         }
     }
 

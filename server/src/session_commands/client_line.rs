@@ -98,6 +98,22 @@ pub(super) fn client_line(session: &Session, sizes: Sizes, now_us: i64) -> Strin
     line
 }
 
+/// What a name in one of a session's lists takes besides itself, about.
+const NAME_BYTES: usize = 64;
+
+/// Bytes that a client holds: what it has sent and has not read, and what its session keeps.
+pub(crate) fn client_bytes(id: ConnectionId, connection: &Connection<Session>) -> usize {
+    let session = &connection.session;
+    let subscriptions = session.subscriptions.as_deref();
+    let subscribed: usize = [Kind::Channel, Kind::Pattern, Kind::Sharded]
+        .into_iter()
+        .map(|kind| subscriptions.map_or(0, |own| own.names(kind).len()))
+        .sum();
+    let watched = session.watch.as_ref().map_or(0, |watch| watch.len());
+    let names = (subscribed + watched) * NAME_BYTES;
+    Sizes::of(id, connection).total + queued_bytes(session) + names
+}
+
 /// Bytes that commands in MULTI take.
 fn queued_bytes(session: &Session) -> usize {
     session.queue.as_ref().map_or(0, |queue| queue.memory_bytes())

@@ -39,6 +39,7 @@ fn ask_resetstat(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<Asked, Com
     let shared = Arc::clone(cx.shared);
     let finish = move |_: &[ReplyBuffer], reply: &mut ReplyWriter<'_>| {
         shared.metrics.reset();
+        shared.over_limit.reset();
         reply.ok();
     };
     let args = vec![b"publish".to_vec()];

@@ -13,6 +13,7 @@ pub(super) const FAMILY: &[(&str, Code)] = &[
     ("debug|help", Code::Local(help)),
     ("function|help", Code::Local(help)),
     ("latency|help", Code::Local(help)),
+    ("memory|help", Code::Local(help)),
     ("pubsub|help", Code::Local(help)),
     ("script|help", Code::Local(help)),
     ("slowlog|help", Code::Local(help)),

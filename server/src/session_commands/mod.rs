@@ -16,6 +16,7 @@ mod connection;
 mod debug;
 mod docs;
 mod help;
+mod memory;
 mod parts;
 pub(crate) mod pubsub;
 mod save;
@@ -34,6 +35,7 @@ use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter};
 use crate::{
     dispatch::Advance,
     gather::Merge,
+    memory::permit_memory,
     net::ConnectionId,
     saving::drive::Awaited,
     scripts::Scripts,
@@ -42,7 +44,7 @@ use crate::{
     worker::Worker,
 };
 
-pub(crate) use client_line::Sizes;
+pub(crate) use client_line::{Sizes, client_bytes};
 
 /// What becomes of the connection after the command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,6 +164,7 @@ const FAMILIES: &[&[(&str, Code)]] = &[
     connection::FAMILY,
     debug::FAMILY,
     help::FAMILY,
+    memory::FAMILY,
     save::FAMILY,
     pubsub::FAMILY,
     scripting::FAMILY,
@@ -196,17 +199,23 @@ impl Codes {
 /// The flags of commands for which [`permit`] must be asked.
 #[inline]
 pub fn care(shared: &Shared) -> u32 {
+    // While memory is limited each command that may need some asks whether there is.
+    let limited = if shared.memory.limit() == 0 { 0 } else { flag::DENYOOM };
     // PING is refused with the writes, so that who looks after the server by it hears of the cause.
-    if shared.saves.has_failed() || shared.aof.is_failing() {
-        flag::ADMIN | flag::WRITE | flag::FAST
-    } else {
-        flag::ADMIN
-    }
+    let unsaved = match shared.saves.has_failed() || shared.aof.is_failing() {
+        true => flag::WRITE | flag::FAST,
+        false => 0,
+    };
+    flag::ADMIN | limited | unsaved
 }
 
 /// Whether a client may use `command` now: DEBUG is open only to those whom the option
-/// `enable-debug-command` names, and writes are refused while they cannot be saved.
+/// `enable-debug-command` names, what may need memory is refused while there is none, and writes
+/// while they cannot be saved.
 pub fn permit(command: &Command, shared: &Shared, is_local: bool) -> Result<(), CommandError> {
+    if command.flags.has(flag::DENYOOM) {
+        permit_memory(shared)?;
+    }
     if command.flags.has(flag::WRITE) || command.full_name == "ping" {
         return permit_write(shared);
     }
@@ -224,7 +233,7 @@ pub fn permit(command: &Command, shared: &Shared, is_local: bool) -> Result<(), 
 }
 
 /// Whether `stop-writes-on-bgsave-error` lets writes pass.
-fn permit_write(shared: &Shared) -> Result<(), CommandError> {
+pub(crate) fn permit_write(shared: &Shared) -> Result<(), CommandError> {
     if let Some(reason) = shared.aof.failure() {
         return Err(CommandError::text(format!(
             "MISCONF Errors writing to the AOF file: {reason}"

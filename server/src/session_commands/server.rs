@@ -39,12 +39,19 @@ fn ask_info(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, Comma
 }
 
 fn info_text(shared: &Shared, sections: &[&[u8]]) -> String {
+    with_source(shared, |source| info(source, sections))
+}
+
+/// Lets `tell` work with all that there is to tell about the server.
+pub(super) fn with_source<T>(shared: &Shared, tell: impl FnOnce(&Source<'_>) -> T) -> T {
     let source = Source {
         config: &shared.config.current(),
         config_file: shared.config.file(),
         process: &shared.process,
         replication_id: &shared.replication_id(),
         loading: shared.loading.status(),
+        memory: &shared.memory,
+        over_limit: &shared.over_limit,
         aof: &shared.aof,
         saves: &shared.saves,
         scripts: shared.scripts.figures(),
@@ -54,7 +61,7 @@ fn info_text(shared: &Shared, sections: &[&[u8]]) -> String {
             command.map_or_else(String::new, |command| command.full_name.to_owned())
         },
     };
-    info(&source, sections)
+    tell(&source)
 }
 
 /// MONITOR: only the connection's own worker is asked.

@@ -1,4 +1,4 @@
-//! Walks over the table in hash order: SCAN, random keys, samples, and the search for deadlines.
+//! Walks over the table in hash order: SCAN, random keys, and the search for deadlines.
 //!
 //! A cursor is a position in hash order: the top [`CURSOR_BITS`] bits of the first hash not yet
 //! visited. Growth and shrinking never change that order (see `segment.rs`), so an entry that is there from
@@ -6,12 +6,10 @@
 //! its segment was merged with another while the cursor stood inside it.
 #![allow(unsafe_code)]
 
-use super::super::bucket::{SLOTS, Slot};
+use super::super::bucket::Slot;
 use super::super::entry::{EntryRef, RawEntry, RemovedBody, TAG_DEADLINE};
-use super::super::segment::{
-    DEPTH_MAX, HOME_BITS, Place, SIZE_MAX, View, home, position, slot_bits,
-};
-use super::Table;
+use super::super::segment::{DEPTH_MAX, HOME_BITS, Place, View, home, position, slot_bits};
+use super::{Table, sample::Among};
 
 /// Cursors are below 2^45: enough for every boundary between home buckets of the deepest segments.
 pub const CURSOR_BITS: u32 = DEPTH_MAX + HOME_BITS;
@@ -112,56 +110,18 @@ impl<T> Table<T> {
                 return Some(self.view_of(slot));
             }
         }
-        // Every slot that a segment of the greatest size could have is equally likely; those that
-        // are not there or empty are drawn again.
-        let alone = self.directory.at(0).0.depth() == 0;
         for _ in 0..DRAWS_MAX {
-            let (segment, first) = self.directory.at(below(draw(), self.directory.words()));
-            if !first {
-                continue;
-            }
-            let size = if alone { segment.size() } else { SIZE_MAX };
-            let pick = below(draw(), size * SLOTS);
-            let (bucket, index) = (pick / SLOTS, pick % SLOTS);
-            if bucket >= segment.size() {
-                continue;
-            }
+            let Some(place) = self.draw_slot(&mut draw) else { break };
             // SAFETY: the directory holds live segments, and the table is borrowed.
-            let view = unsafe { segment.view() };
-            let bucket = &view.buckets[bucket];
-            if bucket.fingerprint(index) != 0 {
-                return Some(self.view_of(bucket.slot(index)));
+            let view = unsafe { self.directory.at(place.word).0.view() };
+            let bucket = &view.buckets[place.bucket];
+            if bucket.fingerprint(place.slot) != 0 {
+                return Some(self.view_of(bucket.slot(place.slot)));
             }
         }
         let mut found = None;
-        self.sample(1, &mut draw, |entry| found = Some(entry));
+        self.sample(1, Among::All, &mut draw, |entry| found = Some(entry));
         found
-    }
-
-    /// Visits `count` entries (fewer if the table has fewer) from a random place on, neighbours in
-    /// the table: cheaper than as many random ones and good enough for eviction.
-    pub fn sample<'t>(
-        &'t self,
-        count: usize,
-        mut draw: impl FnMut() -> u64,
-        mut visit: impl FnMut(EntryRef<'t, T>),
-    ) {
-        let wanted = count.min(self.len());
-        let stop = self.stop(draw());
-        let first = (stop.home << HOME_BITS).div_ceil(stop.view.buckets.len());
-        let start = first_hash(stop.view, first).unwrap_or(0) >> CURSOR_SHIFT;
-        let (mut cursor, mut visited, mut wrapped) = (start, 0, false);
-        while visited < wanted && !(wrapped && cursor >= start) {
-            let stop = self.stop(cursor << CURSOR_SHIFT);
-            self.for_each_at(&stop, |_, _, slot| {
-                if visited < wanted {
-                    visited += 1;
-                    visit(self.view_of(slot));
-                }
-            });
-            cursor = stop.next.map_or(0, |next| next >> CURSOR_SHIFT);
-            wrapped |= cursor == 0;
-        }
     }
 
     /// Visits entries that have a deadline, from `cursor` on, and removes those that `visit` says;
@@ -220,13 +180,13 @@ impl<T> Table<T> {
     }
 
     /// A view of the entry of a slot of this table.
-    fn view_of(&self, slot: Slot) -> EntryRef<'_, T> {
+    pub(super) fn view_of(&self, slot: Slot) -> EntryRef<'_, T> {
         // SAFETY: slots hold live entries of type T, and the table is borrowed as long as the view.
         unsafe { RawEntry::from_address(slot.address()).view() }
     }
 }
 
 /// A number below `bound` from 64 random bits.
-fn below(random: u64, bound: usize) -> usize {
+pub(super) fn below(random: u64, bound: usize) -> usize {
     ((u128::from(random) * bound as u128) >> 64) as usize
 }

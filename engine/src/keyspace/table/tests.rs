@@ -11,7 +11,7 @@ use super::super::bucket::SLOTS;
 use super::super::entry::{Body, BodyMut, EntryRef, NewBody, RemovedBody};
 use super::super::hash::Seed;
 use super::super::segment::{SIZE_MAX, segment_bytes};
-use super::{Entry, Table, Verdict};
+use super::{Among, Entry, Table, Verdict};
 
 /// So many cases, unless the environment (PROPTEST_CASES) asks for another number.
 fn cases(usual: u32) -> ProptestConfig {
@@ -557,7 +557,14 @@ fn samples_are_distinct_and_as_many_as_wanted() {
         for start in [0, 1 << 20, u64::MAX / 3, u64::MAX] {
             for wanted in [0, 1, 16, 300, 1000] {
                 let mut seen = BTreeSet::new();
-                table.sample(wanted, || start, |entry| assert!(seen.insert(entry.key().to_vec())));
+                table.sample(
+                    wanted,
+                    Among::All,
+                    || start,
+                    |entry| {
+                        assert!(seen.insert(entry.key().to_vec()));
+                    },
+                );
                 assert_eq!(seen.len(), wanted.min(300));
             }
         }

@@ -1,0 +1,40 @@
+//! How much memory the keyspace takes.
+//!
+//! Exact where it matters: the slab knows the bytes of its live entries, tables those of their
+//! segments and directories, and every change of a value adds the difference that it makes. Not
+//! counted are free places in pages that are partly used, and the global allocator's rounding.
+#![forbid(unsafe_code)]
+
+use super::{Database, Keyspace};
+
+/// What a key whose hash has fields with deadlines takes in the two orders of `fields`, about.
+const FIELD_DEADLINE_BYTES: usize = 128;
+
+impl Keyspace {
+    /// Bytes that keys and values of `database` take.
+    #[inline]
+    pub fn database_bytes(&self, database: usize) -> usize {
+        let Database { table, objects } = &self.databases[database];
+        table.used_bytes() + objects.bytes + objects.due.len() * FIELD_DEADLINE_BYTES
+    }
+
+    /// Bytes that keys and values of all databases take.
+    pub fn used_bytes(&self) -> usize {
+        (0..self.databases.len()).map(|database| self.database_bytes(database)).sum()
+    }
+
+    /// Bytes of `database` that are neither keys nor values: buckets and the directory.
+    pub fn structure_bytes(&self, database: usize) -> usize {
+        self.databases[database].table.structure_bytes()
+    }
+
+    /// Bytes of what is remembered of clients: keys that they have read.
+    pub fn client_table_bytes(&self) -> usize {
+        self.events.tracking.memory_bytes()
+    }
+
+    /// Bytes of what was removed and is not freed yet, as far as they are known.
+    pub fn garbage_bytes(&self) -> usize {
+        self.aside.garbage.bytes()
+    }
+}
