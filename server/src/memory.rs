@@ -119,7 +119,7 @@ impl Worker {
     /// paused, a script runs too long or data is loaded.
     #[inline]
     pub(crate) fn begin_turn_of_memory(&mut self) {
-        if self.shared.memory.limit() != 0 && self.shard.is_here() {
+        if self.shard.is_here() {
             let is_held = self.pause != Pause::Off || self.busy.is_some() || self.is_loading;
             self.shard.hold_eviction(is_held);
         }

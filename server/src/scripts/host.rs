@@ -225,15 +225,17 @@ impl ScriptHost for Host<'_> {
         }
         let flags = call.command.flags;
         if self.watch.is_out_of_memory && !allows_oom && flags.has(flag::DENYOOM) {
-            return Some(OUT_OF_MEMORY.to_owned());
+            return Some(format!("-{OUT_OF_MEMORY}"));
         }
         if !flags.has(flag::WRITE) || !self.shared.saves.has_failed() {
             return None;
         }
-        permit_write(self.shared).err().map(|error| error.to_string())
+        // With the dash: what has none gets a code of its own.
+        permit_write(self.shared).err().map(|error| format!("-{error}"))
     }
 
     fn refused(&mut self, command: Option<&'static Command>, text: &str) {
+        let text = text.strip_prefix('-').unwrap_or(text);
         let has_code = text.split(' ').next().is_some_and(|word| word == word.to_uppercase());
         let text = if has_code { text.to_owned() } else { format!("ERR {text}") };
         self.metrics.refused(command, &CommandError::text(text));
