@@ -129,7 +129,8 @@ mod tests {
             (100 << 20, 1, LIMIT_MIN),
             (1 << 20, -1, LIMIT_MIN),
         ] {
-            let config = Config { maxmemory, maxmemory_clients: clients, ..Config::default() };
+            let mut config = Config::default();
+            (config.maxmemory, config.maxmemory_clients) = (maxmemory, clients);
             assert_eq!(clients_limit(&config), limit, "{clients} of {maxmemory}");
         }
     }

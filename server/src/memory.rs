@@ -165,7 +165,7 @@ impl Worker {
     fn note_limit(&mut self) {
         let is_over = self.shared.memory.is_over();
         self.shared.over_limit.note(is_over, self.now_us);
-        if is_over && !self.is_over_limit {
+        if is_over && !self.shared.memory.is_exhausted() {
             self.outboxes.wake_all();
         }
         self.is_over_limit = is_over;
