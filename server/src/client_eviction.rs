@@ -72,7 +72,7 @@ impl Worker {
             let largest = evictable.last().map_or(0, |&(bytes, _)| bytes);
             if self.shared.metrics.largest_client_bytes() > largest as u64 {
                 // It is another worker's turn.
-                return self.outboxes.wake_all();
+                return self.outboxes.wake_all_but(|_| false);
             }
             let Some((bytes, id)) = evictable.pop() else { return };
             self.evict_client(id, bytes);

@@ -166,7 +166,7 @@ impl Worker {
         let is_over = self.shared.memory.is_over();
         self.shared.over_limit.note(is_over, self.now_us);
         if is_over && !self.shared.memory.is_exhausted() {
-            self.outboxes.wake_all();
+            self.outboxes.wake_all_but(|_| false);
         }
         self.is_over_limit = is_over;
     }
