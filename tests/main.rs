@@ -36,3 +36,4 @@ mod string;
 mod tools;
 mod tracking;
 mod transactions;
+mod usage;

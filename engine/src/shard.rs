@@ -244,6 +244,16 @@ impl Shard {
         self.expire = ExpireCycle::default();
     }
 
+    /// Loads from now on, which is `now_us`: no deadline passes until [`end_loading`](Self::end_loading).
+    pub fn begin_loading(&mut self, now_us: i64) {
+        self.keyspace.begin_loading(now_us);
+    }
+
+    /// Everything is loaded; it is `now_us`.
+    pub fn end_loading(&mut self, now_us: i64) {
+        self.set_clock_back_us(now_us);
+    }
+
     /// Executes one command and appends its reply to `out`.
     ///
     /// # Errors

@@ -179,7 +179,8 @@ impl Keyspace {
 
     /// Remembers the use of keys by `policy` from now on.
     pub fn set_usage_policy(&mut self, policy: Policy) {
-        self.moment = Moment::new(self.moment.clock, policy, self.moment.is_capturing);
+        let Moment { clock, now_ms, is_capturing, .. } = self.moment;
+        self.moment = Moment { now_ms, ..Moment::new(clock, policy, is_capturing) };
     }
 
     /// How the use of keys is remembered.
@@ -219,6 +220,14 @@ impl Keyspace {
     pub fn set_clock_back_us(&mut self, now_us: i64) {
         let Moment { policy, is_capturing, .. } = self.moment;
         self.moment = Moment::new(Clock::at_us(now_us), policy, is_capturing);
+    }
+
+    /// Lets no deadline pass while keys are loaded, by comparing deadlines with the time 0; what is
+    /// noted of their use is of the time `now_us`. [`set_clock_back_us`](Self::set_clock_back_us) ends
+    /// it.
+    pub fn begin_loading(&mut self, now_us: i64) {
+        self.set_clock_back_us(now_us);
+        self.moment.now_ms = 0;
     }
 
     /// The shard's time.

@@ -1,7 +1,8 @@
 //! Loading a base: the snapshot that stands for everything up to an epoch, an RDB file.
 //!
-//! Every shard reads the file for itself and takes its own keys, all of them at once. The time stands
-//! still at 0 as it does while records are done again, so no key has expired yet.
+//! Every shard reads the file for itself and takes its own keys, all of them at once. No deadline passes
+//! meanwhile, as none does while records are done again. What the file says of the use of keys, which
+//! it does under a policy that evicts by it, counts from now.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
 
 use super::{
     rdb::{Collision, Load, LoadStep, Reader},
-    recovery::{Loaded, RecoveryError},
+    recovery::{Loaded, NewShards, RecoveryError},
     replay::FunctionCommand,
 };
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Loads the base `name` into `shards` shards; `owner_of` says which of them owns a key.
+/// Loads the base `name` into `new` shards; `owner_of` says which of them owns a key.
 ///
 /// # Errors
 ///
@@ -31,19 +32,18 @@ pub fn load_base(
     directory: &dyn Directory,
     name: &str,
     settings: &Settings,
-    (shards, seed): (usize, u64),
+    new: NewShards,
     owner_of: &(dyn Fn(&[u8], usize) -> usize + Sync),
     loaded_bytes: &AtomicU64,
 ) -> Result<Loaded, RecoveryError> {
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..shards)
+        let threads: Vec<_> = (0..new.count)
             .map(|number| {
-                let seed = seed.wrapping_add(number as u64);
-                let is_own = move |key: &[u8]| owner_of(key, shards) == number;
+                let is_own = move |key: &[u8]| owner_of(key, new.count) == number;
                 // One compares the checksum, and tells how far it is.
                 let progress = (number == 0).then_some(loaded_bytes);
                 scope.spawn(move || {
-                    load_part(directory, name, Shard::new(seed, settings.clone()), is_own, progress)
+                    load_part(directory, name, new.make(number, settings), is_own, progress)
                 })
             })
             .collect();

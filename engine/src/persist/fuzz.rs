@@ -18,7 +18,7 @@ use super::{
     inspect::{Inspection, inspect},
     manifest::{Base, FILE_NAME, Manifest, segment_name},
     rdb::{EntryHead, Options, Trailer, Writer, writer::put_header},
-    recovery::{Loaded, Progress, RecoveryError, load, plan, read_manifest},
+    recovery::{Loaded, NewShards, Progress, RecoveryError, load, plan, read_manifest},
     segment::{GroupHeader, SegmentHeader, finish_group, group_room, segment_block},
 };
 use crate::{
@@ -102,17 +102,17 @@ pub fn records_are_read(bytes: &[u8]) {
 fn recover(files: &Files, databases: usize) -> Result<Loaded, RecoveryError> {
     let manifest = read_manifest(files)?;
     let settings = Settings { databases, ..Settings::default() };
-    let (target, progress) = ((2, 0), Progress::default());
+    let (new, progress) = (NewShards { count: 2, seed: 0, now_us: 0 }, Progress::default());
     let plans: Vec<_> = manifest
         .generations
         .iter()
         .map(|generation| plan(files, generation))
         .collect::<Result<_, _>>()?;
     let base = match manifest.base.as_ref().and_then(|base| base.files.first()) {
-        Some(name) => load_base(files, name, &settings, target, &owner, &progress.loaded_bytes)?,
+        Some(name) => load_base(files, name, &settings, new, &owner, &progress.loaded_bytes)?,
         None => Loaded::default(),
     };
-    load(files, base, &plans, &settings, target, &owner, &progress)
+    load(files, base, &plans, &settings, new, &owner, &progress)
 }
 
 fn owner(key: &[u8], shards: usize) -> usize {

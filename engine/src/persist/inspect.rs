@@ -17,7 +17,7 @@ use super::{
     base::load_base,
     manifest::{Generation, Manifest},
     rdb::{Event, LoadedEntry, Reader},
-    recovery::{Loaded, Plan, Progress, RecoveryError, load, plan, read_manifest},
+    recovery::{Loaded, NewShards, Plan, Progress, RecoveryError, load, plan, read_manifest},
     replay::{command_of, is_of_functions},
     scan::{Damage, Scan},
 };
@@ -189,16 +189,16 @@ impl Inspection {
             bulk_bytes_max: usize::MAX,
             ..Settings::default()
         };
-        let shards = self.runs.last().map_or(1, |run| run.logs.len());
-        let (target, progress) = ((shards, 0), Progress::default());
+        let count = self.runs.last().map_or(1, |run| run.logs.len());
+        let (new, progress) = (NewShards { count, seed: 0, now_us: 0 }, Progress::default());
         let loaded = match &self.base {
             Some(RdbFigures { file, .. }) => {
                 let bytes = &progress.loaded_bytes;
-                load_base(directory, file, &settings, target, owner_of, bytes)?
+                load_base(directory, file, &settings, new, owner_of, bytes)?
             }
             None => Loaded::default(),
         };
-        load(directory, loaded, &self.plans, &settings, target, owner_of, &progress)
+        load(directory, loaded, &self.plans, &settings, new, owner_of, &progress)
     }
 
     fn survey_run(

@@ -106,6 +106,27 @@ pub struct Loaded {
     pub functions: Vec<FunctionCommand>,
 }
 
+/// The shards into which is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct NewShards {
+    /// How many there will be.
+    pub count: usize,
+    /// What decides their hashes and random choices.
+    pub seed: u64,
+    /// Now, in microseconds since the Unix epoch: keys that records make or use are of this time. No
+    /// deadline passes while keys are loaded; [`Shard::end_loading`] ends that.
+    pub now_us: i64,
+}
+
+impl NewShards {
+    /// The shard of that number, empty.
+    pub(super) fn make(self, number: usize, settings: &Settings) -> Shard {
+        let mut shard = Shard::new(self.seed.wrapping_add(number as u64), settings.clone());
+        shard.begin_loading(self.now_us);
+        shard
+    }
+}
+
 /// How far loading is; shared with whoever tells.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -411,8 +432,8 @@ fn cut(scan: &mut Scan, end_epoch: u64, cuts: &mut Vec<Damage>) {
     scan.groups.truncate(kept);
 }
 
-/// Loads the generations of `plans`, the oldest first, on top of what was `loaded` before, into
-/// `shards` shards. `owner_of` says which of so many shards owns a key.
+/// Loads the generations of `plans`, the oldest first, on top of what was `loaded` before, into `new`
+/// shards. `owner_of` says which of so many shards owns a key.
 ///
 /// Uses a thread a log.
 ///
@@ -424,13 +445,13 @@ pub fn load(
     loaded: Loaded,
     plans: &[Plan],
     settings: &Settings,
-    (shards, seed): (usize, u64),
+    new: NewShards,
     owner_of: &dyn Fn(&[u8], usize) -> usize,
     progress: &Progress,
 ) -> Result<Loaded, RecoveryError> {
     let Loaded { shards: mut loaded, mut functions } = loaded;
     let empty = |count: usize| -> Vec<Shard> {
-        (0..count as u64).map(|n| Shard::new(seed.wrapping_add(n), settings.clone())).collect()
+        (0..count).map(|number| new.make(number, settings)).collect()
     };
     for plan in plans {
         if loaded.len() != plan.scans.len() {
@@ -450,8 +471,8 @@ pub fn load(
             })
         })?;
     }
-    if loaded.len() != shards {
-        loaded = redistribute(loaded, empty(shards), |key| owner_of(key, shards));
+    if loaded.len() != new.count {
+        loaded = redistribute(loaded, empty(new.count), |key| owner_of(key, new.count));
     }
     Ok(Loaded { shards: loaded, functions })
 }

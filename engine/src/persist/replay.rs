@@ -1,7 +1,7 @@
 //! Doing again what records say.
 //!
-//! The shard that replays must not know the time yet: its clock stands at 0, so that no deadline
-//! passes while it replays (see `journal`). A record that it refuses means that the log is not the
+//! The shard that replays must not know the time yet: it compares deadlines with the time 0, so that
+//! none passes while it replays (see `journal`, and `Shard::begin_loading`). A record that it refuses means that the log is not the
 //! history of what it was applied to; going on would end in something that never was.
 //!
 //! Libraries of functions belong to the whole server and not to a shard: commands that have changed

@@ -18,10 +18,10 @@ use tessera_engine::{
     persist::{
         base::load_base,
         manifest::{Base, FILE_NAME, Manifest},
-        recovery::{Loaded, Plan, Progress, RecoveryError, load, plan, read_manifest},
+        recovery::{Loaded, NewShards, Plan, Progress, RecoveryError, load, plan, read_manifest},
         scan::Damage,
     },
-    sys::{disk::Directory as _, random::Random},
+    sys::{clock::wall_clock_us, disk::Directory as _, random::Random},
     transaction::ShardMap,
 };
 
@@ -217,13 +217,14 @@ fn load_all(shared: &Shared, recovered: &Recovered, seed: u64) -> Result<Loaded,
     let settings = settings(&shared.config.current());
     let owner_of = |key: &[u8], shards: usize| ShardMap::new(shards).owner(key) as usize;
     let Recovered { directory, base, plans, .. } = recovered;
-    let (workers, bytes) = ((shared.workers, seed), &progress.loaded_bytes);
+    let new = NewShards { count: shared.workers, seed, now_us: wall_clock_us() };
+    let bytes = &progress.loaded_bytes;
     let load_both = || {
         let loaded = match base {
-            Some(base) => load_base(directory, base, &settings, workers, &owner_of, bytes)?,
+            Some(base) => load_base(directory, base, &settings, new, &owner_of, bytes)?,
             None => Loaded::default(),
         };
-        load(directory, loaded, plans, &settings, workers, &owner_of, &progress)
+        load(directory, loaded, plans, &settings, new, &owner_of, &progress)
     };
     thread::scope(|scope| {
         let loader = scope.spawn(load_both);

@@ -109,7 +109,7 @@ impl Worker {
         }
         if let Some(shard) = self.shared.aof.take_loaded(self.own as usize) {
             self.shard = OwnShard::new(shard);
-            self.shard.advance_clock_us(self.now_us);
+            self.shard.end_loading(self.now_us);
             if self.own == 0
                 && let Err(reason) = self.repeat_functions()
             {

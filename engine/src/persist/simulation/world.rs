@@ -12,7 +12,7 @@ use crate::{
         epoch::Epochs,
         log::{LogIdentity, LogWriter, SyncPolicy},
         manifest::{FILE_NAME, Manifest, segment_name},
-        recovery::{Loaded, Plan, Progress, RecoveryError, load, plan, read_manifest},
+        recovery::{Loaded, NewShards, Plan, Progress, RecoveryError, load, plan, read_manifest},
     },
     shard::{Call, Caller, Settings, Shard},
     sys::{
@@ -445,8 +445,8 @@ impl World {
         let seed = self.random.next_u64();
         let settings = Settings::default();
         let progress = Progress::default();
-        let (nothing, shards) = (Loaded::default(), (shards, seed));
-        let loaded = load(&self.disk, nothing, &plans, &settings, shards, &owner_of, &progress)?;
+        let (nothing, new) = (Loaded::default(), NewShards { count: shards, seed, now_us: 0 });
+        let loaded = load(&self.disk, nothing, &plans, &settings, new, &owner_of, &progress)?;
         Ok((manifest, loaded.shards))
     }
 }
