@@ -17,6 +17,7 @@
 //!   the parcels have taken their places the worker reads its own mailbox's tail and first serves
 //!   everything before it. If something before the tail is not filled yet, or the shard is lent, own
 //!   runs wait (their connections keep their turn), while other connections' runs go out.
+//!   A shard whose owner sleeps can be a guest, and then counts as an own one (see `guests`).
 //! - (d) what concerns several shards takes its places in a *cut* (see `several`, `cut`): no worker is
 //!   then between taking the first place of a round and reading its tail. Its connection's later
 //!   commands belong to later rounds, or stand behind it in the same cut.
@@ -148,6 +149,7 @@ impl Worker {
             while !self.ready.is_empty() {
                 self.run_round();
             }
+            self.send_all_home();
             if !self.cut() {
                 return;
             }
@@ -172,7 +174,9 @@ impl Worker {
             let group = rest.len().min(self.looks.len());
             self.run_group(&rest[..group], half);
             rest = &rest[group..];
+            self.release_wanted();
         }
+        self.dismiss_guests();
         round.clear();
         self.spare_ready = round;
     }
@@ -188,6 +192,7 @@ impl Worker {
         self.outboxes.post_news();
         self.outboxes.post_all(self.now_us, stamp);
         let tail = self.mail.tail();
+        self.admit_guests(stamp);
         self.shared.cut.leave(self.own);
         self.outboxes.wake();
         (tail, stamp)
@@ -206,8 +211,8 @@ impl Worker {
             self.in_place(id, may_run, |here, connection| here.look(connection, look));
             looked += look.len();
         }
-        if may_run {
-            looks.iter().for_each(|look| look.fetch(&self.shard));
+        if may_run || self.guests.may_run() {
+            looks.iter().for_each(|look| look.fetch(&self.shard, &self.guests));
         }
         for (&id, look) in group.iter().zip(&mut looks) {
             let advance = self.run_own(id, half, look);
@@ -232,6 +237,10 @@ impl Worker {
             };
             match held.route {
                 Route::Shard(shard) if shard != self.own => {
+                    if self.welcomes(id, &held, shard) {
+                        self.spare_look = look;
+                        return true;
+                    }
                     match half.admit(shard, |to| self.outboxes.has_room(to)) {
                         Ok(()) => self.pack(id, held, shard),
                         Err(Blocked::NextRound) if self.may_break_order(shard) => {
@@ -298,6 +307,7 @@ impl Worker {
         let connection = self.network.connection(id).filter(|open| !open.is_closing())?;
         let mut here = InPlace {
             shard: &mut self.shard,
+            guests: &mut self.guests,
             own: self.own,
             may_run,
             map: self.map,

@@ -6,7 +6,7 @@
 //! both there. Unpipelined requests of several connections are looked at together in the same way.
 //!
 //! Invariants:
-//! - a batch holds only commands of the own shard, which cannot change how later requests are
+//! - a batch holds only commands of the own shard and of guests (see `guests`), which cannot change how later requests are
 //!   parsed, checked or routed; everything else ends it;
 //! - what ends a batch is dealt with after the batch has run, so replies keep their order;
 //! - what has been looked at is executed, or its connection is gone, before the group's next
@@ -26,6 +26,7 @@ use tessera_proto::{Args, Limits, ProtocolError, ReplyBuffer, ReplyWriter, Span,
 use crate::{
     dispatch::{Advance, Pause},
     exec::is_queued,
+    guests::{Guests, may_visit},
     metrics::WorkerMetrics,
     monitor,
     net::Connection,
@@ -45,6 +46,9 @@ use crate::{
 pub(crate) const AHEAD_MAX: usize = 16;
 /// From this length on, a request's own allocation may become the value, so that it is not copied.
 pub(crate) const OWNED_REQUEST_MIN: usize = tessera_proto::buffer::SPLICE_MIN_BYTES;
+
+/// What has been looked at executes before a guest goes home.
+const STAYS: &str = "a guest stays until what was looked at for it has executed";
 
 /// Why the stretch of commands that a worker executes in place has ended.
 pub(crate) enum Stop {
@@ -66,6 +70,8 @@ struct Looked {
     spans_end: usize,
     /// The hash of its key, if it has just one.
     hash: Option<KeyHash>,
+    /// The shard that it is for: the own one, or a guest.
+    shard: u32,
 }
 
 /// A batch of requests that have been looked at; scratch space of a worker.
@@ -87,9 +93,16 @@ impl Ahead {
 
     /// Asks for the memory of the entries.
     #[inline]
-    pub(crate) fn fetch(&self, shard: &Shard) {
-        for hash in self.requests.iter().filter_map(|looked| looked.hash) {
-            shard.keyspace.prefetch_entry(self.database, hash);
+    pub(crate) fn fetch(&self, own: &OwnShard, guests: &Guests) {
+        for looked in &self.requests {
+            if let Some(hash) = looked.hash {
+                // The own shard may be away while guests are here.
+                let shard = match guests.get(looked.shard) {
+                    Some(guest) => guest,
+                    None => own,
+                };
+                shard.keyspace.prefetch_entry(self.database, hash);
+            }
         }
     }
 
@@ -122,6 +135,7 @@ enum End {
 /// What executing in place needs besides the connection.
 pub(crate) struct InPlace<'a> {
     pub(crate) shard: &'a mut OwnShard,
+    pub(crate) guests: &'a mut Guests,
     pub(crate) own: u32,
     /// Whether own commands may execute in this round, by rules (a) and (c).
     pub(crate) may_run: bool,
@@ -159,7 +173,7 @@ impl InPlace<'_> {
                 None => {
                     let end = self.look_ahead(connection, ahead);
                     if ahead.len() > 1 {
-                        ahead.fetch(self.shard);
+                        ahead.fetch(self.shard, self.guests);
                     }
                     end
                 }
@@ -223,8 +237,12 @@ impl InPlace<'_> {
     /// Whether the request that was parsed last can be executed in a batch.
     #[inline]
     fn is_here(&self, session: &Session, held: &Held) -> bool {
-        held.route == Route::Shard(self.own)
-            && self.may_run
+        let Route::Shard(shard) = held.route else { return false };
+        let may_run = match shard == self.own {
+            true => self.may_run,
+            false => self.guests.may_run_on(shard) && may_visit(session, held),
+        };
+        may_run
             && held.consumed < OWNED_REQUEST_MIN
             && session.parser.borrows_input()
             && !self.pause.holds(held.command)
@@ -241,14 +259,24 @@ impl InPlace<'_> {
         held: Held,
         ahead: &mut Ahead,
     ) -> usize {
-        let Held { consumed, command, .. } = held;
+        let Held { consumed, command, route, .. } = held;
+        let shard = if let Route::Shard(shard) = route { shard } else { self.own };
         let args = session.parser.args(&bytes[at..]);
         let key = command.keys.single().map(|key| &args[key]);
-        let hash = key.map(|key| self.shard.keyspace.prefetch(ahead.database, key));
+        let hash = key.map(|key| self.shard(shard).keyspace.prefetch(ahead.database, key));
         ahead.spans.extend_from_slice(session.parser.spans());
         let spans_end = ahead.spans.len();
-        ahead.requests.push(Looked { command, start: at, consumed, spans_end, hash });
+        ahead.requests.push(Looked { command, start: at, consumed, spans_end, hash, shard });
         at + consumed
+    }
+
+    /// The own shard or a guest.
+    #[inline]
+    fn shard(&self, shard: u32) -> &Shard {
+        if shard == self.own {
+            return self.shard;
+        }
+        self.guests.get(shard).expect(STAYS)
     }
 
     /// Everything that can be said against a request before it runs.
@@ -317,7 +345,7 @@ impl InPlace<'_> {
         for looked in &ahead.requests {
             let spans = &ahead.spans[first..looked.spans_end];
             let args = Args::new(&input.bytes()[looked.start..], spans);
-            self.execute(session, output, looked.command, args);
+            self.execute(session, output, looked.command, looked.shard, args);
             first = looked.spans_end;
             consumed = looked.start + looked.consumed;
         }
@@ -336,7 +364,7 @@ impl InPlace<'_> {
             None => parser.args(input.bytes()),
         };
         self.stopwatch.start();
-        self.execute(session, output, held.command, args);
+        self.execute(session, output, held.command, self.own, args);
         if owner.is_none() {
             input.consume(held.consumed);
         }
@@ -404,6 +432,7 @@ impl InPlace<'_> {
         session: &mut Session,
         output: &mut ReplyBuffer,
         command: &'static Command,
+        shard: u32,
         args: Args<'_>,
     ) {
         let discard = session.discards_reply();
@@ -417,7 +446,14 @@ impl InPlace<'_> {
         };
         let out = session.replies.sink(output, self.pool);
         let before = out.mark();
-        let outcome = self.shard.execute(&call, out);
+        let shard = match shard == self.own {
+            true => &mut **self.shard,
+            false => {
+                self.metrics.counters.guest_commands.add(1);
+                self.guests.get_mut(shard).expect(STAYS)
+            }
+        };
+        let outcome = shard.execute(&call, out);
         if discard {
             out.truncate(before);
         }

@@ -60,6 +60,7 @@ pub mod dispatch;
 mod exec;
 mod faults;
 pub mod gather;
+pub mod guests;
 pub mod in_place;
 pub mod info;
 mod latency;

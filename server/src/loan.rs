@@ -425,6 +425,11 @@ impl Worker {
 
     pub(crate) fn put_back(&mut self, shard: Box<Shard>) {
         self.shard.put_back(shard);
+        self.configure_if_due();
+    }
+
+    /// Tells the shard, which is here again, of what was configured meanwhile.
+    pub(crate) fn configure_if_due(&mut self) {
         if mem::take(&mut self.configure_when_back) {
             self.configure_shard();
         }

@@ -108,6 +108,21 @@ impl Outboxes {
         }
     }
 
+    /// Whether anything is packed for `shard` and not sent.
+    pub fn has_open_for(&self, shard: u32) -> bool {
+        self.open[shard as usize].is_some()
+    }
+
+    /// Whether the worker of `shard` has taken out all that was sent to it.
+    pub fn is_drained(&self, shard: u32) -> bool {
+        self.peers[shard as usize].is_drained()
+    }
+
+    /// Lets the worker of `shard` be woken with the next others, if it sleeps.
+    pub fn wake_later(&mut self, shard: u32) {
+        self.to_wake[shard as usize] = true;
+    }
+
     /// Whether anything is packed and not sent.
     pub fn has_open(&self) -> bool {
         self.open.iter().any(Option::is_some)

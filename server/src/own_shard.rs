@@ -1,17 +1,31 @@
-//! A worker's own shard, which is lent to another worker now and then.
+//! A worker's own shard, which is with another worker now and then: lent to a host (see `loan`), or
+//! left in its berth while the worker sleeps (see `guests`).
 //!
 //! Invariant: commands and background work reach the shard only while it is here; the worker asks
-//! first ([`OwnShard::is_here`]). To reach for a shard that is lent is a fault of the program, and
+//! first ([`OwnShard::is_here`]). To reach for a shard that is away is a fault of the program, and
 //! ends it: to go on with another shard in its place would lose data silently.
 #![forbid(unsafe_code)]
 
-use std::ops::{Deref, DerefMut};
+use std::{
+    hint,
+    ops::{Deref, DerefMut},
+};
 
 use tessera_engine::shard::Shard;
+
+use crate::mesh::berth::Berth;
+
+/// How often a worker that has woken looks for its shard before it goes on without: a worker that
+/// has it executes a few commands, which takes less time than to sleep again and be woken.
+const LOOKS_MAX: u32 = 400;
 
 /// The own shard, if it is here.
 pub struct OwnShard {
     shard: Option<Box<Shard>>,
+    /// It was left in the berth, and has not been taken from there.
+    is_offered: bool,
+    /// It is here again after it was offered, and what has waited for it waits yet.
+    has_come_back: bool,
     /// The latest time that was heard of, in microseconds since the Unix epoch: for a shard that is
     /// not here to be told.
     now_us: i64,
@@ -20,7 +34,54 @@ pub struct OwnShard {
 impl OwnShard {
     /// A shard that is here.
     pub fn new(shard: Shard) -> Self {
-        Self { shard: Some(Box::new(shard)), now_us: 0 }
+        Self { shard: Some(Box::new(shard)), is_offered: false, has_come_back: false, now_us: 0 }
+    }
+
+    /// Leaves it to others, as far as it is here.
+    pub fn offer(&mut self, berth: &Berth<Shard>) {
+        if let Some(shard) = self.shard.take() {
+            berth.offer(shard);
+            self.is_offered = true;
+        }
+    }
+
+    /// Takes it back from where it was left, if it was. While another worker has it this waits a
+    /// moment, and then goes on without: it is tried again by the next call.
+    #[inline]
+    pub fn reclaim(&mut self, berth: &Berth<Shard>) {
+        if self.is_offered {
+            self.reclaim_offered(berth);
+        }
+    }
+
+    fn reclaim_offered(&mut self, berth: &Berth<Shard>) {
+        let mut shard = berth.reclaim();
+        for _ in 0..LOOKS_MAX {
+            if shard.is_some() {
+                break;
+            }
+            hint::spin_loop();
+            if berth.is_back() {
+                shard = berth.reclaim();
+            }
+        }
+        if let Some(shard) = shard {
+            self.is_offered = false;
+            self.has_come_back = true;
+            self.put_back(shard);
+        }
+    }
+
+    /// Whether it lies in its berth for this worker alone.
+    #[inline]
+    pub fn is_back(&self, berth: &Berth<Shard>) -> bool {
+        self.is_offered && berth.is_back()
+    }
+
+    /// Whether it has come back from its berth since this was asked last.
+    #[inline]
+    pub fn take_came_back(&mut self) -> bool {
+        std::mem::take(&mut self.has_come_back)
     }
 
     /// Whether it is here.
@@ -29,7 +90,7 @@ impl OwnShard {
         self.shard.is_some()
     }
 
-    /// Gives it away; it has to come back by [`OwnShard::put_back`]. Nothing if it is lent already.
+    /// Gives it away; it has to come back by [`OwnShard::put_back`]. Nothing if it is away already.
     pub fn lend(&mut self) -> Option<Box<Shard>> {
         self.shard.take()
     }
@@ -90,6 +151,22 @@ mod tests {
     use tessera_engine::shard::Settings;
 
     use super::*;
+
+    #[test]
+    fn it_comes_back_from_its_berth_when_nobody_has_it() {
+        let (berth, mut own) =
+            (Berth::default(), OwnShard::new(Shard::new(1, Settings::default())));
+        own.reclaim(&berth);
+        assert!(own.is_here() && !own.take_came_back());
+        own.offer(&berth);
+        let guest = berth.borrow().expect("it is offered");
+        own.reclaim(&berth);
+        assert!(!own.is_here() && !own.take_came_back());
+        assert!(berth.give_back(guest));
+        assert!(own.is_back(&berth));
+        own.reclaim(&berth);
+        assert!(own.is_here() && own.take_came_back() && !own.take_came_back());
+    }
 
     #[test]
     fn time_goes_on_while_it_is_lent() {

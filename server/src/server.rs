@@ -16,6 +16,7 @@ use crate::{
     config::ConfigStore,
     cut::Cut,
     dispatch::Pause,
+    guests::Berths,
     latency::LatencyMonitor,
     loading::Loading,
     log::Log,
@@ -50,6 +51,8 @@ pub struct Shared {
     pub log: Log,
     /// Who takes places, and the cut that what concerns several shards needs.
     pub cut: Cut,
+    /// Where workers that sleep leave their shards.
+    pub berths: Berths,
     /// Scripts and libraries of functions.
     pub scripts: SharedScripts,
     /// CLIENT PAUSE.
@@ -105,6 +108,7 @@ impl Shared {
             board,
             log,
             cut: Cut::new(workers),
+            berths: Berths::new(workers),
             scripts: SharedScripts::new(workers),
             pause: PauseState::default(),
             loading,

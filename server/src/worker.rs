@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     io, mem,
     sync::Arc,
@@ -32,10 +33,11 @@ use crate::{
     config::{BufferLimit, ConfigReader},
     dispatch::Pause,
     exec::Question,
+    guests::Guests,
     in_place::{AHEAD_MAX, Ahead},
     loading::Loader,
     loan::Loans,
-    mesh::{Endpoint, mailbox::Receiver, wake::Sleeper},
+    mesh::{Endpoint, berth::Berth, mailbox::Receiver, wake::Sleeper},
     metrics::{DatabaseKeys, WorkerMetrics},
     net::{CloseMode, ConnectionId, NetEvent, Network},
     outbox::Outboxes,
@@ -83,6 +85,8 @@ pub struct Worker {
     pub(crate) now_us: i64,
     /// What clients may send, before and after they have authenticated.
     pub(crate) limits: [Limits; 2],
+    /// Shards of sleeping workers that are here for this turn.
+    pub(crate) guests: Guests,
     /// Scripts and functions.
     pub(crate) scripts: Scripts,
     /// A script that runs too long, anywhere.
@@ -191,20 +195,29 @@ struct Mailroom<'a> {
     sleeper: &'a Sleeper,
     log: Option<&'a WorkerLog>,
     aof: &'a Aof,
-    shard: &'a OwnShard,
+    /// The own shard with its berth, if it may be left there meanwhile.
+    moor: RefCell<(&'a mut OwnShard, &'a Berth<Shard>)>,
+    may_moor: bool,
 }
 
 impl Mailroom<'_> {
     /// The epochs of the log have moved on, or memory is short.
     fn is_called(&self) -> bool {
+        let (shard, _) = &*self.moor.borrow();
         self.log.is_some_and(|log| log.is_called(self.aof))
-            || self.shard.is_here() && self.shard.wants_room()
+            || shard.is_here() && shard.wants_room()
+    }
+
+    /// The own shard has been away, and waits in its berth.
+    fn is_shard_back(&self) -> bool {
+        let (shard, berth) = &*self.moor.borrow();
+        shard.is_back(berth)
     }
 }
 
 impl Mail for Mailroom<'_> {
     fn has_mail(&self) -> bool {
-        !self.mail.is_drained() || self.is_called()
+        !self.mail.is_drained() || self.is_called() || self.is_shard_back()
     }
 
     fn announce_sleep(&self) -> bool {
@@ -212,9 +225,13 @@ impl Mail for Mailroom<'_> {
         if let Some(sequence) = rest {
             self.aof.announce_rest(self.own, self.mail.head(), sequence);
         }
-        let may_sleep = self.sleeper.announce_sleep(|| self.mail.is_drained() && !self.is_called());
+        let may_sleep = self.sleeper.announce_sleep(|| !self.has_mail());
         if !may_sleep && rest.is_some() {
             self.aof.end_rest(self.own);
+        }
+        if may_sleep && self.may_moor {
+            let (shard, berth) = &mut *self.moor.borrow_mut();
+            shard.offer(berth);
         }
         may_sleep
     }
@@ -224,6 +241,8 @@ impl Mail for Mailroom<'_> {
             self.aof.end_rest(self.own);
         }
         self.sleeper.announce_awake();
+        let (shard, berth) = &mut *self.moor.borrow_mut();
+        shard.reclaim(berth);
     }
 }
 
@@ -258,6 +277,7 @@ impl Worker {
             random: Random::from_seed(seed.rotate_left(32)),
             now_us: wall_clock_us(),
             limits: Default::default(),
+            guests: Guests::new(shared.workers),
             scripts: Scripts::new(seed.rotate_left(16)),
             busy: None,
             alone: None,
@@ -314,6 +334,8 @@ impl Worker {
 
     /// Takes over the configuration in force.
     pub fn configure(&mut self) {
+        // Guests follow the old configuration: nothing more is looked at for them.
+        self.dismiss_guests();
         let config = self.config.get();
         self.limits = [false, true].map(|authenticated| Limits {
             bulk_max: config.proto_max_bulk_len,
@@ -348,16 +370,22 @@ impl Worker {
     pub async fn wait(&mut self, pacer: &mut Pacer, deadline: Option<Instant>) -> io::Result<()> {
         if self.saving.is_some() {
             // Replies leave before what may wait is done.
-            let (log, aof, shard) = (self.log.as_deref(), &self.shared.aof, &self.shard);
-            let (own, sleeper) = (self.own, &self.sleeper);
-            let mailroom = Mailroom { own, mail: &self.mail, sleeper, log, aof, shard };
+            let (log, aof) = (self.log.as_deref(), &self.shared.aof);
+            let moor = RefCell::new((&mut self.shard, self.shared.berths.of(self.own)));
+            let (own, mail, sleeper) = (self.own, &self.mail, &self.sleeper);
+            let mailroom = Mailroom { own, mail, sleeper, log, aof, moor, may_moor: false };
             self.network.poll(Wait::NONE, &mailroom)?;
             let has_requests = self.network.has_events() || mailroom.has_mail();
             self.save_slice(has_requests);
         }
-        let (log, aof, shard) = (self.log.as_deref(), &self.shared.aof, &self.shard);
-        let (own, sleeper) = (self.own, &self.sleeper);
-        let mailroom = Mailroom { own, mail: &self.mail, sleeper, log, aof, shard };
+        let may_moor = self.may_moor();
+        if may_moor {
+            self.shared.berths.note_generation(self.own, self.config.generation());
+        }
+        let (log, aof) = (self.log.as_deref(), &self.shared.aof);
+        let moor = RefCell::new((&mut self.shard, self.shared.berths.of(self.own)));
+        let (own, mail, sleeper) = (self.own, &self.mail, &self.sleeper);
+        let mailroom = Mailroom { own, mail, sleeper, log, aof, moor, may_moor };
         pacer.turn(&mut self.network, &mailroom, deadline).await
     }
 
@@ -370,6 +398,7 @@ impl Worker {
             self.heed_signal();
         }
         self.take_time(wall_clock_us());
+        self.unmoor();
         self.stopwatch.start();
         if self.config.refresh() {
             self.configure();

@@ -206,6 +206,11 @@ impl ConfigReader {
         true
     }
 
+    /// How often the configuration had been changed at the last `refresh`.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// The configuration as of the last `refresh`.
     pub fn get(&self) -> &Config {
         &self.config

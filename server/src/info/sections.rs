@@ -365,12 +365,13 @@ pub(super) fn shards(page: &mut Page) {
             &format!("shard{number}"),
             format_args!(
                 "keys={},memory={},clients={},operations={},remote_operations={},\
-                 mailbox_depth={},credit_stalls={},unfilled_stalls={},turns={}",
+                 guest_operations={},mailbox_depth={},credit_stalls={},unfilled_stalls={},turns={}",
                 worker.keys,
                 worker.memory_bytes,
                 worker.connected_clients,
                 worker.commands_processed,
                 worker.remote_commands,
+                worker.guest_commands,
                 worker.mailbox_depth,
                 worker.credit_stalls,
                 worker.unfilled_stalls,

@@ -123,6 +123,15 @@ impl<T: Send> Sender<T> {
         Position(self.shared.tail.0.load(Ordering::SeqCst))
     }
 
+    /// Whether the consumer has taken out all messages whose places had been taken before this call,
+    /// by the single order of all calls to `send` and `tail`. It reads a line that the consumer
+    /// writes with every message: ask it of a consumer that sleeps.
+    #[inline]
+    pub fn is_drained(&self) -> bool {
+        let tail = self.shared.tail.0.load(Ordering::SeqCst);
+        self.shared.head.0.load(Ordering::Acquire) == tail
+    }
+
     /// Takes `count` places that stand together. From here on the consumer waits for them.
     fn take(&self, count: usize) -> Range<u64> {
         let capacity = self.shared.slots.capacity();

@@ -1,11 +1,14 @@
 //! The mesh: how workers talk to each other, and nothing else that they share.
 //!
 //! Each worker has one [`mailbox`] with a total order of what all others send to it, [`credit`]s
-//! that make sure of a place in each other mailbox, and a way to sleep and be woken ([`wake`]).
+//! that make sure of a place in each other mailbox, a way to sleep and be woken ([`wake`]), and a
+//! place to leave its shard at while it sleeps ([`berth`]).
 //! What the messages say and in which order they are sent is the business of the dispatcher.
 //!
 //! Invariant: a worker sends to a mailbox only through its [`Peer`], which spends a credit first.
 
+#[allow(unsafe_code)]
+pub mod berth;
 pub mod credit;
 #[allow(unsafe_code)]
 pub mod mailbox;
@@ -56,6 +59,12 @@ impl<T: Send> Peer<T> {
     /// Where the other worker's mailbox ends now.
     pub fn tail(&self) -> Position {
         self.sender.tail()
+    }
+
+    /// Whether the other worker has taken out all that was sent to it (see [`Sender::is_drained`]).
+    #[inline]
+    pub fn is_drained(&self) -> bool {
+        self.sender.is_drained()
     }
 
     /// Wakes the other worker if it sleeps: once, after all that a round had to send to it.

@@ -13,6 +13,7 @@ use loom::{
 };
 
 use super::{
+    berth::Berth,
     mailbox::{Next, Position, Receiver, mailbox_with},
     sync::{Fault, Planted},
     wake::sleeper_with,
@@ -253,4 +254,86 @@ fn messages_of_a_consumer_that_goes_are_dropped() {
         producer.join().unwrap();
         assert_eq!(Arc::strong_count(&message), 1);
     });
+}
+
+/// An owner leaves a number in its berth and wants it back, while another worker adds to it, and
+/// wakes the owner if it waits for it.
+fn berth(planted: Planted) {
+    check(move || {
+        let berth = Arc::new(Berth::with(planted));
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&wakes);
+        let (sleeper, waker) =
+            sleeper_with(move || _ = count.fetch_add(1, Ordering::Relaxed), SOUND);
+        let others = Arc::clone(&berth);
+        let borrower = thread::spawn(move || {
+            let Some(mut number) = others.borrow() else { return 0 };
+            *number += 1;
+            if others.give_back(number) {
+                waker.wake_if_asleep();
+            }
+            1
+        });
+        berth.offer(Box::new(1));
+        let mut number = berth.reclaim();
+        let sleeps = number.is_none() && sleeper.announce_sleep(|| !berth.is_back());
+        let added = borrower.join().unwrap();
+        assert!(!sleeps || wakes.load(Ordering::Relaxed) > 0, "the owner sleeps for ever");
+        if number.is_none() {
+            number = berth.reclaim();
+        }
+        assert_eq!(number.as_deref(), Some(&(1 + added)));
+    });
+}
+
+#[test]
+fn what_lies_in_a_berth_comes_back_whole() {
+    berth(SOUND);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn a_borrow_that_acquires_nothing_is_found() {
+    berth(planted(Fault::RelaxedBorrow));
+}
+
+#[test]
+#[should_panic(expected = "the owner sleeps for ever")]
+fn offering_what_its_owner_wants_is_found() {
+    berth(planted(Fault::OfferWanted));
+}
+
+/// The owner of a berth wakes, finds it lent and sets a message aside, as it cannot be executed. The
+/// borrower must not take the empty mailbox for a sign that nothing stands before its own command.
+fn set_aside(looks_at_the_mailbox_first: bool) {
+    check(move || {
+        let (sender, mut receiver) = mailbox_with(2, SOUND);
+        let berth = Arc::new(Berth::with(SOUND));
+        berth.offer(Box::new(()));
+        let lent = berth.borrow().expect("it is offered");
+        sender.send(());
+        let owners = Arc::clone(&berth);
+        let owner = thread::spawn(move || {
+            assert!(owners.reclaim().is_none());
+            assert_eq!(receiver.next(), Next::Message(()));
+        });
+        let goes_on = match looks_at_the_mailbox_first {
+            true => sender.is_drained() && !berth.is_wanted(),
+            false => !berth.is_wanted() && sender.is_drained(),
+        };
+        assert!(!goes_on, "the borrower passes a message that was set aside");
+        owner.join().unwrap();
+        assert!(berth.give_back(lent));
+    });
+}
+
+#[test]
+fn a_borrower_sees_that_something_was_set_aside() {
+    set_aside(true);
+}
+
+#[test]
+#[should_panic(expected = "was set aside")]
+fn looking_at_the_berth_before_the_mailbox_is_found() {
+    set_aside(false);
 }

@@ -13,7 +13,7 @@
 #[cfg(not(feature = "loom"))]
 pub(super) use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
 };
 
 #[cfg(feature = "loom")]
@@ -21,7 +21,7 @@ pub(super) use loom::{
     cell::UnsafeCell,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -81,6 +81,10 @@ pub(super) enum Fault {
     PassUnfilled,
     /// The consumer looks for mail first and announces its sleep afterwards.
     LookThenAnnounce,
+    /// A berth's content is taken without acquiring what filled it.
+    RelaxedBorrow,
+    /// What its owner wants is offered to others again.
+    OfferWanted,
 }
 
 /// The planted mistake, if any. In every build but that of the model tests it is always none,

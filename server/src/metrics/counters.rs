@@ -100,6 +100,8 @@ counters! {
         auth_failures,
         /// Commands executed here for clients of other workers.
         remote_commands,
+        /// Commands executed on the shard of a worker that slept.
+        guest_commands,
         /// Pieces of news that were lost, since a worker did not take them.
         lost_news,
         /// Runs that waited for credits of another worker's mailbox.

@@ -39,6 +39,11 @@ impl<T> SimMailbox<T> {
         self.head
     }
 
+    /// Whether all places that are taken have been passed.
+    pub(super) fn is_drained(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// The next message, unless its place is unfilled or there is none.
     pub(super) fn next(&mut self) -> Option<T> {
         if !matches!(self.slots.front(), Some(Slot::Filled(_))) {

@@ -1,5 +1,7 @@
 //! Workloads for the order rules, and the faults that they must find.
 
+use std::cell::Cell;
+
 use super::{
     check::{has_one_order, never_older},
     connection::{Action, Command, Connection},
@@ -71,7 +73,7 @@ fn any_command(keys: usize, random: &mut Random, written: &mut u32) -> Command {
 /// One connection writes rising numbers to all keys in one order, again and again: data, then the
 /// pointer to it. The others read in the reverse order: what they read later is never older. Either
 /// the writer or the readers pass the shards in ascending order, and so several in one round.
-fn data_then_pointer(seed: u64, fault: Option<Fault>) -> Result<(), String> {
+fn data_then_pointer(seed: u64, fault: Option<Fault>) -> Result<usize, String> {
     let mut random = Random::new(seed);
     let settings = settings(&mut random, fault);
     let (writes, reads) = (random.between(3, 12) as u32, random.between(3, 12));
@@ -88,10 +90,11 @@ fn data_then_pointer(seed: u64, fault: Option<Fault>) -> Result<(), String> {
     };
     let mut connections = vec![connection(there.collect())];
     connections.extend((0..3).map(|_| connection(back.clone().collect())));
-    let Outcome { history, served, .. } = World::new(settings, connections, random).run()?;
+    let Outcome { history, served, on_guests, .. } =
+        World::new(settings, connections, random).run()?;
     in_order_of_places(&served)?;
     match history[1..].iter().find(|reads| !never_older(reads, settings.keys)) {
-        None => Ok(()),
+        None => Ok(on_guests),
         Some(reads) => Err(format!("what was read later is older: {reads:#?}")),
     }
 }
@@ -112,7 +115,12 @@ fn any_commands_have_one_order() {
 
 #[test]
 fn the_data_is_there_before_its_pointer() {
-    with_seeds(|seed| data_then_pointer(seed, None));
+    let on_guests = Cell::new(0);
+    with_seeds(|seed| {
+        on_guests.set(on_guests.get() + data_then_pointer(seed, None)?);
+        Ok(())
+    });
+    assert!(on_guests.get() > 0, "no command executed on the shard of a worker that sleeps");
 }
 
 #[test]
@@ -158,6 +166,22 @@ fn a_tail_read_before_the_places_were_taken_is_found() {
 #[test]
 fn own_runs_past_an_unfilled_place_are_found() {
     finds_fault(|seed| data_then_pointer(seed, Some(Fault::OwnDespiteUnfilled)));
+}
+
+#[test]
+fn commands_on_a_guest_whose_owner_has_mail_are_found() {
+    finds_fault(|seed| data_then_pointer(seed, Some(Fault::GuestDespiteMail)));
+    finds_fault(|seed| any_commands(seed, Some(Fault::GuestDespiteMail)));
+}
+
+#[test]
+fn commands_on_a_guest_whose_owner_sets_mail_aside_are_found() {
+    finds_fault(|seed| data_then_pointer(seed, Some(Fault::GuestDespiteWanted)));
+}
+
+#[test]
+fn looking_at_the_guests_before_the_own_tail_is_found() {
+    finds_fault(|seed| data_then_pointer(seed, Some(Fault::GuestsBeforeTail)));
 }
 
 #[test]

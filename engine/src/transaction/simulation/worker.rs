@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     connection::{Command, Connection},
+    guests::Guests,
     loans::{Loans, Unit},
     message::{Asked, Batch, Message, Origin, Request, execute},
     world::{Fault, Settings, Shared},
@@ -20,6 +21,8 @@ use crate::transaction::{
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Begin,
+    /// Waits for something to do; the own shard may be with others.
+    Asleep,
     /// First half: that connection is asked for its next command.
     Send {
         half: FirstHalf,
@@ -39,6 +42,10 @@ enum Phase {
     },
     /// Reads the own mailbox's tail.
     Tail,
+    /// Looks at the mailboxes of the guests' owners.
+    Admit {
+        end: u64,
+    },
     Drain {
         end: u64,
     },
@@ -88,8 +95,10 @@ pub(super) struct Worker {
     placing: Option<Placing>,
     /// What takes its places next, in this order.
     posting: VecDeque<Placing>,
-    /// The own shard, unless it is lent; and what waits for it.
+    /// The own shard, unless it is lent or left in its berth; and what waits for it.
     values: Option<Vec<u32>>,
+    is_offered: bool,
+    guests: Guests,
     waiting: VecDeque<(usize, Message)>,
     loans: Loans,
     /// How many commands each client had sent when the round began.
@@ -109,6 +118,8 @@ impl Worker {
             placing: None,
             posting: VecDeque::new(),
             values: Some(vec![0; settings.keys]),
+            is_offered: false,
+            guests: Guests::new(settings.workers),
             waiting: VecDeque::new(),
             loans: Loans::default(),
             arrived: Vec::new(),
@@ -128,6 +139,10 @@ impl Worker {
         }
         self.phase = match self.phase {
             Phase::Begin => self.begin(shared),
+            Phase::Asleep => match self.has_work(shared) {
+                true => self.wake(shared),
+                false => Phase::Asleep,
+            },
             Phase::Send { half, connection } => self.send_next(shared, half, connection),
             Phase::Enter { then } => {
                 shared.taking[self.own] = true;
@@ -136,6 +151,12 @@ impl Worker {
             Phase::Look { then } => self.look(shared, then),
             Phase::Leave { then } => self.leave(shared, then),
             Phase::Tail => self.read_tail(shared),
+            Phase::Admit { end } => {
+                if !shared.has_fault(Fault::GuestsBeforeTail) {
+                    self.guests.admit(shared);
+                }
+                Phase::Drain { end }
+            }
             Phase::Drain { end } => self.drain_one(shared, end),
             Phase::Own { half, connection } => self.own_next(shared, half, connection),
             Phase::PackCut { connection } => self.pack_next(shared, connection),
@@ -177,7 +198,47 @@ impl Worker {
         }
     }
 
-    fn begin(&mut self, shared: &Shared) -> Phase {
+    /// Whether there is anything to do, for a worker that has nothing left over.
+    fn has_work(&self, shared: &Shared) -> bool {
+        let has_input = |connection: &Connection| {
+            let next = connection.input.front();
+            let has_arrived = next.is_some_and(|(number, _)| *number < connection.sent());
+            connection.worker == self.own && !connection.stopped && has_arrived
+        };
+        !shared.mailboxes[self.own].is_drained()
+            || shared.berths[self.own].is_kept()
+            || shared.connections.iter().any(has_input)
+    }
+
+    /// Leaves the shard to others, if it is here, and sleeps.
+    fn sleep(&mut self, shared: &mut Shared) -> Phase {
+        if self.waiting.is_empty()
+            && let Some(values) = self.values.take()
+        {
+            shared.berths[self.own].offer(values);
+            self.is_offered = true;
+        }
+        Phase::Asleep
+    }
+
+    /// Goes on, with the own shard if nobody has it.
+    fn wake(&mut self, shared: &mut Shared) -> Phase {
+        if self.is_offered
+            && let Some(values) = shared.berths[self.own].reclaim()
+        {
+            self.is_offered = false;
+            self.take_back(shared, values);
+        }
+        self.begin(shared)
+    }
+
+    fn begin(&mut self, shared: &mut Shared) -> Phase {
+        if self.is_offered && shared.berths[self.own].is_kept() {
+            return self.wake(shared);
+        }
+        if !self.has_work(shared) && !self.loans.is_under_way() {
+            return self.sleep(shared);
+        }
         self.arrived = shared.connections.iter().map(Connection::sent).collect();
         Phase::Send { half: FirstHalf::default(), connection: 0 }
     }
@@ -187,6 +248,13 @@ impl Worker {
         if connection == shared.connections.len() {
             self.tail_before_places = shared.mailboxes[self.own].tail();
             return Phase::Enter { then: Then::Tail };
+        }
+        if let Some([to]) = self.input(shared, connection).first().map(Vec::as_slice)
+            && *to != self.own
+            && self.batches[*to].is_empty()
+            && self.guests.invite(shared, *to)
+        {
+            return Phase::Send { half: FirstHalf::default(), connection: connection + 1 };
         }
         let Some((number, shards)) = self.next_for_others(shared, &mut half, connection) else {
             return Phase::Send { half: FirstHalf::default(), connection: connection + 1 };
@@ -252,6 +320,9 @@ impl Worker {
 
     fn leave(&mut self, shared: &mut Shared, then: Then) -> Phase {
         shared.taking[self.own] = false;
+        if shared.has_fault(Fault::GuestsBeforeTail) {
+            self.guests.admit(shared);
+        }
         match then {
             Then::Tail => Phase::Tail,
             Then::Send { half, connection } => Phase::Send { half, connection },
@@ -261,7 +332,7 @@ impl Worker {
     fn read_tail(&self, shared: &Shared) -> Phase {
         let late = shared.mailboxes[self.own].tail();
         let stale = shared.has_fault(Fault::TailBeforePlaces);
-        Phase::Drain { end: if stale { self.tail_before_places } else { late } }
+        Phase::Admit { end: if stale { self.tail_before_places } else { late } }
     }
 
     fn drain_one(&mut self, shared: &mut Shared, end: u64) -> Phase {
@@ -322,6 +393,16 @@ impl Worker {
         }
     }
 
+    /// Executes a request on a guest, if its shard is one.
+    fn run_on_guest(&mut self, shared: &mut Shared, shard: usize, request: &Request) -> bool {
+        let Some(values) = self.guests.values_mut(shard) else { return false };
+        let before = values.clone();
+        let found = execute(&request.asked, |key| before[key], |key, new| values[key] = new);
+        shared.on_guests += 1;
+        shared.complete(request.origin, found);
+        true
+    }
+
     fn lend(&mut self, shared: &mut Shared, host: usize) {
         let goes_on = shared.has_fault(Fault::GoOnWhileLent);
         let Some(values) = (if goes_on { self.values.clone() } else { self.values.take() }) else {
@@ -359,14 +440,16 @@ impl Worker {
     /// Second half: one command of that connection, if it goes, or on to the next.
     fn own_next(&mut self, shared: &mut Shared, half: SecondHalf, connection: usize) -> Phase {
         if connection == shared.connections.len() {
+            self.guests.send_all_home(shared);
             return Phase::PackCut { connection: 0 };
         }
-        let next = self.input(shared, connection).into_iter().next();
-        if next.as_deref() != Some(&[self.own]) || half.admit_own().is_err() {
-            return Phase::Own { half, connection: connection + 1 };
+        match self.input(shared, connection).first().map(Vec::as_slice) {
+            Some(&[to]) if to == self.own && half.admit_own().is_ok() || self.guests.has(to) => {
+                self.dispatch(shared, connection, 0, &[to]);
+                Phase::Own { half, connection }
+            }
+            _ => Phase::Own { half, connection: connection + 1 },
         }
-        self.dispatch(shared, connection, 0, &[self.own]);
-        Phase::Own { half, connection }
     }
 
     /// Packs a command of that connection which concerns several shards, if it can go.
@@ -463,6 +546,9 @@ impl Worker {
             let in_place = shards.len() == 1 || shared.has_fault(Fault::OwnPartInPlace);
             if shard == self.own && in_place && self.values.is_some() {
                 self.run(shared, request);
+                continue;
+            }
+            if shards.len() == 1 && self.run_on_guest(shared, shard, &request) {
                 continue;
             }
             self.credits[shard] -= usize::from(self.batches[shard].is_empty());

@@ -3,6 +3,7 @@
 use super::{
     check::History,
     connection::Connection,
+    guests::Berth,
     mailbox::SimMailbox,
     message::{Batch, Found, Origin},
     random::Random,
@@ -47,6 +48,12 @@ pub(super) enum Fault {
     GoOnBeforeDone,
     /// What is written on a lent shard does not come back with it.
     ForgetWrites,
+    /// Commands execute on a guest although its owner has mail.
+    GuestDespiteMail,
+    /// Commands execute on a guest although its owner is awake and may have set mail aside.
+    GuestDespiteWanted,
+    /// The mailboxes of the guests' owners are looked at before the own tail is read.
+    GuestsBeforeTail,
 }
 
 /// What a simulation is made of, beside its connections.
@@ -74,6 +81,10 @@ pub(super) struct Shared {
     pub(super) served: Vec<Vec<u64>>,
     /// Commands that were executed over lent shards.
     pub(super) together: usize,
+    /// Where workers that sleep leave their shards.
+    pub(super) berths: Vec<Berth>,
+    /// Commands that were executed on guests.
+    pub(super) on_guests: usize,
 }
 
 impl Shared {
@@ -102,6 +113,8 @@ pub(super) struct Outcome {
     pub(super) served: Vec<Vec<u64>>,
     /// Commands that were executed over lent shards.
     pub(super) together: usize,
+    /// Commands that were executed on guests.
+    pub(super) on_guests: usize,
 }
 
 pub(super) struct World {
@@ -127,6 +140,8 @@ impl World {
             closed: false,
             served,
             together: 0,
+            berths: (0..settings.workers).map(|_| Berth::default()).collect(),
+            on_guests: 0,
         };
         World { shared, workers, random }
     }
@@ -147,8 +162,8 @@ impl World {
             self.move_someone(stopped);
         }
         let history = self.shared.connections.iter().map(Connection::operations).collect();
-        let Shared { served, together, .. } = self.shared;
-        Ok(Outcome { history, served, together })
+        let Shared { served, together, on_guests, .. } = self.shared;
+        Ok(Outcome { history, served, together, on_guests })
     }
 
     fn move_someone(&mut self, stopped: Option<usize>) {

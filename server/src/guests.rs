@@ -1,0 +1,277 @@
+//! Shards of workers that sleep, executed upon by whoever has commands for them.
+//!
+//! A worker that goes to sleep leaves its shard in its berth (see `mesh::berth`). A worker that has
+//! commands for that shard then need not wake anybody: it takes the shard as a guest, executes the
+//! commands as it does those for its own, and puts it back at the end of its turn. So a request costs
+//! on several shards what it costs on one as long as there is little to do, and when there is much,
+//! nobody sleeps and parcels are full.
+//!
+//! # The one order
+//!
+//! For the rules of `dispatch` a guest is like the own shard: its commands execute in the second half
+//! of a round, after the parcels have taken their places, and only if everything in its owner's
+//! mailbox has been executed at a tail that is read *after* the own mailbox's. For whatever a reader
+//! has seen took its place in a mailbox before the own tail or the guest's owner fell asleep, and so
+//! what precedes that stands in the guest's mailbox below its tail: there it is found, and the guest
+//! goes home, and its commands travel.
+//!
+//! # What a guest is used for
+//!
+//! The owner leaves its shard only when nothing hangs on it: nobody hears of its changes, no log is
+//! written, nothing is saved or loaded (see [`Worker::may_moor`]). Others execute only plain commands
+//! on it: such as read and change the keys that they name ([`is_plain`]). So nothing is left for the
+//! owner to do afterwards, except what time brings, for which it wakes by itself within a second.
+//!
+//! Invariants:
+//! - guests are here only within a turn, and are all at home before a cut, since a cut draws its line
+//!   through the owner's mailbox;
+//! - a guest that its owner wants goes home before the next command is executed on it that has not
+//!   been looked at yet;
+//! - a guest follows the configuration of this turn: one that was left with another goes home.
+#![forbid(unsafe_code)]
+
+use std::{
+    mem,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use tessera_engine::{
+    command::{Command, Run, Way, table::flag},
+    shard::Shard,
+};
+
+use crate::{
+    dispatch::Pause,
+    in_place::OWNED_REQUEST_MIN,
+    mesh::berth::Berth,
+    net::ConnectionId,
+    session::{Held, Session},
+    worker::Worker,
+};
+
+/// Where every worker leaves its shard while it sleeps.
+pub struct Berths(Box<[Moored]>);
+
+#[derive(Default)]
+struct Moored {
+    berth: Berth<Shard>,
+    /// The generation of the configuration that the shard follows, written before it is offered.
+    generation: AtomicU64,
+}
+
+impl Berths {
+    /// Empty berths of `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        Self((0..workers).map(|_| Moored::default()).collect())
+    }
+
+    /// The berth of this worker.
+    #[inline]
+    pub(crate) fn of(&self, worker: u32) -> &Berth<Shard> {
+        &self.0[worker as usize].berth
+    }
+
+    /// Notes which configuration the shard follows that `worker` is about to offer.
+    pub(crate) fn note_generation(&self, worker: u32, generation: u64) {
+        self.0[worker as usize].generation.store(generation, Ordering::Relaxed);
+    }
+
+    fn generation(&self, worker: u32) -> u64 {
+        self.0[worker as usize].generation.load(Ordering::Relaxed)
+    }
+}
+
+/// The guests of one worker.
+pub(crate) struct Guests {
+    /// By the number of the shard.
+    shards: Box<[Option<Box<Shard>>]>,
+    /// The numbers of those that are here.
+    here: Vec<u32>,
+    /// The second half of a round is under way, in which commands may execute on them.
+    may_run: bool,
+}
+
+impl Guests {
+    pub(crate) fn new(shards: usize) -> Self {
+        Self { shards: (0..shards).map(|_| None).collect(), here: Vec::new(), may_run: false }
+    }
+
+    /// Whether commands may execute on guests now.
+    #[inline]
+    pub(crate) fn may_run(&self) -> bool {
+        self.may_run
+    }
+
+    /// Whether this shard is a guest.
+    #[inline]
+    pub(crate) fn has(&self, shard: u32) -> bool {
+        !self.here.is_empty() && self.shards[shard as usize].is_some()
+    }
+
+    /// Whether commands may execute on this shard now.
+    #[inline]
+    pub(crate) fn may_run_on(&self, shard: u32) -> bool {
+        self.may_run && self.has(shard)
+    }
+
+    /// A guest, if it is one.
+    #[inline]
+    pub(crate) fn get(&self, shard: u32) -> Option<&Shard> {
+        self.shards[shard as usize].as_deref()
+    }
+
+    /// A guest to execute on, if it is one.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, shard: u32) -> Option<&mut Shard> {
+        self.shards[shard as usize].as_deref_mut()
+    }
+
+    fn take(&mut self, shard: u32) -> Option<Box<Shard>> {
+        self.here.retain(|&here| here != shard);
+        self.shards[shard as usize].take()
+    }
+}
+
+/// Whether a command does nothing but read and change the keys that it names.
+#[inline]
+pub(crate) fn is_plain(command: &Command) -> bool {
+    matches!(command.way, Way::Owner | Way::SumOfKeys | Way::EachKey | Way::AllKeysOk)
+        && matches!(command.run, Run::Shard(_))
+        && !command.flags.has(flag::BLOCKING | flag::PUBSUB | flag::ADMIN)
+}
+
+/// Whether the next request of a connection may execute on a guest.
+#[inline]
+pub(crate) fn may_visit(session: &Session, held: &Held) -> bool {
+    is_plain(held.command)
+        && held.consumed < OWNED_REQUEST_MIN
+        && session.parser.borrows_input()
+        && session.tracking.is_none()
+}
+
+impl Worker {
+    /// Whether the next command of a connection, which is for `shard`, is going to execute here in
+    /// the second half of the round, on a guest.
+    #[inline]
+    pub(crate) fn welcomes(&mut self, id: ConnectionId, held: &Held, shard: u32) -> bool {
+        let may_be_here = self.guests.has(shard) || self.shared.berths.of(shard).is_offered();
+        may_be_here && self.welcomes_to(id, held, shard)
+    }
+
+    fn welcomes_to(&mut self, id: ConnectionId, held: &Held, shard: u32) -> bool {
+        let Some(connection) = self.network.connection(id) else { return false };
+        let may_visit = self.pause == Pause::Off && may_visit(&connection.session, held);
+        if self.guests.has(shard) {
+            // A parcel is going to its owner.
+            if !may_visit {
+                self.send_home(shard);
+            }
+            return may_visit;
+        }
+        may_visit && !self.outboxes.has_open_for(shard) && self.invite(shard)
+    }
+
+    /// Takes the shard of a worker that sleeps, if nothing waits for that worker.
+    fn invite(&mut self, shard: u32) -> bool {
+        if !self.outboxes.is_drained(shard) {
+            return false;
+        }
+        let berths = &self.shared.berths;
+        let Some(mut guest) = berths.of(shard).borrow() else { return false };
+        let is_current = berths.generation(shard) == self.config.generation();
+        // What has been seen on either shard has passed on both.
+        let latest_us = guest.keyspace.clock().now_us().max(self.now_us);
+        self.shard.advance_clock_us(latest_us);
+        guest.advance_clock_us(self.shard.clock_us().unwrap_or(latest_us));
+        self.guests.shards[shard as usize] = Some(guest);
+        self.guests.here.push(shard);
+        if !is_current {
+            self.send_home(shard);
+        }
+        is_current
+    }
+
+    /// Begins the second half of a round for the guests: of those whose owners have mail nothing
+    /// executes. Called after the own mailbox's tail was read, and before the next cut.
+    #[inline]
+    pub(crate) fn admit_guests(&mut self, stamp: u64) {
+        if !self.guests.here.is_empty() {
+            self.admit_guests_here(stamp);
+        }
+    }
+
+    fn admit_guests_here(&mut self, stamp: u64) {
+        for shard in mem::take(&mut self.guests.here) {
+            self.guests.here.push(shard);
+            let berths = &self.shared.berths;
+            let is_current = berths.generation(shard) == self.config.generation();
+            // In this order: see the head of `mesh::berth`.
+            if !is_current || !self.outboxes.is_drained(shard) || berths.of(shard).is_wanted() {
+                self.send_home(shard);
+            } else if let Some(guest) = self.guests.get_mut(shard) {
+                guest.keyspace.journal.set_stamp(stamp);
+            }
+        }
+        self.guests.may_run = true;
+    }
+
+    /// Sends the guests home that their owners want. Nothing that has been looked at is for one.
+    #[inline]
+    pub(crate) fn release_wanted(&mut self) {
+        if !self.guests.here.is_empty() {
+            for shard in self.guests.here.clone() {
+                if self.shared.berths.of(shard).is_wanted() {
+                    self.send_home(shard);
+                }
+            }
+        }
+    }
+
+    /// Ends the second half of a round for the guests.
+    #[inline]
+    pub(crate) fn dismiss_guests(&mut self) {
+        self.guests.may_run = false;
+    }
+
+    /// Sends all guests home.
+    #[inline]
+    pub(crate) fn send_all_home(&mut self) {
+        self.guests.may_run = false;
+        while let Some(&shard) = self.guests.here.last() {
+            self.send_home(shard);
+        }
+    }
+
+    fn send_home(&mut self, shard: u32) {
+        let Some(guest) = self.guests.take(shard) else { return };
+        self.shard.advance_clock_us(guest.keyspace.clock().now_us());
+        if self.shared.berths.of(shard).give_back(guest) {
+            self.outboxes.wake_later(shard);
+        }
+    }
+
+    /// Whether this worker's shard may be left to others while it sleeps.
+    pub(crate) fn may_moor(&self) -> bool {
+        self.map.shards() > 1
+            && self.shard.is_here()
+            && self.log.is_none()
+            && self.saving.is_none()
+            && !self.is_loading
+            && self.pause == Pause::Off
+            && !self.shared.stop.is_asked()
+            && !self.scripts.is_suspended()
+            && self.waiting_mail.is_empty()
+            && !self.shard.keyspace.events.is_observed()
+            && !self.shard.keyspace.has_notices()
+    }
+
+    /// Takes the own shard back after a sleep, and goes on with what has waited for it.
+    #[inline]
+    pub(crate) fn unmoor(&mut self) {
+        self.shard.reclaim(self.shared.berths.of(self.own));
+        if self.shard.take_came_back() {
+            self.configure_if_due();
+            self.serve_waiting();
+        }
+    }
+}
