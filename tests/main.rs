@@ -17,6 +17,7 @@ mod disk_full;
 mod dump;
 mod eviction;
 mod expire;
+mod guests;
 mod jobs;
 mod keys;
 mod linearizability;

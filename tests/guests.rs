@@ -1,0 +1,133 @@
+//! Commands for the shards of workers that sleep, which are executed by whoever has them: nothing of
+//! what an owner does for its shard may be missing.
+
+use std::{thread, time::Duration};
+
+use crate::harness::{Client, Reply, Server, on_1_2_and_4_shards};
+
+on_1_2_and_4_shards!(
+    what_is_written_on_a_guest_is_there_for_everybody,
+    a_guest_follows_the_configuration,
+    deadlines_set_on_a_guest_pass_by_themselves,
+    changes_of_a_guest_are_told_as_soon_as_somebody_listens,
+    a_pipeline_over_guests_is_answered_in_order,
+);
+
+/// How many commands were executed on shards of workers that slept.
+fn guest_operations(client: &mut Client) -> u64 {
+    let Reply::Bulk(info) = client.call(["INFO", "shards"]) else { panic!("INFO answers text") };
+    let text = String::from_utf8_lossy(&info).into_owned();
+    let counts = text.split("guest_operations=").skip(1);
+    counts
+        .map(|rest| rest.split(',').next().expect("a count").parse::<u64>().expect("digits"))
+        .sum()
+}
+
+/// With one client that waits for each reply, the other workers sleep most of the time.
+fn check_guests(client: &mut Client, shards: usize) {
+    let count = guest_operations(client);
+    assert_eq!(count > 0, shards > 1, "{count} commands on guests of {shards} shards");
+}
+
+fn what_is_written_on_a_guest_is_there_for_everybody(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    let key = |n: usize| format!("key:{n}");
+    for n in 0..400 {
+        assert_eq!(client.call(["SET", &key(n), &n.to_string()]), Reply::ok());
+        if n % 3 == 0 {
+            assert_eq!(client.call(["DEL", &key(n)]), Reply::Integer(1));
+        }
+        if n % 3 == 1 {
+            assert_eq!(client.call(["INCR", &key(n)]), Reply::Integer(n as i64 + 1));
+        }
+    }
+    check_guests(&mut client, shards);
+    let mut others: Vec<Client> = (0..4).map(|_| server.connect()).collect();
+    for n in 0..400 {
+        let expected = match n % 3 {
+            0 => Reply::NullBulk,
+            1 => Reply::bulk(&(n + 1).to_string()),
+            _ => Reply::bulk(&n.to_string()),
+        };
+        assert_eq!(others[n % 4].call(["GET", &key(n)]), expected, "{}", key(n));
+    }
+    assert_eq!(client.call(["DBSIZE"]), Reply::Integer(266));
+}
+
+fn a_guest_follows_the_configuration(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    for n in 0..60 {
+        let (entries, encoding) = if n % 2 == 0 { ("1", "hashtable") } else { ("8", "listpack") };
+        client.call(["CONFIG", "SET", "hash-max-listpack-entries", entries]);
+        for slot in 0..4 {
+            let key = format!("hash:{n}:{slot}");
+            assert_eq!(client.call(["HSET", &key, "a", "1", "b", "2"]), Reply::Integer(2));
+            assert_eq!(client.call(["OBJECT", "ENCODING", &key]), Reply::bulk(encoding), "{key}");
+        }
+    }
+    check_guests(&mut client, shards);
+}
+
+fn deadlines_set_on_a_guest_pass_by_themselves(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    for n in 0..100 {
+        let set = client.call(["SET", &format!("key:{n}"), "soon gone", "PX", "30"]);
+        assert_eq!(set, Reply::ok());
+    }
+    check_guests(&mut client, shards);
+    // DBSIZE counts what is there, whether or not its deadline has passed.
+    let is_empty = |client: &mut Client| client.call(["DBSIZE"]) == Reply::Integer(0);
+    let has_passed = (0..400).any(|_| {
+        thread::sleep(Duration::from_millis(25));
+        is_empty(&mut client)
+    });
+    assert!(has_passed, "keys stay although their deadlines have passed");
+}
+
+fn changes_of_a_guest_are_told_as_soon_as_somebody_listens(shards: usize) {
+    let server = Server::start(shards);
+    let (mut client, mut listener) = (server.connect(), server.connect());
+    let key = |n: usize| format!("key:{n}");
+    for n in 0..100 {
+        client.call(["SET", &key(n), "before"]);
+    }
+    check_guests(&mut client, shards);
+    listener.call(["PSUBSCRIBE", "__keyevent@0__:*"]);
+    client.call(["CONFIG", "SET", "notify-keyspace-events", "EA"]);
+    for n in 0..100 {
+        client.call(["SET", &key(n), "after"]);
+        let told = listener.receive().into_items();
+        assert_eq!(told[2..], [Reply::bulk("__keyevent@0__:set"), Reply::bulk(&key(n))]);
+    }
+}
+
+fn a_pipeline_over_guests_is_answered_in_order(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    for round in 0..50 {
+        for n in 0..40 {
+            client.push(["SET", &format!("key:{n}"), &format!("{round}:{n}")]);
+            client.push(["GET", &format!("key:{n}")]);
+            if n % 7 == 0 {
+                client.push(["MGET", "key:0", &format!("key:{n}")]);
+            }
+        }
+        client.flush();
+        for n in 0..40 {
+            assert_eq!(client.receive(), Reply::ok());
+            assert_eq!(client.receive(), Reply::bulk(&format!("{round}:{n}")));
+            if n % 7 == 0 {
+                let both = [format!("{round}:0"), format!("{round}:{n}")];
+                let both = both.iter().map(|value| Reply::bulk(value)).collect();
+                assert_eq!(client.receive(), Reply::Array(both));
+            }
+        }
+    }
+    for n in 0..100 {
+        client.call(["SET", &format!("key:{n}"), "one by one"]);
+    }
+    check_guests(&mut client, shards);
+}
