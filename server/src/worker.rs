@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tessera_engine::{
     command::{CommandTable, table, table::flag},
     notice::Client,
-    shard::Settings,
+    shard::{Settings, Shard},
     sys::{
         clock::{SET_BACK_MIN_US, wall_clock_us},
         random::Random,
@@ -204,8 +204,7 @@ impl Mailroom<'_> {
     /// The epochs of the log have moved on, or memory is short.
     fn is_called(&self) -> bool {
         let (shard, _) = &*self.moor.borrow();
-        self.log.is_some_and(|log| log.is_called(self.aof))
-            || shard.is_here() && shard.wants_room()
+        self.log.is_some_and(|log| log.is_called(self.aof)) || shard.is_here() && shard.wants_room()
     }
 
     /// The own shard has been away, and waits in its berth.
