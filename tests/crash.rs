@@ -146,7 +146,7 @@ fn always_survives_a_crash_at_every_sync(shards: usize) {
 
 fn everysec_loses_an_end_of_the_one_order(shards: usize) {
     go_through(Promise::EverySecond, scaled(10), shards, |random, number| {
-        let steps = random.i64(0..300);
+        let steps = random.i64(0..80);
         let end = match random.u8(0..8) {
             0 => End::Asked { steps },
             1 => End::AtSync(random.u64(1..16).to_string()),

@@ -11,12 +11,13 @@ use crate::harness::ServerKind;
 /// How often a fault gets its chance: the dice may be kind for a while.
 const TRIES: u64 = 60;
 
-/// Whether something is objected to in one life with the fault, and the start after it.
-fn objects(promise: Promise, seed: u64, life: &Life) -> bool {
+/// Whether something is objected to in these lives, or in the start after them.
+fn objects(promise: Promise, seed: u64, lives: &[Life]) -> bool {
     let mut world = World::new(promise, seed);
-    let outcome = world.live(life).and_then(|()| world.conclude(life.shards));
+    let outcome = lives.iter().try_for_each(|life| world.live(life));
+    let outcome = outcome.and_then(|()| world.conclude(lives[0].shards));
     if let Err(objection) = &outcome {
-        eprintln!("{}, seed {seed}: {objection}", life.fault);
+        eprintln!("seed {seed}: {objection}");
     }
     outcome.is_err()
 }
@@ -24,13 +25,18 @@ fn objects(promise: Promise, seed: u64, life: &Life) -> bool {
 /// Asserts that the fault is noticed before long.
 #[track_caller]
 fn assert_noticed(promise: Promise, life: Life) {
+    assert_noticed_in(promise, &[life]);
+}
+
+/// The same for several lives.
+#[track_caller]
+fn assert_noticed_in(promise: Promise, lives: &[Life]) {
     if !ServerKind::under_test().is_tessera() {
         return;
     }
-    let life = Life { is_cut: true, ..life };
-    assert!((0..TRIES).any(|seed| objects(promise, seed, &life)), "nobody has noticed: {life:?}");
+    assert!((0..TRIES).any(|seed| objects(promise, seed, lives)), "nobody has noticed: {lives:?}");
     // The same without the fault is in order.
-    let sound = Life { fault: "", ..life };
+    let sound: Vec<_> = lives.iter().map(|life| Life { fault: "", ..life.clone() }).collect();
     assert!(!(0..3).any(|seed| objects(promise, seed, &sound)), "objected to: {sound:?}");
 }
 
@@ -62,6 +68,15 @@ fn of_a_segments_name() {
 #[test]
 fn of_the_logs_directory() {
     assert_noticed(Promise::Always, life("skip-sync:log-directory", End::Kill { steps: 20 }));
+}
+
+/// A server is killed, the next one finds in the system's cache what the first had not synced, and then
+/// the power fails.
+#[test]
+fn of_what_is_recovered() {
+    let killed = Life { is_cut: false, ..life("", End::Kill { steps: 20 }) };
+    let lives = [killed, life("skip-sync:tail", End::Kill { steps: 0 })];
+    assert_noticed_in(Promise::EverySecond, &lives);
 }
 
 #[test]

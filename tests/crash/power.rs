@@ -75,7 +75,8 @@ impl Name {
 }
 
 impl Pending {
-    /// Reads the ledger in `directory`; nothing is pending if there is none.
+    /// Reads the ledger in `directory`; nothing is pending if there is none. Cuts off what is not whole,
+    /// so that another process can go on with it.
     fn read(directory: &Path) -> Self {
         let bytes = fs::read(directory.join("ledger")).unwrap_or_default();
         let mut pending = Self::default();
@@ -83,9 +84,13 @@ impl Pending {
         // What is not whole was on its way when the server ended, and so was not done.
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
             let line = std::str::from_utf8(&rest[..end]).expect("a ledger's lines are text");
-            rest = &rest[end + 1..];
-            let Some(taken) = pending.enter(line, rest) else { break };
-            rest = &rest[taken..];
+            let behind = &rest[end + 1..];
+            let Some(taken) = pending.enter(line, behind) else { break };
+            rest = &behind[taken..];
+        }
+        if !rest.is_empty() {
+            let whole = &bytes[..bytes.len() - rest.len()];
+            fs::write(directory.join("ledger"), whole).expect("our own file");
         }
         pending
     }
@@ -98,6 +103,10 @@ impl Pending {
         let numbers: Vec<u64> = rest.split(' ').map_while(|word| word.parse().ok()).collect();
         let path = || PathBuf::from(rest.splitn(numbers.len() + 1, ' ').last().expect("a path"));
         match (word, numbers.as_slice()) {
+            ("run", &[_]) => {
+                let writes = self.files.values_mut().flat_map(|file| &mut file.writes);
+                writes.for_each(|write| write.has_ended = true);
+            }
             ("open", &[inode]) => {
                 self.files.entry(inode).or_default();
                 self.names.push((self.entries, Name::Given { inode, path: path() }));
@@ -213,6 +222,11 @@ impl Dice {
             _ => (0..count).map(|_| self.random.bool()).collect(),
         }
     }
+}
+
+/// Makes the ledger in `directory` ready for another process, which finds what this one has written.
+pub(super) fn go_on(directory: &Path) {
+    Pending::read(directory);
 }
 
 /// Lets the power fail for the files that the ledger in `directory` tells of, as the dice of `seed`

@@ -73,6 +73,20 @@ impl DataDirectory {
         made
     }
 
+    /// Makes durable what is in the segments of `run`. A server that was killed has left what it had
+    /// written in the system's cache, where it is read like anything else, and lost with the power.
+    ///
+    /// # Errors
+    ///
+    /// Of the file system.
+    pub fn sync_segments(&self, run: u64) -> io::Result<()> {
+        let prefix = format!("tessera-{run:016x}-");
+        for name in self.names()?.iter().filter(|name| name.starts_with(&prefix)) {
+            storage::sync(&File::open(self.path.join(name))?, SyncPoint::Tail)?;
+        }
+        Ok(())
+    }
+
     /// Gives the file at `path`, which is whole and does not change any more, the name `name` here
     /// too.
     ///

@@ -82,6 +82,10 @@ pub fn prepare(
     let mut plans = Vec::with_capacity(manifest.generations.len());
     for generation in &mut manifest.generations {
         let plan = plan(&directory, generation).map_err(complain)?;
+        if generation.end_epoch.is_none() {
+            // What counts from now on must not be lost any more.
+            directory.sync_segments(generation.run).map_err(|error| failed(&error))?;
+        }
         for cut in &plan.cuts {
             if !config.aof_load_truncated {
                 return Err(complain(RecoveryError::Truncated(cut.clone())));

@@ -7,6 +7,7 @@
 //! before, up to the end of the file as it was:
 //!
 //! ```text
+//! run NUMBER                       a process begins; what one before it has written has ended
 //! open INODE PATH                  a file is there that was not before, and is written to
 //! write CHANGE INODE OFFSET LENGTH OLD   a write begins; OLD bytes follow the line
 //! wrote CHANGE                     it has ended
@@ -54,11 +55,20 @@ struct Book {
 }
 
 impl Ledger {
-    /// Begins a ledger in `directory`, which is there.
+    /// Begins a ledger in `directory`, which is there, or goes on with that of a process before.
     pub(super) fn begin(directory: PathBuf) -> io::Result<Self> {
         let path = directory.join("ledger");
         let file = OpenOptions::new().append(true).create(true).open(path)?;
-        let book = Book { file, changes: 0, kept: HashSet::new() };
+        let mut kept = HashSet::new();
+        for entry in fs::read_dir(&directory)? {
+            let name = entry?.file_name();
+            let inode = name.to_str().and_then(|name| name.strip_prefix("kept-"));
+            kept.extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
+        }
+        // No earlier change has so high a number.
+        let changes = file.metadata()?.len();
+        let mut book = Book { file, changes, kept };
+        book.line(&format!("run {changes}"))?;
         Ok(Self { directory, book: Mutex::new(book) })
     }
 

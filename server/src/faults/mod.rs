@@ -49,6 +49,8 @@ pub(crate) enum SyncPoint {
     SegmentDirectory,
     /// Groups of records in a segment.
     Group,
+    /// The segments of a run that has ended without saying where, when they are recovered.
+    Tail,
     /// The manifest's bytes, under its temporary name.
     Manifest,
     /// The manifest's name.

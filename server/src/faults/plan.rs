@@ -44,11 +44,12 @@ impl Plan {
 
 impl SyncPoint {
     /// All of them by name.
-    const NAMES: [(&'static str, Self); 11] = [
+    const NAMES: [(&'static str, Self); 12] = [
         ("log-directory", Self::LogDirectory),
         ("segment", Self::Segment),
         ("segment-directory", Self::SegmentDirectory),
         ("group", Self::Group),
+        ("tail", Self::Tail),
         ("manifest", Self::Manifest),
         ("manifest-directory", Self::ManifestDirectory),
         ("base", Self::Base),
