@@ -25,6 +25,7 @@ fn smoke_mode_measures_every_scenario() {
     let text = std::fs::read_to_string(results).expect("a results file");
     for scenario in [
         "throughput",
+        "collections",
         "shards",
         "several",
         "several-shards",

@@ -1,9 +1,15 @@
 //! Lists, hashes, sets and sorted sets over TCP: thresholds from the configuration, and replies that
 //! take the way over the shards.
 
-use crate::harness::{Reply, Server, on_1_2_and_4_shards};
+use crate::harness::{Client, Reply, Server, on_1_2_and_4_shards};
 
-on_1_2_and_4_shards!(thresholds_are_configured, faults_are_worded_by_the_command, walks_see_all);
+on_1_2_and_4_shards!(
+    thresholds_are_configured,
+    faults_are_worded_by_the_command,
+    walks_see_all,
+    long_replies_are_of_the_moment_of_their_command,
+    long_replies_come_whole_in_transactions_and_scripts_and_before_a_close,
+);
 
 fn thresholds_are_configured(shards: usize) {
     let server = Server::start(shards);
@@ -73,4 +79,99 @@ fn walks_see_all(shards: usize) {
         }
         assert_eq!(seen, elements, "{command}");
     }
+}
+
+/// Fills a set, a hash, a list and a sorted set with so many members.
+fn fill_long(client: &mut Client, members: usize) {
+    for number in 0..members {
+        let member = format!("member:{number:06}");
+        client.push(["SADD", "s", &member]);
+        client.push(["HSET", "h", &member, "value"]);
+        client.push(["RPUSH", "l", &member]);
+        client.push(["ZADD", "z", &number.to_string(), &member]);
+        if number % 500 == 499 || number + 1 == members {
+            client.flush();
+            client.receive_all(4 * (number % 500 + 1));
+        }
+    }
+}
+
+/// Commands that answer all that [`fill_long`] makes, and how many elements that is.
+const WHOLE: [(&str, usize); 8] = [
+    ("SMEMBERS s", 1),
+    ("HGETALL h", 2),
+    ("HKEYS h", 1),
+    ("HVALS h", 1),
+    ("LRANGE l 0 -1", 1),
+    ("ZRANGE z 0 -1", 1),
+    ("ZRANGE z 0 -1 REV WITHSCORES", 2),
+    ("SUNION s s", 1),
+];
+
+fn words(line: &str) -> Vec<&str> {
+    line.split(' ').collect()
+}
+
+/// Long replies are written while they are sent: what was changed behind the command, by the same
+/// client in the same pipeline, must not show.
+fn long_replies_are_of_the_moment_of_their_command(shards: usize) {
+    const MEMBERS: usize = 9_000;
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    fill_long(&mut client, MEMBERS);
+    let whole: Vec<_> = WHOLE.map(|(line, _)| client.run(line)).into_iter().collect();
+    for (reply, (line, times)) in whole.iter().zip(WHOLE) {
+        let items = reply.clone().into_items();
+        assert_eq!(items.len(), times * MEMBERS, "{line}");
+    }
+    for (line, _) in WHOLE {
+        client.push(words(line));
+        client.push(["PING"]);
+    }
+    for line in ["SREM s member:000007", "HDEL h member:000007", "LPOP l", "ZPOPMAX z"] {
+        client.push(words(line));
+    }
+    for (line, _) in WHOLE {
+        client.push(words(line));
+    }
+    client.push(["DEL", "s", "h", "l", "z"]);
+    client.flush();
+    // Others go on although nobody reads.
+    let mut other = server.connect();
+    assert_eq!(other.run("PING"), Reply::Simple("PONG".into()));
+    for (expected, (line, _)) in whole.iter().zip(WHOLE) {
+        assert!(client.receive() == *expected, "{line}");
+        assert_eq!(client.receive(), Reply::Simple("PONG".into()));
+    }
+    client.receive_all(4);
+    for (line, times) in WHOLE {
+        assert_eq!(client.receive().into_items().len(), times * (MEMBERS - 1), "{line}");
+    }
+    assert_eq!(client.receive(), Reply::Integer(4));
+}
+
+fn long_replies_come_whole_in_transactions_and_scripts_and_before_a_close(shards: usize) {
+    const MEMBERS: usize = 5_000;
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    fill_long(&mut client, MEMBERS);
+    let whole: Vec<_> = WHOLE.map(|(line, _)| client.run(line)).into_iter().collect();
+    client.run("MULTI");
+    for (line, _) in WHOLE {
+        client.run(line);
+    }
+    client.run("DEL s h l");
+    let mut replies = client.run("EXEC").into_items();
+    assert_eq!(replies.pop(), Some(Reply::Integer(3)));
+    assert!(replies == whole);
+    let script = "return #redis.call('ZRANGE', KEYS[1], 0, -1)";
+    let elements = client.call(["EVAL", script, "1", "z"]);
+    assert_eq!(elements, Reply::Integer(MEMBERS as i64));
+    // What was asked for before QUIT is sent before the connection closes.
+    client.push(["ZRANGE", "z", "0", "-1"]);
+    client.push(["QUIT"]);
+    client.flush();
+    assert_eq!(client.receive().into_items().len(), MEMBERS);
+    assert_eq!(client.receive(), Reply::ok());
+    assert!(client.is_closed());
 }

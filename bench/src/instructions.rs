@@ -1,4 +1,5 @@
-//! Instructions of the hot path: parse, look up, reply, of a GET and a SET, without a network.
+//! Instructions of the hot path: parse, look up, reply, without a network, of a GET and a SET and of
+//! commands on collections.
 //!
 //! Valgrind's callgrind counts what one process executes, and does not care how busy the machine
 //! is. The program is run twice, with N and with 2 N repetitions; the difference leaves out the
@@ -16,9 +17,26 @@ use tessera_proto::{Args, Limits, Protocol, ReplyBuffer, RequestParser, Step};
 use crate::client::{encode, key};
 use crate::error::BenchError;
 
-const COMMANDS: [&str; 2] = ["get", "set"];
-const REPETITIONS: u64 = 20_000;
+/// The commands that are counted, each with its repetitions: few for those that cost much.
+const COMMANDS: [(&str, u64); 13] = [
+    ("get", 20_000),
+    ("set", 20_000),
+    ("lpush", 5_000),
+    ("rpush", 5_000),
+    ("lpop", 5_000),
+    ("sadd", 5_000),
+    ("spop", 5_000),
+    ("hset", 5_000),
+    ("zadd", 5_000),
+    ("zpopmin", 5_000),
+    ("lrange", 2_000),
+    ("hgetall", 2_000),
+    ("zrange", 2_000),
+];
+/// Keys, and members of the collections: enough for all pops.
 const KEYS: u64 = 10_000;
+/// Elements of the small hash that is read whole.
+const SMALL: u64 = 20;
 const VALUE: &[u8; 64] = &[b'x'; 64];
 const SEED: u64 = 7;
 const TOLERANCE: f64 = 0.03;
@@ -31,10 +49,10 @@ pub(crate) fn count(check: Option<&Path>) -> Result<(), BenchError> {
             .map_err(|error| BenchError::File { path: path.into(), error })?,
     };
     let mut failed = Vec::new();
-    for command in COMMANDS {
-        let once = instructions(command, REPETITIONS)?;
-        let twice = instructions(command, 2 * REPETITIONS)?;
-        let counted = (twice - once) as f64 / REPETITIONS as f64;
+    for (command, repetitions) in COMMANDS {
+        let once = instructions(command, repetitions)?;
+        let twice = instructions(command, 2 * repetitions)?;
+        let counted = (twice - once) as f64 / repetitions as f64;
         let expected = find(&recorded, command);
         crate::print(&line(command, counted, expected))?;
         let is_good = expected.is_some_and(|known| (counted / known - 1.0).abs() <= TOLERANCE);
@@ -47,7 +65,7 @@ pub(crate) fn count(check: Option<&Path>) -> Result<(), BenchError> {
     }
     Err(BenchError::Instructions(format!(
         "{} differs from the recorded count by more than {} %; if that is meant, record the new one",
-        failed.join(" and "),
+        failed.join(", "),
         TOLERANCE * 100.0
     )))
 }
@@ -86,10 +104,11 @@ fn instructions(command: &str, times: u64) -> Result<u64, BenchError> {
     })
 }
 
-/// The program that is counted: `times` requests of 16-byte keys and 64-byte values.
+/// The program that is counted: `times` requests of 16-byte keys, and 64-byte values of strings.
 pub(crate) fn repeat(command: &str, times: u64) -> Result<(), BenchError> {
     let mut worker = Bare::new();
-    (0..KEYS).try_for_each(|n| worker.run(&request("set", n)))?;
+    let (filler, count) = filler(command);
+    (0..count).try_for_each(|n| worker.run(&request(filler, n)))?;
     let requests: Vec<_> = (0..KEYS).map(|n| request(command, n * 7_919 % KEYS)).collect();
     for n in 0..times {
         worker.run(&requests[(n % KEYS) as usize])?;
@@ -97,13 +116,39 @@ pub(crate) fn repeat(command: &str, times: u64) -> Result<(), BenchError> {
     Ok(())
 }
 
-fn request(command: &str, n: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let key = key(n);
+/// The command that fills the shard first, and how often.
+fn filler(command: &str) -> (&str, u64) {
     match command {
-        "get" => encode(&mut bytes, [&b"GET"[..], key.as_bytes()]),
-        _ => encode(&mut bytes, [&b"SET"[..], key.as_bytes(), VALUE]),
+        "lpop" | "lrange" => ("rpush", KEYS),
+        "spop" => ("sadd", KEYS),
+        "zpopmin" | "zadd" | "zrange" => ("zadd first", KEYS),
+        "hgetall" => ("hset", SMALL),
+        "get" | "set" => ("set", KEYS),
+        written => (written, KEYS),
     }
+}
+
+fn request(command: &str, n: u64) -> Vec<u8> {
+    let key = key(n);
+    // The order by score is not that of the members, and changes.
+    let score = if command == "zadd" { n * 17 % KEYS } else { n * 31 % KEYS }.to_string();
+    let words: &[&[u8]] = match command {
+        "get" => &[b"GET", key.as_bytes()],
+        "lpush" => &[b"LPUSH", b"list", key.as_bytes()],
+        "rpush" => &[b"RPUSH", b"list", key.as_bytes()],
+        "lpop" => &[b"LPOP", b"list"],
+        "sadd" => &[b"SADD", b"set", key.as_bytes()],
+        "spop" => &[b"SPOP", b"set"],
+        "hset" => &[b"HSET", b"hash", key.as_bytes(), key.as_bytes()],
+        "zadd" | "zadd first" => &[b"ZADD", b"zset", score.as_bytes(), key.as_bytes()],
+        "zpopmin" => &[b"ZPOPMIN", b"zset"],
+        "lrange" => &[b"LRANGE", b"list", b"0", b"99"],
+        "hgetall" => &[b"HGETALL", b"hash"],
+        "zrange" => &[b"ZRANGE", b"zset", b"0", b"99"],
+        _ => &[b"SET", key.as_bytes(), VALUE],
+    };
+    let mut bytes = Vec::new();
+    encode(&mut bytes, words.iter().copied());
     bytes
 }
 
@@ -163,7 +208,8 @@ mod tests {
 
     #[test]
     fn the_counted_program_runs() {
-        repeat("get", 100).expect("GETs run");
-        repeat("set", 100).expect("SETs run");
+        for (command, _) in COMMANDS {
+            repeat(command, 100).unwrap_or_else(|error| panic!("{command}: {error}"));
+        }
     }
 }

@@ -12,7 +12,8 @@ use crate::servers::{Running, locate, spawn_pinned};
 /// What is asked of a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Point {
-    /// `get` or `set`.
+    /// `get` or `set`; for redis-benchmark alone also a whole command, in which `__rand_int__` stands
+    /// for a random number.
     pub(crate) command: &'static str,
     pub(crate) value_bytes: u64,
     /// Keys to choose from at random.
@@ -161,8 +162,7 @@ fn each(point: &Point) -> u64 {
 
 fn redis_benchmark(program: &Path, port: u16, point: &Point) -> Command {
     let words = format!(
-        "-h 127.0.0.1 -p {port} --csv -t {} -c {} -P {} -n {} -r {} -d {} --dbnum {}",
-        point.command,
+        "-h 127.0.0.1 -p {port} --csv -c {} -P {} -n {} -r {} -d {} --dbnum {}",
         point.connections,
         point.pipeline,
         point.requests,
@@ -172,6 +172,10 @@ fn redis_benchmark(program: &Path, port: u16, point: &Point) -> Command {
     );
     let mut command = Command::new(program);
     command.args(words.split(' '));
+    if matches!(point.command, "get" | "set") {
+        command.arg("-t");
+    }
+    command.args(point.command.split(' '));
     command
 }
 

@@ -9,7 +9,9 @@ use crate::error::BenchError;
 use crate::progress::Progress;
 use crate::report::Figures;
 use crate::servers::Server;
-use crate::{connections, growth, memory, pubsub, several, snapshot, throughput};
+use crate::{
+    collections, connections, growth, memory, pubsub, several, snapshot, throughput,
+};
 
 /// What `--help` prints.
 pub(crate) const USAGE: &str = "\
@@ -19,6 +21,7 @@ tessera-bench instructions [--check FILE]
 Measures Tessera and the rivals found on this machine, run by run in turn, each pinned to one CPU
 with the load on another. Without a SCENARIO all run:
   throughput     GET and SET, pipelines of 1, 16 and 64, 50 and 500 connections, GET of 64 KiB
+  collections    commands on lists, hashes, sets, sorted sets and streams; RSS of collections
   shards         one shard against two, CPU of load and server shared
   several        MGET and MSET of 10 keys, scripts of two keys, pipelines of 1 and 16
   several-shards the same on one shard against two, CPU of load and server shared
@@ -115,6 +118,12 @@ const SCENARIOS: &[Scenario] = &[
         name: "throughput",
         about: "one shard pinned to one CPU, load on another, random keys of 100,000 preloaded",
         run: throughput::run,
+    },
+    Scenario {
+        name: "collections",
+        about: "one shard pinned to one CPU, load on another, pipeline 16, 50 connections; then RSS of \
+                400,000 small collections and of large ones",
+        run: collections::run,
     },
     Scenario {
         name: "shards",

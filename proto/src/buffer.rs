@@ -9,14 +9,20 @@
 //! Invariants:
 //! - the places in `large` never decrease and never pass the end of `small`;
 //! - `large_bytes` is the sum of the lengths in `large`; no chunk is empty.
+//!
+//! In `large` stand, too, replies that are written only while they are sent (see [`Source`]). What is
+//! not written yet has no length: it counts for nothing in any of the lengths told here.
 
 mod elements;
+mod later;
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
 pub use elements::Elements;
+use later::Later;
+pub use later::Source;
 
 /// Shortest value in bytes that is spliced in by reference. For shorter ones a copy costs less than
 /// the reference count, the list entry and one more element of the vectored write.
@@ -26,11 +32,33 @@ pub const KEPT_MAX_BYTES: usize = 64 * 1024;
 /// Most list entries that a cleared buffer keeps.
 const KEPT_MAX_CHUNKS: usize = 64;
 
-/// A value that stands before the byte `at` of the small ones.
+/// What stands before the byte `at` of the small ones.
 #[derive(Debug, Clone)]
 struct Chunk {
     at: usize,
-    bytes: Bytes,
+    body: Body,
+}
+
+#[derive(Debug, Clone)]
+enum Body {
+    /// A value.
+    Bytes(Bytes),
+    /// What is written later.
+    Later(Later),
+}
+
+impl Chunk {
+    fn bytes(at: usize, bytes: Bytes) -> Self {
+        Self { at, body: Body::Bytes(bytes) }
+    }
+
+    /// The bytes that are there.
+    fn written(&self) -> &[u8] {
+        match &self.body {
+            Body::Bytes(bytes) => bytes,
+            Body::Later(_) => &[],
+        }
+    }
 }
 
 /// A place in a [`ReplyBuffer`]: everything before it. It stays valid as long as nothing before it
@@ -56,7 +84,7 @@ impl ReplyBuffer {
         Self { small: Vec::new(), large: Vec::new(), large_bytes: 0 }
     }
 
-    /// Number of bytes, those of spliced values included.
+    /// Number of bytes that are there, those of spliced values included.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
@@ -67,7 +95,7 @@ impl ReplyBuffer {
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.small.is_empty() && self.large.is_empty()
     }
 
     /// Memory that this buffer holds for itself in bytes; spliced values are not counted, as they
@@ -90,7 +118,7 @@ impl ReplyBuffer {
             self.extend(&value);
         } else {
             self.large_bytes += value.len();
-            self.large.push(Chunk { at: self.small.len(), bytes: value });
+            self.large.push(Chunk::bytes(self.small.len(), value));
         }
         self.check();
     }
@@ -106,14 +134,14 @@ impl ReplyBuffer {
     #[must_use]
     pub fn len_between(&self, range: Range<Mark>) -> usize {
         let chunks = &self.large[range.start.large..range.end.large];
-        let large: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        let large: usize = chunks.iter().map(|chunk| chunk.written().len()).sum();
         range.end.small - range.start.small + large
     }
 
     /// Drops everything behind `mark`.
     pub fn truncate(&mut self, mark: Mark) {
         for chunk in self.large.drain(mark.large.min(self.large.len())..) {
-            self.large_bytes -= chunk.bytes.len();
+            self.large_bytes -= chunk.written().len();
         }
         self.small.truncate(mark.small);
         self.check();
@@ -143,10 +171,18 @@ impl ReplyBuffer {
         let mut taken = 0;
         for chunk in &other.large {
             self.append_unskipped(&other.small[taken..chunk.at], &mut skip);
-            let skipped = skip.min(chunk.bytes.len());
-            skip -= skipped;
-            self.splice(chunk.bytes.slice(skipped..));
             taken = chunk.at;
+            match &chunk.body {
+                Body::Bytes(bytes) => {
+                    let skipped = skip.min(bytes.len());
+                    skip -= skipped;
+                    self.splice(bytes.slice(skipped..));
+                }
+                Body::Later(_) => {
+                    let body = chunk.body.clone();
+                    self.large.push(Chunk { at: self.small.len(), body });
+                }
+            }
         }
         self.append_unskipped(&other.small[taken..], &mut skip);
     }
@@ -160,8 +196,8 @@ impl ReplyBuffer {
     #[cold]
     fn append_chunks(&mut self, chunks: &[Chunk], place: impl Fn(usize) -> usize) {
         for chunk in chunks {
-            self.large_bytes += chunk.bytes.len();
-            self.large.push(Chunk { at: place(chunk.at), bytes: chunk.bytes.clone() });
+            self.large_bytes += chunk.written().len();
+            self.large.push(Chunk { at: place(chunk.at), body: chunk.body.clone() });
         }
         self.check();
     }
@@ -196,7 +232,7 @@ impl ReplyBuffer {
         self.large.is_empty().then_some(&self.small)
     }
 
-    /// The bytes in order, as non-empty slices for a vectored write.
+    /// The bytes that are there in order, as non-empty slices for a vectored write.
     #[must_use]
     pub fn chunks(&self) -> Chunks<'_> {
         self.chunks_from(0)
@@ -208,10 +244,17 @@ impl ReplyBuffer {
         Chunks { small: &self.small, taken: 0, large: &self.large, is_large_next: false, skip }
     }
 
-    /// The bytes in order in one piece. It copies everything: for tests and for small replies.
+    /// The bytes in order in one piece, with all that is written later. It copies everything: for tests
+    /// and for small replies.
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
-        self.chunks().flatten().copied().collect()
+        let mut rest = self.clone();
+        let mut bytes = Vec::with_capacity(self.len());
+        while rest.has_later() {
+            rest.take_written().chunks().for_each(|slice| bytes.extend_from_slice(slice));
+        }
+        rest.chunks().for_each(|slice| bytes.extend_from_slice(slice));
+        bytes
     }
 
     /// The small bytes, to append to.
@@ -240,7 +283,7 @@ impl ReplyBuffer {
         debug_assert!(self.large.last().is_none_or(|chunk| chunk.at <= self.small.len()));
         debug_assert_eq!(
             self.large_bytes,
-            self.large.iter().map(|chunk| chunk.bytes.len()).sum::<usize>()
+            self.large.iter().map(|chunk| chunk.written().len()).sum::<usize>()
         );
     }
 }
@@ -267,7 +310,7 @@ impl<'a> Chunks<'a> {
         if self.is_large_next {
             self.is_large_next = false;
             self.large = rest;
-            return Some(&first.bytes);
+            return Some(first.written());
         }
         let (before, behind) = self.small.split_at(first.at - self.taken);
         self.is_large_next = true;

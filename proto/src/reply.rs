@@ -12,7 +12,7 @@ use std::fmt::{self, Write};
 
 use bytes::Bytes;
 
-use crate::buffer::{Mark, ReplyBuffer, SPLICE_MIN_BYTES};
+use crate::buffer::{Mark, ReplyBuffer, SPLICE_MIN_BYTES, Source};
 use crate::float::F64Text;
 use crate::number::write_i64;
 
@@ -101,6 +101,11 @@ impl<'a> ReplyWriter<'a> {
     #[inline]
     pub fn raw(&mut self, bytes: &[u8]) {
         self.buffer.extend(bytes);
+    }
+
+    /// A part of a reply that is written while it is sent.
+    pub fn later(&mut self, source: std::sync::Arc<dyn Source>) {
+        self.buffer.later(source);
     }
 
     /// `+OK`

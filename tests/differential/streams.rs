@@ -2,7 +2,7 @@
 //! random value of that kind, so that a command is added by adding a line.
 //!
 //! Deadlines lie far away or in the past: no outcome depends on when a command runs. GT and LT
-//! compare only such fixed deadlines. DBSIZE counts keys whose deadline has passed until somebody
+//! compare only such fixed deadlines, or relative ones that get longer by far each time. DBSIZE counts keys whose deadline has passed until somebody
 //! removes them, so it is not asked where such keys are.
 
 use std::fmt;
@@ -30,12 +30,35 @@ pub(super) enum Family {
     Transactions,
 }
 
+impl Family {
+    /// Every family.
+    pub(super) const ALL: [Family; 15] = [
+        Family::Strings,
+        Family::Keys,
+        Family::Expiry,
+        Family::Databases,
+        Family::Malformed,
+        Family::Lists,
+        Family::Hashes,
+        Family::Sets,
+        Family::SortedSets,
+        Family::Bitmaps,
+        Family::HyperLogLogs,
+        Family::Places,
+        Family::Sorts,
+        Family::Streams,
+        Family::Transactions,
+    ];
+}
+
 /// How two replies to a command are compared.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Compare {
     Exact,
     /// The order of the elements is free.
     Unordered,
+    /// The reply of a SCAN that walks everything at once: a cursor, and elements in any order.
+    Walk,
     /// Two positive numbers may differ by a minute's milliseconds.
     Time,
     /// Times and a few named figures are left out.
@@ -112,7 +135,8 @@ const STRINGS: &[&str] = &[
     "<other>",
 ];
 
-/// MULTI and WATCH are not sent inside of MULTI: since Valkey 8.1 they abort the transaction.
+/// MULTI and WATCH are not sent inside of MULTI: since Valkey 8.1 they abort the transaction. Commands
+/// that may wait are sent nowhere else: there they do not.
 const TRANSACTIONS: &[&str] = &[
     "MULTI",
     "MULTI",
@@ -153,6 +177,17 @@ const TRANSACTIONS: &[&str] = &[
     "SWAPDB 0 1",
     "FLUSHDB",
     "DBSIZE",
+    "BLPOP <key> <key> 0",
+    "BRPOP <key> 0",
+    "BLMOVE <key> <key> <end> <end> 0",
+    "BRPOPLPUSH <key> <key> 0",
+    "BLMPOP 0 2 <key> <key> LEFT COUNT <few>",
+    "BLMPOP 0 1 <key> RIGHT",
+    "BZPOPMIN <key> <key> 0",
+    "BZPOPMAX <key> 0",
+    "BZMPOP 0 2 <key> <key> MIN COUNT <few>",
+    "BZMPOP 0 1 <key> MAX",
+    "ZADD <key> 1 <short> 2 <short>",
     "PING",
     "ECHO <short>",
     "ZUNION <number> <key>",
@@ -184,7 +219,11 @@ const KEYS: &[&str] = &[
     "KEYS {t}*",
     "KEYS <key>",
     "DBSIZE",
+    "SCAN 0 COUNT 100000",
+    "SCAN 0 MATCH k* COUNT 100000 TYPE <type>",
     "OBJECT ENCODING <key>",
+    "OBJECT FREQ <key>",
+    "OBJECT HELP",
     "MGET <key> <key> <key>",
     "INCR <key>",
     "STRLEN <key>",
@@ -209,6 +248,9 @@ const EXPIRY: &[&str] = &[
     "EXPIREAT <key> <far>",
     "PEXPIREAT <key> <far-milliseconds>",
     "EXPIRE <key> <seconds> <nx-or-xx>",
+    "PEXPIRE <key> <milliseconds> <nx-or-xx>",
+    "EXPIRE <key> <longer> <gt-or-lt>",
+    "PEXPIRE <key> <longer>000 <gt-or-lt>",
     "EXPIREAT <key> <far> <condition>",
     "PEXPIREAT <key> <far-milliseconds> <condition>",
     "EXPIREAT <key> <far> <condition> <condition>",
@@ -327,12 +369,20 @@ pub(super) struct Stream {
     random: Rng,
     /// Numbers the entries of streams.
     entries: u64,
+    /// The last relative deadline of those that get longer, in seconds.
+    longer: u64,
     is_in_multi: bool,
 }
 
 impl Stream {
     pub(super) fn new(family: Family, seed: u64) -> Self {
-        Stream { family, random: Rng::with_seed(seed), entries: 400, is_in_multi: false }
+        Stream {
+            family,
+            random: Rng::with_seed(seed),
+            entries: 400,
+            longer: 10_000_000,
+            is_in_multi: false,
+        }
     }
 
     fn step(&mut self) -> Step {
@@ -350,6 +400,7 @@ impl Stream {
             _ if template.ends_with('~') => Compare::Time,
             _ if entries::tells_times(template) => Compare::WithoutTimes,
             _ if is_unordered(template) => Compare::Unordered,
+            _ if is_walk(template) => Compare::Walk,
             _ => Compare::Exact,
         };
         let words = template.trim_end_matches('~').split(' ');
@@ -364,7 +415,13 @@ impl Stream {
     fn in_or_out_of_multi<'a>(&mut self, template: &'a str) -> &'a str {
         let begins = template == "MULTI";
         let ends = self.is_in_multi && (begins || template.starts_with("WATCH"));
-        let template = if ends { "EXEC" } else { template };
+        let waits = !self.is_in_multi && template.starts_with('B');
+        let template = match (ends, waits) {
+            (true, _) => "EXEC",
+            (_, true) => "MULTI",
+            _ => template,
+        };
+        let begins = begins || waits;
         self.is_in_multi = match template {
             "EXEC" | "DISCARD" => false,
             _ => self.is_in_multi || begins,
@@ -401,6 +458,10 @@ impl Stream {
             "<far>" => (100_000_000_000 + self.random.u64(0..5)).to_string(),
             "<far-milliseconds>" => (100_000_000_000_000 + self.random.u64(0..5_000)).to_string(),
             "<condition>" => self.pick(&["NX", "XX", "GT", "LT", "gt", "lt"]).into(),
+            "<gt-or-lt>" => self.pick(&["GT", "LT", "gt", "Lt"]).into(),
+            "<longer>" => self.longer().to_string(),
+            "<longer>000" => format!("{}000", self.longer()),
+            "<type>" => self.pick(&["string", "list", "set", "hash", "zset", "stream"]).into(),
             "<nx-or-xx>" => self.pick(&["NX", "XX", "nx"]).into(),
             "<expiry-option>" => return self.expiry_option(),
             "<set-option>" => return self.set_option(),
@@ -457,6 +518,12 @@ impl Stream {
         }
     }
 
+    /// A relative deadline in seconds, longer by far than any before, and shorter than fixed ones.
+    fn longer(&mut self) -> u64 {
+        self.longer += 1_000;
+        self.longer
+    }
+
     fn float(&mut self) -> String {
         match self.random.u8(0..8) {
             0..3 => format!("{}", f64::from(self.random.i32(-4_000..4_000)) / 8.0),
@@ -506,6 +573,11 @@ impl Stream {
             }
         }
     }
+}
+
+/// Whether the template is a walk over all keys or members in one call.
+fn is_walk(template: &str) -> bool {
+    template.split(' ').next().is_some_and(|name| name.ends_with("SCAN"))
 }
 
 /// Whether the reply to the template's command has no order.

@@ -34,6 +34,7 @@ pub mod table;
 pub(crate) mod testing;
 pub mod transactions;
 pub mod waiting;
+mod walk;
 pub mod zset;
 
 pub use context::Context;

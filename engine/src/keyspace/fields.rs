@@ -2,14 +2,14 @@
 //! removal.
 //!
 //! A field that has expired is invisible to every command at once: those on single fields remove
-//! what they touch first ([`Keyspace::expire_touched`]), those on whole hashes leave it out. The
-//! rest is removed in slices when it is due, the earliest first, without looking at anything that is
+//! what they touch first ([`Keyspace::expire_touched`]), those on whole hashes leave it out. A hash
+//! all of whose fields have expired goes as a whole with whoever reaches its key. The rest is removed in slices when it is due, the earliest first, without looking at anything that is
 //! not: [`FieldDeadlines`] knows the next key, and the hash its next field.
 //!
 //! Invariants:
 //! - a database's [`FieldDeadlines`] holds exactly the keys whose hash has a field with a deadline,
 //!   each with the earliest one: every change of a body goes through `slot`, which keeps it so;
-//! - a field that is removed is recorded as HDEL, so replay never reads a clock;
+//! - a field that is removed is recorded as HDEL, or its key as DEL, so replay never reads a clock;
 //! - without such keys a command pays one comparison, and nothing is allocated.
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use triomphe::Arc;
 
-use super::{Keyspace, events::Class};
+use super::{
+    Body, Keyspace, KeyspaceStats,
+    events::{Class, Events},
+};
 use crate::{types::Hash, value::Object};
 
 /// Fields that one slice removes at most; each takes two searches in trees of the hash.
@@ -30,6 +33,19 @@ pub(super) struct Objects {
     pub(super) bytes: usize,
     /// The keys that hold hashes with deadlines of fields.
     pub(super) due: FieldDeadlines,
+}
+
+impl Objects {
+    /// How many fields the hash has that a key holds, if all of them have expired at `now_ms`.
+    #[inline]
+    pub(super) fn expired_fields(&self, body: &Body<'_, Object>, now_ms: i64) -> Option<usize> {
+        match body {
+            Body::Object(object) if !self.due.is_empty() => {
+                hash_of(object).filter(|hash| hash.has_expired(now_ms)).map(Hash::len)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The keys of one database whose hashes have fields with deadlines, by the earliest.
@@ -100,6 +116,19 @@ pub(super) fn hash_of(object: &Object) -> Option<&Hash> {
         Object::Hash(hash) => Some(hash),
         _ => None,
     }
+}
+
+/// Notes that a key of a database is gone, as all of its so many fields have expired.
+#[cold]
+pub(super) fn note_all_expired(
+    stats: &mut KeyspaceStats,
+    events: &mut Events,
+    (database, key): (usize, &[u8]),
+    fields: usize,
+) {
+    stats.expired_fields += fields as u64;
+    events.report(Class::HASH, "hexpired", database, key);
+    events.report(Class::GENERIC, "del", database, key);
 }
 
 impl Keyspace {
@@ -251,6 +280,33 @@ mod tests {
         keyspace.flush(0);
         assert_eq!(keyspace.next_field_due_ms(), None);
         keyspace.check();
+    }
+
+    #[test]
+    fn a_hash_all_of_whose_fields_have_expired_is_not_there() {
+        let thresholds = Thresholds::default();
+        for fields in [3, 300] {
+            let mut keyspace = Keyspace::new(1, 1);
+            let mut hash = Hash::new();
+            for number in 0..fields {
+                let field = number.to_string().into_bytes();
+                hash.set(&field, b"v", &thresholds);
+                hash.set_deadline(&field, Some(100 + number), &thresholds);
+            }
+            let object = Box::new(Object::Hash(hash));
+            keyspace.slot(b"h").put(NewBody::Object(object), Deadline::Never);
+            keyspace.advance_clock_us((99 + fields) * 1_000 - 1);
+            assert!(keyspace.contains(b"h"), "the last field is there");
+            keyspace.advance_clock_us((99 + fields) * 1_000);
+            let mut seen = 0;
+            keyspace.for_each(|_| seen += 1);
+            assert_eq!(seen, 0);
+            assert_eq!(keyspace.stats.expired_fields, 0);
+            assert!(keyspace.read(b"h").is_none());
+            assert_eq!((keyspace.len(0), keyspace.stats.expired_fields), (0, fields as u64));
+            assert_eq!(keyspace.next_field_due_ms(), None);
+            keyspace.check();
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! # Invariants
 //!
 //! - an entry whose deadline has passed does not exist: every way to reach an entry compares its
-//!   deadline with the shard's time first, and removes it when it has passed;
+//!   deadline with the shard's time first, and removes it when it has passed; a hash all of whose
+//!   fields have expired does not exist either;
 //! - the entry holds the only copy of its deadline; nothing else is kept in step;
 //! - time stands still while a command runs, so a command never sees a key vanish half way;
 //! - reaching a key takes one hash and one look-up, whatever is then done with it;
@@ -11,6 +12,7 @@
 //!   in slices by [`Keyspace::free_slice`].
 #![deny(unsafe_code)]
 
+pub mod attic;
 pub mod awaited;
 mod bucket;
 pub mod budget;
@@ -33,11 +35,12 @@ pub mod table;
 mod tests;
 pub mod tracking;
 pub mod usage;
+mod walk;
 pub mod watch;
 
 use bytes::Bytes;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     journal::Journal,
@@ -49,6 +52,7 @@ use crate::{
     types,
     value::{Object, Value, outside_bytes},
 };
+use attic::Attic;
 use capture::Capture;
 use events::{Class, Events};
 use fields::Objects;
@@ -63,10 +67,6 @@ pub use hash::{KeyHash, Seed};
 pub use notices::Savepoint;
 pub use slot::{Deadline, Slot};
 pub use table::{Among, CURSOR_BITS, Drain, Entry, EntryMut, Table, VacantEntry, Verdict};
-
-/// The most keys past their deadline that [`Keyspace::random_key`] removes before it is content with
-/// one of them, as others may have many more.
-const RANDOM_KEY_DRAWS_MAX: usize = 100;
 
 /// What a keyspace has counted since it was made, or since CONFIG RESETSTAT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,6 +146,8 @@ pub struct Keyspace {
     next_victim: usize,
     /// What left the tables.
     aside: Aside,
+    /// What captures for replies have let go of.
+    attic: Arc<Attic>,
     /// Counters for INFO.
     pub stats: KeyspaceStats,
     /// What happened to keys, and who hears of it.
@@ -170,6 +172,7 @@ impl Keyspace {
             random: Random::from_seed(seed),
             next_victim: 0,
             aside: Aside::default(),
+            attic: Arc::default(),
             stats: KeyspaceStats::default(),
             events: Events::new(seed),
             notices: Notices::new(seed),
@@ -263,6 +266,9 @@ impl Keyspace {
     /// The same as `slot_read(key).into_view()`, in fewer steps: this is the hot path of reads.
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_, Object>> {
+        if self.has_field_deadlines() {
+            return self.slot_read(key).into_view();
+        }
         let Self { databases, aside, stats, events, journal, moment, random, .. } = self;
         let Database { table, objects } = &mut databases[self.selected];
         let hash = table.hash(key);
@@ -359,6 +365,10 @@ impl Keyspace {
             slot = slot.vacate(key);
             journal.record_gone(number, key);
             note_expired(stats, events, number, key);
+        } else if let Some(fields) = slot.expired_fields(moment.now_ms) {
+            slot = slot.vacate(key);
+            journal.record_gone(number, key);
+            fields::note_all_expired(stats, events, (number, key), fields);
         } else if touch {
             slot.note_use(moment, random);
         }
@@ -447,43 +457,6 @@ impl Keyspace {
     /// How many keys of `database` have a deadline.
     pub fn volatile_len(&self, database: usize) -> usize {
         self.databases[database].table.volatile_len()
-    }
-
-    /// A key of the selected database, each about equally likely; none past its deadline, unless it
-    /// seems that all are.
-    pub fn random_key(&mut self, random: &mut Random) -> Option<Vec<u8>> {
-        let mut last = None;
-        for _ in 0..RANDOM_KEY_DRAWS_MAX {
-            let table = &self.databases[self.selected].table;
-            let key = table.random(|| random.next_u64())?.key().to_vec();
-            if self.contains(&key) {
-                return Some(key);
-            }
-            last = Some(key);
-        }
-        last
-    }
-
-    /// Visits about `count` keys of the selected database from `cursor` on that have not expired, and
-    /// answers where to go on, 0 at the end. A key that is there throughout is visited at least once.
-    pub fn scan<'t>(
-        &'t self,
-        cursor: u64,
-        count: usize,
-        mut visit: impl FnMut(EntryRef<'t, Object>),
-    ) -> u64 {
-        let moment = self.moment;
-        self.databases[self.selected].table.scan(cursor, count, |entry| {
-            if !moment.has_passed(entry.deadline()) {
-                visit(entry);
-            }
-        })
-    }
-
-    /// Visits every key of the selected database that has not expired. Takes its time.
-    pub fn for_each(&self, mut visit: impl FnMut(EntryRef<'_, Object>)) {
-        let entries = self.databases[self.selected].table.iter();
-        entries.filter(|entry| !self.moment.has_passed(entry.deadline())).for_each(&mut visit);
     }
 
     /// Removes keys of `database` whose deadline has passed, from `cursor` on, looking at about
@@ -575,7 +548,12 @@ impl Keyspace {
 
     /// Whether something that was removed waits to be freed.
     pub fn has_garbage(&self) -> bool {
-        !self.aside.garbage.is_empty() || self.aside.capture.is_sweeping()
+        !self.aside.garbage.is_empty() || self.aside.capture.is_sweeping() || self.attic.has_some()
+    }
+
+    /// Where what a reply has captured goes when it is sent.
+    pub fn attic(&self) -> &Arc<Attic> {
+        &self.attic
     }
 
     /// Frees what was cut off a collection, in slices if it is much.
@@ -586,6 +564,9 @@ impl Keyspace {
     /// Frees a slice of what was removed, well below half a millisecond; answers whether more is
     /// left.
     pub fn free_slice(&mut self) -> bool {
+        if self.attic.has_some() {
+            self.attic.take().into_iter().for_each(|nodes| self.free_later(nodes));
+        }
         if self.aside.capture.is_sweeping() {
             self.sweep_slice();
         } else {

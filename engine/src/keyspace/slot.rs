@@ -78,6 +78,15 @@ impl<'t, 'k> Slot<'t, 'k> {
         self.occupied()?.deadline()
     }
 
+    /// How many fields the hash has that the key holds, if all of them have expired at `now_ms`.
+    #[inline]
+    pub(super) fn expired_fields(&self, now_ms: i64) -> Option<usize> {
+        if self.objects.due.is_empty() {
+            return None;
+        }
+        self.objects.expired_fields(&self.body()?, now_ms)
+    }
+
     /// The entry, to be read as long as the keyspace is borrowed.
     #[inline]
     pub fn into_view(self) -> Option<EntryRef<'t, Object>> {

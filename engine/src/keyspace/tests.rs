@@ -5,6 +5,10 @@ use std::collections::HashMap;
 use proptest::{collection::vec, prelude::*};
 
 use super::{Deadline, Keyspace, NewBody, expire::ExpireCycle};
+use crate::{
+    types::{Hash, List, Set, Thresholds, Zset, list::End},
+    value::Object,
+};
 
 const START_US: i64 = 1_700_000_000_000_000;
 
@@ -90,6 +94,66 @@ fn flushed_memory_is_freed_in_slices() {
     }
     assert!(slices > 1, "{slices}");
     assert!(!keyspace.free_slice());
+}
+
+/// Values of many members, one of each type that has nodes.
+fn huge_values(members: u32) -> Vec<Object> {
+    let thresholds = Thresholds::default();
+    let (mut list, mut hash, mut zset) = (List::new(), Hash::new(), Zset::new());
+    let mut dated = Hash::new();
+    let mut set = Set::new(b"", 0, &thresholds);
+    for number in 0..members {
+        let member = format!("member:{number:080}").into_bytes();
+        list.push(End::Back, &member, &thresholds);
+        hash.set(&member, b"value", &thresholds);
+        dated.set(&member, b"value", &thresholds);
+        dated.set_deadline(&member, Some(1_900_000_000_000), &thresholds);
+        zset.set(&member, f64::from(number), &thresholds);
+        set.add(&member, &thresholds);
+    }
+    vec![
+        Object::List(list),
+        Object::Hash(hash),
+        Object::Hash(dated),
+        Object::Zset(zset),
+        Object::Set(set),
+    ]
+}
+
+#[test]
+fn to_remove_a_huge_value_takes_one_step_and_its_memory_goes_in_slices() {
+    const MEMBERS: u32 = 30_000;
+    for object in huge_values(MEMBERS) {
+        let mut keyspace = keyspace();
+        let bytes = object.memory_bytes();
+        keyspace.slot(b"huge").put(NewBody::Object(Box::new(object)), Deadline::Never);
+        assert!(keyspace.remove(b"huge") && keyspace.has_garbage());
+        let mut slices = 1;
+        while keyspace.free_slice() {
+            slices += 1;
+        }
+        // A slice frees 500 nodes of at most 4 KiB.
+        assert!(slices > bytes / (500 * 4096), "{slices} slices for {bytes} bytes");
+        assert!(slices > 1);
+    }
+}
+
+#[test]
+fn what_a_capture_for_a_reply_held_last_is_freed_in_slices_too() {
+    let mut keyspace = keyspace();
+    for object in huge_values(30_000) {
+        let captured = object.clone();
+        keyspace.slot(b"huge").put(NewBody::Object(Box::new(object)), Deadline::Never);
+        assert!(keyspace.remove(b"huge"));
+        while keyspace.free_slice() {}
+        keyspace.attic().leave(captured.into_garbage());
+        assert!(keyspace.has_garbage());
+        let mut slices = 1;
+        while keyspace.free_slice() {
+            slices += 1;
+        }
+        assert!(slices > 1);
+    }
 }
 
 proptest! {

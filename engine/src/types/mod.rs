@@ -16,6 +16,8 @@ pub mod hyperloglog;
 pub mod list;
 pub mod set;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 pub mod zset;
 
 pub use encoding::Element;
@@ -60,13 +62,18 @@ pub struct Thresholds {
     pub hash_seed: u64,
 }
 
+impl Thresholds {
+    /// The default of `hash-max-listpack-value`.
+    pub const HASH_MAX_LISTPACK_VALUE_DEFAULT: usize = 64;
+}
+
 impl Default for Thresholds {
     /// The defaults of Redis 7 and Valkey 8.
     fn default() -> Self {
         Self {
             list_max_listpack_size: -2,
             hash_max_listpack_entries: 512,
-            hash_max_listpack_value: 64,
+            hash_max_listpack_value: Self::HASH_MAX_LISTPACK_VALUE_DEFAULT,
             set_max_intset_entries: 512,
             set_max_listpack_entries: 128,
             set_max_listpack_value: 64,

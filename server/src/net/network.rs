@@ -23,6 +23,7 @@ use std::{
 
 use socket2::SockRef;
 use tessera_engine::{journal::record::RecordBuffer, sys::disk::DiskEvent};
+use tessera_proto::ReplyBuffer;
 
 use super::{
     Board, CloseCause, CloseMode, Connection, ConnectionId, Endpoint, Listener,
@@ -327,7 +328,8 @@ impl<S: Default> Network<S> {
         if connection.state == State::Closed {
             return;
         }
-        if mode == CloseMode::Now || connection.pending_output() == 0 {
+        let is_done = connection.in_flight == 0 && !connection.has_output();
+        if mode == CloseMode::Now || is_done {
             self.release(id.index);
             return;
         }
@@ -493,8 +495,9 @@ impl<S: Default> Network<S> {
             }
             let idle = connection.in_flight == 0 && connection.state != State::Closed;
             if idle && !connection.output.is_empty() {
-                connection.in_flight = connection.output.len();
-                self.ring.send(index, std::mem::take(&mut connection.output));
+                let output = next_written(&mut connection.output);
+                connection.in_flight = output.len();
+                self.ring.send(index, output);
             }
         }
     }
@@ -513,7 +516,11 @@ impl<S: Default> Network<S> {
         }
         match connection.held.front() {
             Some(&(epoch, _)) if epoch <= self.gate.durable => {
-                if let Some((_, output)) = connection.held.pop_front() {
+                if let Some((epoch, mut rest)) = connection.held.pop_front() {
+                    let output = next_written(&mut rest);
+                    if !rest.is_empty() {
+                        connection.held.push_front((epoch, rest));
+                    }
                     connection.in_flight = output.len();
                     self.ring.send(index, output);
                 }
@@ -662,6 +669,13 @@ impl<S: Default> Network<S> {
             );
         }
     }
+}
+
+/// What of `output` is sent next: all of it, or what comes before a part that is yet to be written, with
+/// a piece of that.
+#[inline]
+fn next_written(output: &mut ReplyBuffer) -> ReplyBuffer {
+    if output.has_later() { output.take_written() } else { std::mem::take(output) }
 }
 
 /// What a worker looks at before it sleeps: its mail, and its desk.

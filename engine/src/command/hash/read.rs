@@ -8,6 +8,7 @@ use crate::{
         collection::{read, reply_element},
         members::{Draw, ScanOptions, parse_cursor, reply_empty_scan, reply_scan},
         prelude::*,
+        walk::{Content, Part, Walk, is_long, reply_field},
     },
     types::{Element, Hash},
 };
@@ -65,34 +66,41 @@ pub(super) fn hexists(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, C
 
 /// HGETALL key.
 pub(super) fn hgetall(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
-    let now_ms = cx.keyspace.now_ms();
-    let hash = read::<Hash>(cx.keyspace, &args[1])?;
-    cx.reply.map(hash.as_ref().map_or(0, |hash| hash.live_len(now_ms)));
-    for (field, value) in hash.iter().flat_map(|hash| hash.iter_live(now_ms)) {
-        reply_element(&mut cx.reply, field);
-        reply_element(&mut cx.reply, value);
-    }
-    Ok(Effect::Unchanged)
+    reply_hash(cx, args, Part::Both)
 }
 
 /// HKEYS key.
 pub(super) fn hkeys(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
-    let now_ms = cx.keyspace.now_ms();
-    let hash = read::<Hash>(cx.keyspace, &args[1])?;
-    cx.reply.array(hash.as_ref().map_or(0, |hash| hash.live_len(now_ms)));
-    for (field, _) in hash.iter().flat_map(|hash| hash.iter_live(now_ms)) {
-        reply_element(&mut cx.reply, field);
-    }
-    Ok(Effect::Unchanged)
+    reply_hash(cx, args, Part::Fields)
 }
 
 /// HVALS key.
 pub(super) fn hvals(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
+    reply_hash(cx, args, Part::Values)
+}
+
+/// Answers what of a hash has not expired.
+#[inline]
+fn reply_hash(cx: &mut Context<'_>, args: &Args<'_>, part: Part) -> Result<Effect, CommandError> {
     let now_ms = cx.keyspace.now_ms();
     let hash = read::<Hash>(cx.keyspace, &args[1])?;
-    cx.reply.array(hash.as_ref().map_or(0, |hash| hash.live_len(now_ms)));
-    for (_, value) in hash.iter().flat_map(|hash| hash.iter_live(now_ms)) {
-        reply_element(&mut cx.reply, value);
+    let live = hash.as_ref().map_or(0, |hash| hash.live_len(now_ms));
+    match part {
+        Part::Both => cx.reply.map(live),
+        Part::Fields | Part::Values => cx.reply.array(live),
+    }
+    match hash {
+        Some(hash) if is_long(live, cx.is_script) => {
+            let hash = hash.into_owned();
+            let (range, protocol) = (0..hash.len(), cx.reply.protocol());
+            let content = Content::Hash(hash, part, now_ms);
+            cx.reply.later(Walk::new(content, range, protocol, cx.keyspace.attic()));
+        }
+        hash => {
+            for field in hash.iter().flat_map(|hash| hash.iter_live(now_ms)) {
+                reply_field(&mut cx.reply, field, part);
+            }
+        }
     }
     Ok(Effect::Unchanged)
 }

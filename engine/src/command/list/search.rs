@@ -7,6 +7,7 @@ use crate::{
     command::{
         collection::{read, reply_element, stretch},
         prelude::*,
+        walk::{Content, Walk, is_long},
     },
     types::{Element, List},
 };
@@ -42,6 +43,12 @@ pub(super) fn lrange(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Co
     };
     let (start, end) = stretch(first, last, list.len());
     cx.reply.array(end - start);
+    if is_long(end - start, cx.is_script) {
+        let content = Content::List(list.into_owned());
+        let protocol = cx.reply.protocol();
+        cx.reply.later(Walk::new(content, start..end, protocol, cx.keyspace.attic()));
+        return Ok(Effect::Unchanged);
+    }
     for element in list.iter_from(start).take(end - start) {
         reply_element(&mut cx.reply, element);
     }

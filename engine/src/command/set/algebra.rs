@@ -7,6 +7,7 @@ use crate::{
     command::{
         collection::{capture, reply_element, store},
         prelude::*,
+        walk::{Content, Walk, is_long},
     },
     keyspace::Keyspace,
     types::{Element, Set, Thresholds},
@@ -87,7 +88,7 @@ fn as_integers(set: &Set, thresholds: &Thresholds) -> Option<Set> {
 /// SUNION key [key …].
 pub(super) fn sunion(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
     let sets = sources(cx.keyspace, args, 1)?;
-    reply_set(&mut cx.reply, &union(&sets, &cx.settings.thresholds));
+    reply_set(cx, union(&sets, &cx.settings.thresholds));
     Ok(Effect::Unchanged)
 }
 
@@ -101,7 +102,7 @@ pub(super) fn sunionstore(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effec
 /// SDIFF key [key …].
 pub(super) fn sdiff(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
     let sets = sources(cx.keyspace, args, 1)?;
-    reply_set(&mut cx.reply, &difference(&sets, &cx.settings.thresholds));
+    reply_set(cx, difference(&sets, &cx.settings.thresholds));
     Ok(Effect::Unchanged)
 }
 
@@ -161,9 +162,16 @@ fn difference(sets: &[Option<Set>], thresholds: &Thresholds) -> Set {
     result
 }
 
-fn reply_set(reply: &mut ReplyWriter<'_>, set: &Set) {
-    reply.set(set.len());
-    set.iter().for_each(|member| reply_element(reply, member));
+/// Answers the members of a set.
+pub(super) fn reply_set(cx: &mut Context<'_>, set: Set) {
+    let len = set.len();
+    cx.reply.set(len);
+    if is_long(len, cx.is_script) {
+        let protocol = cx.reply.protocol();
+        cx.reply.later(Walk::new(Content::Set(set), 0..len, protocol, cx.keyspace.attic()));
+    } else {
+        set.iter().for_each(|member| reply_element(&mut cx.reply, member));
+    }
 }
 
 /// Puts `result` at `key` and answers its number of members.

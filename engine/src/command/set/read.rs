@@ -1,11 +1,13 @@
 //! Commands that read one set.
 #![forbid(unsafe_code)]
 
+use super::algebra::reply_set;
 use crate::{
     command::{
         collection::{read, reply_element},
         members::{Draw, ScanOptions, parse_cursor, reply_empty_scan, reply_scan},
         prelude::*,
+        walk::is_long,
     },
     types::Set,
 };
@@ -38,9 +40,16 @@ pub(super) fn smismember(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect
 /// SMEMBERS key.
 pub(super) fn smembers(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
     let set = read::<Set>(cx.keyspace, &args[1])?;
-    cx.reply.set(set.as_ref().map_or(0, |set| set.len()));
-    for member in set.iter().flat_map(|set| set.iter()) {
-        reply_element(&mut cx.reply, member);
+    match set {
+        None => cx.reply.set(0),
+        Some(set) if is_long(set.len(), cx.is_script) => {
+            let set = set.into_owned();
+            reply_set(cx, set);
+        }
+        Some(set) => {
+            cx.reply.set(set.len());
+            set.iter().for_each(|member| reply_element(&mut cx.reply, member));
+        }
     }
     Ok(Effect::Unchanged)
 }

@@ -13,6 +13,7 @@ use crate::{
     command::{
         collection::{read, reply_element, store},
         prelude::*,
+        walk::{Content, Walk, is_long},
     },
     types::{Element, Zset},
 };
@@ -98,7 +99,15 @@ fn answer(cx: &mut Context<'_>, args: &Args<'_>, form: Form) -> Result<Effect, C
         return Ok(Effect::Unchanged);
     };
     let ranks = query.ranks(&zset);
-    reply_ranks(&mut cx.reply, &zset, ranks, query.reverse, query.with_scores);
+    let (reverse, with_scores) = (query.reverse, query.with_scores);
+    if is_long(ranks.len(), cx.is_script) {
+        begin_members(&mut cx.reply, ranks.len(), with_scores);
+        let content = Content::Zset { zset: zset.into_owned(), with_scores, reverse };
+        let protocol = cx.reply.protocol();
+        cx.reply.later(Walk::new(content, ranks, protocol, cx.keyspace.attic()));
+    } else {
+        reply_ranks(&mut cx.reply, &zset, ranks, reverse, with_scores);
+    }
     Ok(Effect::Unchanged)
 }
 
@@ -127,7 +136,12 @@ pub(super) fn begin_members(reply: &mut ReplyWriter<'_>, len: usize, with_scores
 }
 
 /// Answers a member, with its score in a pair as RESP3 has it or flat as RESP2.
-pub(super) fn reply_member(reply: &mut ReplyWriter<'_>, member: Element<'_>, score: Option<f64>) {
+#[inline]
+pub(in crate::command) fn reply_member(
+    reply: &mut ReplyWriter<'_>,
+    member: Element<'_>,
+    score: Option<f64>,
+) {
     if score.is_some() && reply.protocol() == Protocol::Resp3 {
         reply.array(2);
     }

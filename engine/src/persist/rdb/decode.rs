@@ -25,6 +25,8 @@ use stream::StreamDecoder;
 
 const DUPLICATE_MEMBER: RdbError = RdbError::Corrupt("a set has a member twice");
 const BAD_DEADLINE: RdbError = RdbError::Corrupt("a field has an impossible deadline");
+/// What stands for no deadline in Valkey's form.
+const VALKEY_NO_DEADLINE: i64 = -1;
 /// The latest deadline of a field that Redis's own form can hold.
 const DEADLINE_READ_MAX_MS: i64 = (1 << 48) - 1;
 const DUPLICATE_FIELD: RdbError = RdbError::Corrupt("a hash has a field twice");
@@ -107,6 +109,7 @@ impl Decoder {
             | kind::ZSET
             | kind::ZSET_2
             | kind::HASH
+            | kind::HASH_2
             | kind::LIST_QUICKLIST
             | kind::LIST_QUICKLIST_2 => State::Count,
             kind::STREAM_LISTPACKS | kind::STREAM_LISTPACKS_2 | kind::STREAM_LISTPACKS_3 => {
@@ -187,7 +190,7 @@ impl Collection {
         match kind {
             kind::SET => Self::Set(None),
             kind::ZSET | kind::ZSET_2 => Self::Zset(Zset::new(), Vec::new()),
-            kind::HASH => Self::Hash(Hash::new()),
+            kind::HASH | kind::HASH_2 => Self::Hash(Hash::new()),
             _ => Self::List(List::new()),
         }
     }
@@ -220,7 +223,14 @@ impl Collection {
             }
             Self::Hash(hash) => {
                 let (field, value) = (input.text()?, input.text()?);
-                set_field(hash, &field.element(), &value.element(), thresholds)?;
+                // Everything is taken before anything is changed, as it comes again if a piece is missing.
+                let deadline = match kind {
+                    kind::HASH_2 => Some(input.i64_le()?).filter(|&at| at != VALKEY_NO_DEADLINE),
+                    _ => None,
+                };
+                let field = field.element();
+                set_field(hash, &field, &value.element(), thresholds)?;
+                date_field(hash, &field, deadline, thresholds)?;
             }
             Self::Dated(hash, earliest) => {
                 let after = input.length()?;

@@ -15,7 +15,8 @@
 //! | other set                 | member by member: version 10 has no listpack of sets         |
 //! | hash, sorted set          | one listpack; large ones element by element, sorted sets     |
 //! |                           | from the highest score down, which Redis loads fastest       |
-//! | hash with deadlines       | field by field, each with its deadline: Redis 7.4 and later    |
+//! | hash with deadlines       | one listpack, the earliest deadline first; large ones field  |
+//! |                           | by field: Redis 7.4 and later                                |
 //! | stream                    | its blocks as listpacks, then its groups (see `stream`)      |
 #![forbid(unsafe_code)]
 
@@ -137,8 +138,13 @@ fn kind_of_object(object: &Object) -> u8 {
         Object::Set(_) => kind::SET,
         Object::Zset(zset) if is_blob && zset.encoding_name() == "listpack" => kind::ZSET_LISTPACK,
         Object::Zset(_) => kind::ZSET_2,
-        Object::Hash(hash) if hash.earliest_deadline().is_some() => kind::HASH_METADATA,
-        Object::Hash(hash) if is_blob && hash.encoding_name() == "listpack" => kind::HASH_LISTPACK,
+        Object::Hash(hash) if hash.earliest_deadline().is_some() => {
+            match is_blob && hash.is_listpack() {
+                true => kind::HASH_LISTPACK_EX,
+                false => kind::HASH_METADATA,
+            }
+        }
+        Object::Hash(hash) if is_blob && hash.is_listpack() => kind::HASH_LISTPACK,
         Object::Hash(_) => kind::HASH,
         Object::Stream(_) => kind::STREAM_LISTPACKS_2,
     }
@@ -294,6 +300,11 @@ impl Encoder {
                 self.put_blob(&listpack_of_hash(hash), out);
                 return State::Done;
             }
+            Object::Hash(hash) if kind == kind::HASH_LISTPACK_EX => {
+                out.extend_from_slice(&hash.earliest_deadline().unwrap_or(0).to_le_bytes());
+                self.put_blob(&listpack_of_dated(hash), out);
+                return State::Done;
+            }
             Object::Set(_) => State::Members(0),
             Object::Zset(_) => State::Scores(0),
             Object::Hash(hash) => {
@@ -422,6 +433,19 @@ fn listpack_of_hash(hash: &Hash) -> Vec<u8> {
     for (field, value) in hash.iter() {
         pack.push(&field);
         pack.push(&value);
+    }
+    pack.finish()
+}
+
+/// Fields, values and deadlines in turn, as Redis needs them: by deadline, those without one last.
+fn listpack_of_dated(hash: &Hash) -> Vec<u8> {
+    let mut fields: Vec<_> = hash.iter_timed(0).collect();
+    fields.sort_by_key(|(_, _, deadline)| deadline.unwrap_or(i64::MAX));
+    let mut pack = listpack::Builder::new();
+    for (field, value, deadline) in fields {
+        pack.push(&field);
+        pack.push(&value);
+        pack.push(&Element::Int(deadline.unwrap_or(0)));
     }
     pack.finish()
 }

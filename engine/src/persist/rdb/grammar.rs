@@ -85,6 +85,7 @@ fn pieces(kind: u8) -> Option<&'static [Piece]> {
         kind::STREAM_LISTPACKS => STREAM,
         kind::STREAM_LISTPACKS_2 => STREAM_2,
         kind::STREAM_LISTPACKS_3 => STREAM_3,
+        kind::HASH_2 => &[Each(&[Text, Text, Bytes(TIME_BYTES)])],
         kind::HASH_METADATA => &[Bytes(TIME_BYTES), Each(&[Length, Text, Text])],
         kind::HASH_LISTPACK_EX => &[Bytes(TIME_BYTES), Text],
         _ => return None,

@@ -22,12 +22,16 @@
 //! # What is written
 //!
 //! Version 10, of Redis 7.0, and only types that it knows, so that every Redis from 7.0 on and
-//! Valkey load what is written here. Where the content alone decides what Redis writes, the bytes
+//! Valkey load what is written here. Two things version 10 cannot say: deadlines of fields, for which
+//! Redis 7.4's types are used, so that only files with such hashes need it; and when a consumer of a
+//! stream was last given something, for which there is a type of version 11. That type is not
+//! used: every file with a consumer group would be lost to Redis 7.0 for a figure of XINFO, and which,
+//! when it is missing, is taken for the time at which the consumer was last seen, as Redis does. Where the content alone decides what Redis writes, the bytes
 //! are the same; the order of hash tables is anybody's, and so is what a compressor finds.
 //!
 //! # What is read
 //!
-//! Every type and encoding up to version 12 (Redis 8). Modules' values cannot be read without their
+//! Every type and encoding up to version 12 (Redis 8), and version 80 (Valkey 9). Modules' values cannot be read without their
 //! module, and are refused by its name.
 //!
 //! # Invariants
@@ -73,8 +77,10 @@ pub use writer::{EntryHead, Trailer, Usage, Writer};
 
 /// The version that is written: Redis 7.0's.
 pub const VERSION_WRITTEN: u16 = 10;
-/// The newest version that is read: Redis 7.4's and 8's.
+/// The newest version of Redis that is read: 7.4's and 8's.
 pub const VERSION_READ_MAX: u16 = 12;
+/// The version that Valkey 9 writes, in files behind a magic of its own.
+pub const VERSION_VALKEY: u16 = 80;
 
 /// The bytes that say of what type and encoding a value is.
 pub mod kind {
@@ -120,6 +126,9 @@ pub mod kind {
     pub const SET_LISTPACK: u8 = 20;
     /// A stream, as of Redis 7.2; from version 11 on.
     pub const STREAM_LISTPACKS_3: u8 = 21;
+    /// A hash with deadlines of fields, as of Valkey 9; of its version 80. (Release candidates of
+    /// Redis 7.4 had another form under this number, which is not read.)
+    pub const HASH_2: u8 = 22;
     /// A hash with deadlines of fields, as of Redis 7.4; from version 12 on.
     pub const HASH_METADATA: u8 = 24;
     /// The same in one listpack.

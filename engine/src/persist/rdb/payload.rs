@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Decoded, Decoder, Encoder, Input, RdbError, Stop, VERSION_READ_MAX, VERSION_WRITTEN, crc64,
-    encode::kind_of,
+    Decoded, Decoder, Encoder, Input, RdbError, Stop, VERSION_READ_MAX, VERSION_VALKEY,
+    VERSION_WRITTEN, crc64, encode::kind_of,
 };
 use crate::{
     keyspace::Body,
@@ -40,7 +40,7 @@ pub fn verify(payload: &[u8]) -> Result<&[u8], RdbError> {
     let (content, version) =
         sealed.split_last_chunk::<VERSION_BYTES>().ok_or(RdbError::Truncated)?;
     let version = u16::from_le_bytes(*version);
-    if version > VERSION_READ_MAX {
+    if version > VERSION_READ_MAX && version != VERSION_VALKEY {
         return Err(RdbError::Version(u32::from(version)));
     }
     let (found, expected) = (u64::from_le_bytes(*sum), crc64(sealed));

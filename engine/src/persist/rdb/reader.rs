@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    Crc64, Decoded, Decoder, Input, RdbError, Stop, Usage, VERSION_READ_MAX,
+    Crc64, Decoded, Decoder, Input, RdbError, Stop, Usage, VERSION_READ_MAX, VERSION_VALKEY,
     grammar::{Skip, pass_module_data},
     kind, opcode,
 };
@@ -19,8 +19,6 @@ use crate::{types::Thresholds, value::Value};
 const MAGIC_BYTES: usize = 9;
 /// The first version whose files end in a checksum.
 const CHECKSUM_SINCE: u32 = 5;
-/// The version that Valkey 9 writes, behind a magic of its own.
-const VALKEY_VERSION: u32 = 80;
 /// Taken bytes are dropped from the buffer once they are so many.
 const DROP_BYTES: usize = 1 << 20;
 
@@ -320,7 +318,7 @@ fn version(magic: &[u8]) -> Result<u32, RdbError> {
         text.parse::<u32>().ok().filter(|_| digits.iter().all(u8::is_ascii_digit))
     };
     if let Some(version) = magic.strip_prefix(b"VALKEY").and_then(number) {
-        return if version == VALKEY_VERSION {
+        return if version == u32::from(VERSION_VALKEY) {
             Ok(version)
         } else {
             Err(RdbError::Version(version))

@@ -1,6 +1,7 @@
 //! Values there and back, whole and in pieces, and hostile bytes.
 #![forbid(unsafe_code)]
 
+mod dated;
 mod files;
 mod streams;
 

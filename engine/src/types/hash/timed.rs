@@ -1,128 +1,174 @@
-//! A hash whose fields may have deadlines: two trees.
+//! A hash whose fields may have deadlines.
 //!
-//! The fields' tree is that of a large hash, with the deadline as the head of each record (0 for
-//! none). The fields that have a deadline stand a second time in a tree sorted by it, so that the next
-//! one to expire, and how many have, is found in O(log n). Capturing is cloning both roots.
-//!
-//! Invariant: the second tree holds exactly the fields whose head is not 0, each at its head.
+//! A small one is a listpack of field, value and deadline in turn, in the order of setting; 0 stands for
+//! no deadline. What is asked about deadlines is answered by a walk over it, which is short. A larger
+//! one is two [`trees`]. It does not become small again.
 #![forbid(unsafe_code)]
 
-use super::{body_of, is, parts, scan};
+#[cfg(test)]
+mod tests;
+mod trees;
+
+use super::is_live;
 use crate::types::{
-    Garbage,
+    Either, Garbage, SMALL_BYTES_MAX,
     encoding::{
         Element,
-        element::with_body,
-        order::{ByHash, ByScore, hash, score_of, score_tag},
-        page::{NewRecord, Record},
-        tree::Tree,
+        listpack::{Listpack, Packed, encoded_len},
     },
 };
+use trees::Trees;
+
+/// Elements of a field in a listpack.
+const WIDTH: usize = 3;
+
+/// A field, its value and its deadline.
+type Field<'a> = (Element<'a>, Element<'a>, Option<i64>);
 
 #[derive(Clone, Debug)]
-pub(super) struct Timed {
-    fields: Tree<ByHash<8>>,
-    /// Deadlines are below 2^53, so as doubles they are exact.
-    deadlines: Tree<ByScore>,
-    seed: u64,
+pub(super) enum Timed {
+    Small(Listpack),
+    Large(Box<Trees>),
 }
 
 impl Timed {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { fields: Tree::new(), deadlines: Tree::new(), seed }
+    /// A hash of these fields, none of which has a deadline yet.
+    pub(super) fn of<'a>(
+        fields: impl Iterator<Item = (Element<'a>, Element<'a>)>,
+        seed: u64,
+    ) -> Self {
+        let mut timed = Self::Small(Listpack::new());
+        for (field, value) in fields {
+            field.with_bytes(|field| {
+                value.with_bytes(|value| timed.set(field, value, None, seed));
+            });
+        }
+        timed
     }
 
     pub(super) fn len(&self) -> usize {
-        self.fields.len()
+        match self {
+            Self::Small(pack) => pack.len() / WIDTH,
+            Self::Large(trees) => trees.len(),
+        }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.fields.memory_bytes() + self.deadlines.memory_bytes()
+        match self {
+            Self::Small(pack) => pack.memory_bytes(),
+            Self::Large(trees) => trees.memory_bytes(),
+        }
     }
 
     pub(super) fn into_garbage(self) -> Garbage {
-        let mut garbage: Garbage = self.fields.into_garbage().into();
-        garbage.extend(self.deadlines.into_garbage().into());
-        garbage
+        match self {
+            Self::Small(_) => Garbage::default(),
+            Self::Large(trees) => trees.into_garbage(),
+        }
     }
 
     /// The value of a field and its deadline.
     pub(super) fn get(&self, field: &[u8]) -> Option<(Element<'_>, Option<i64>)> {
-        let tag = hash(self.seed, field);
-        let (cursor, found) = self.fields.find(tag, |record| is(record, field));
-        let record = cursor.record().filter(|_| found)?;
-        Some((parts(&record).1, deadline_of(&record)))
+        match self {
+            Self::Small(pack) => {
+                let view = pack.view();
+                let value = view.next_offset(view.find(field, WIDTH)?);
+                Some((view.get(value), deadline_at(view, view.next_offset(value))))
+            }
+            Self::Large(trees) => trees.get(field),
+        }
     }
 
     /// Sets a field with its deadline; whether it is new.
-    pub(super) fn set(&mut self, field: &[u8], value: &[u8], deadline: Option<i64>) -> bool {
-        let tag = hash(self.seed, field);
-        let (cursor, found) = self.fields.find(tag, |record| is(record, field));
-        let before = cursor.record().filter(|_| found).and_then(|record| deadline_of(&record));
-        let path = cursor.path();
-        drop(cursor);
-        with_body(&body_of(field, value), |body| {
-            let head = deadline.unwrap_or(0).to_le_bytes();
-            let record = NewRecord { tag, head: &head, body };
-            if found {
-                self.fields.replace(&path, &record);
-            } else {
-                self.fields.insert(&path, &record);
+    pub(super) fn set(
+        &mut self,
+        field: &[u8],
+        value: &[u8],
+        deadline: Option<i64>,
+        seed: u64,
+    ) -> bool {
+        if let Self::Small(pack) = self {
+            if let Some(is_new) = set_small(pack, field, value, deadline) {
+                return is_new;
             }
-        });
-        self.move_deadline(field, before, deadline);
-        !found
+            *self = Self::Large(Box::new(trees_of(pack, seed)));
+        }
+        match self {
+            Self::Large(trees) => trees.set(field, value, deadline),
+            Self::Small(_) => unreachable!("what did not fit a listpack is trees now"),
+        }
     }
 
     /// Changes the deadline of a field; whether the field is there.
-    pub(super) fn set_deadline(&mut self, field: &[u8], deadline: Option<i64>) -> bool {
+    pub(super) fn set_deadline(&mut self, field: &[u8], deadline: Option<i64>, seed: u64) -> bool {
         let Some((value, before)) = self.get(field) else { return false };
         if before != deadline {
             let value = value.to_vec();
-            self.set(field, &value, deadline);
+            self.set(field, &value, deadline, seed);
         }
         true
     }
 
     /// Removes a field; whether it was there.
     pub(super) fn remove(&mut self, field: &[u8]) -> bool {
-        let tag = hash(self.seed, field);
-        let (cursor, found) = self.fields.find(tag, |record| is(record, field));
-        let before = cursor.record().filter(|_| found).and_then(|record| deadline_of(&record));
-        let path = cursor.path();
-        drop(cursor);
-        if found {
-            self.fields.remove(&path);
-            self.move_deadline(field, before, None);
+        match self {
+            Self::Small(pack) => {
+                let found = pack.view().find(field, WIDTH);
+                if let Some(at) = found {
+                    pack.remove(at, WIDTH);
+                }
+                found.is_some()
+            }
+            Self::Large(trees) => trees.remove(field),
         }
-        found
     }
 
     /// The earliest deadline.
     pub(super) fn earliest(&self) -> Option<i64> {
-        self.deadlines.get(0).map(|record| score_of(&record) as i64)
+        match self {
+            Self::Small(pack) => fields(pack).filter_map(|(_, _, deadline)| deadline).min(),
+            Self::Large(trees) => trees.earliest(),
+        }
+    }
+
+    /// Whether every field has expired at `now_ms`, and there is one.
+    pub(super) fn has_expired(&self, now_ms: i64) -> bool {
+        match self {
+            Self::Small(pack) => {
+                !pack.is_empty() && !fields(pack).any(|(_, _, deadline)| is_live(deadline, now_ms))
+            }
+            Self::Large(trees) => trees.latest_of_all().is_some_and(|latest| latest <= now_ms),
+        }
     }
 
     /// How many fields have expired at `now_ms`.
     pub(super) fn expired_len(&self, now_ms: i64) -> usize {
-        self.deadlines.seek_by(|deadline, _| deadline <= now_ms as f64).index()
+        match self {
+            Self::Small(pack) => {
+                fields(pack).filter(|(_, _, deadline)| !is_live(*deadline, now_ms)).count()
+            }
+            Self::Large(trees) => trees.expired_len(now_ms),
+        }
     }
 
-    /// The field that has the earliest deadline, if that has passed at `now_ms`.
+    /// The field that has the earliest deadline, if that has passed at `now_ms`; of several the least.
     pub(super) fn expired_field(&self, now_ms: i64) -> Option<Vec<u8>> {
-        let first = self.deadlines.get(0)?;
-        (score_of(&first) <= now_ms as f64).then(|| first.body.to_vec())
+        match self {
+            Self::Small(pack) => {
+                let expired = fields(pack).filter(|(_, _, deadline)| !is_live(*deadline, now_ms));
+                let first = expired.map(|(field, _, deadline)| (deadline, field.to_vec())).min();
+                first.map(|(_, field)| field)
+            }
+            Self::Large(trees) => trees.expired_field(now_ms),
+        }
     }
 
     /// The fields and values from `index` on with their deadlines.
-    pub(super) fn iter_from(
-        &self,
-        index: usize,
-    ) -> impl Iterator<Item = (Element<'_>, Element<'_>, Option<i64>)> {
-        self.fields.seek(index).forward().map(|record| {
-            let (field, value) = parts(&record);
-            (field, value, deadline_of(&record))
-        })
+    pub(super) fn iter_from(&self, index: usize) -> impl Iterator<Item = Field<'_>> {
+        match self {
+            Self::Small(pack) => Either::Left(fields(pack).skip(index)),
+            Self::Large(trees) => Either::Right(trees.iter_from(index)),
+        }
     }
 
     /// See [`Hash::scan`](super::Hash::scan); also hands out the deadlines.
@@ -132,150 +178,70 @@ impl Timed {
         count: usize,
         mut each: impl FnMut(Element<'_>, Element<'_>, Option<i64>),
     ) -> u64 {
-        scan(&self.fields, cursor, count, |record| {
-            let (field, value) = parts(record);
-            each(field, value, deadline_of(record));
-        })
-    }
-
-    fn move_deadline(&mut self, field: &[u8], from: Option<i64>, to: Option<i64>) {
-        if from == to {
-            return;
-        }
-        if let Some(from) = from {
-            let path = self.deadlines.seek_member(from as f64, field).path();
-            self.deadlines.remove(&path);
-        }
-        if let Some(to) = to {
-            let score = to as f64;
-            let path = self.deadlines.seek_insertion(score, field).path();
-            with_body(field, |body| {
-                let head = score.to_le_bytes();
-                self.deadlines
-                    .insert(&path, &NewRecord { tag: score_tag(score), head: &head, body });
-            });
+        match self {
+            Self::Small(pack) => {
+                fields(pack).for_each(|(field, value, deadline)| each(field, value, deadline));
+                0
+            }
+            Self::Large(trees) => trees.scan(cursor, count, each),
         }
     }
 }
 
-fn deadline_of(record: &Record<'_>) -> Option<i64> {
-    let deadline = record.head.try_into().map_or(0, i64::from_le_bytes);
-    (deadline != 0).then_some(deadline)
+/// The fields of a listpack.
+fn fields(pack: &Listpack) -> impl Iterator<Item = Field<'_>> {
+    let view = pack.view();
+    let mut offset = view.first();
+    std::iter::from_fn(move || {
+        if offset >= view.end() {
+            return None;
+        }
+        let value = view.next_offset(offset);
+        let deadline = view.next_offset(value);
+        let field = (view.get(offset), view.get(value), deadline_at(view, deadline));
+        offset = view.next_offset(deadline);
+        Some(field)
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::{collection::vec, prelude::*};
-
-    use crate::types::{Hash, Thresholds};
-
-    #[derive(Clone, Debug)]
-    enum Op {
-        Set,
-        SetKeeping,
-        Remove,
-        Date(i64),
-        Persist,
-        ExpireOne(i64),
-        Capture,
+/// The deadline that stands at `offset`.
+fn deadline_at(view: Packed<'_>, offset: usize) -> Option<i64> {
+    match view.get(offset) {
+        Element::Int(deadline) => Some(deadline).filter(|&deadline| deadline != 0),
+        Element::Bytes(_) | Element::Shared(_) => None,
     }
+}
 
-    fn op() -> impl Strategy<Value = Op> {
-        prop_oneof![
-            4 => Just(Op::Set),
-            1 => Just(Op::SetKeeping),
-            2 => Just(Op::Remove),
-            4 => (1..40_i64).prop_map(Op::Date),
-            1 => Just(Op::Persist),
-            2 => (0..45_i64).prop_map(Op::ExpireOne),
-            1 => Just(Op::Capture),
-        ]
+/// Sets a field of a small hash; `None`, and nothing done, if the hash might become too large.
+fn set_small(
+    pack: &mut Listpack,
+    field: &[u8],
+    value: &[u8],
+    deadline: Option<i64>,
+) -> Option<bool> {
+    let found = pack.view().find(field, WIDTH);
+    let (field, value) = (Element::compact(field), Element::compact(value));
+    let deadline = Element::Int(deadline.unwrap_or(0));
+    let field_bytes = if found.is_some() { 0 } else { encoded_len(&field) };
+    let bytes = field_bytes + encoded_len(&value) + encoded_len(&deadline);
+    if pack.raw().len() + bytes > SMALL_BYTES_MAX {
+        return None;
     }
-
-    type Model = BTreeMap<Vec<u8>, (Vec<u8>, Option<i64>)>;
-
-    fn contents(hash: &Hash) -> Model {
-        hash.iter_timed(0)
-            .map(|(field, value, deadline)| (field.to_vec(), (value.to_vec(), deadline)))
-            .collect()
-    }
-
-    /// The field of the earliest deadline that has passed, the least of those.
-    fn earliest(model: &Model, now_ms: i64) -> Option<Vec<u8>> {
-        let dated = model.iter().filter_map(|(field, (_, deadline))| Some(((*deadline)?, field)));
-        dated.min().filter(|(deadline, _)| *deadline <= now_ms).map(|(_, field)| field.clone())
-    }
-
-    proptest! {
-        #[test]
-        fn a_hash_with_deadlines_matches_a_map(
-            ops in vec((op(), 0..60_u32, 0..1000_u32), 1..400),
-        ) {
-            let thresholds = Thresholds::default();
-            let (mut hash, mut model) = (Hash::new(), Model::new());
-            let mut captured = Vec::new();
-            for (op, field, value) in ops {
-                let length = if field % 13 == 0 { 500 } else { 3 };
-                let field = format!("field:{field:length$}").into_bytes();
-                let value = value.to_string().into_bytes();
-                let before = model.get(&field).cloned();
-                match op {
-                    Op::Set => {
-                        prop_assert_eq!(hash.set(&field, &value, &thresholds), before.is_none());
-                        model.insert(field, (value, None));
-                    }
-                    Op::SetKeeping => {
-                        hash.set_keeping_deadline(&field, &value, &thresholds);
-                        model.insert(field, (value, before.and_then(|(_, deadline)| deadline)));
-                    }
-                    Op::Remove => {
-                        prop_assert_eq!(hash.remove(&field), model.remove(&field).is_some());
-                    }
-                    Op::Date(at) => {
-                        let there = hash.set_deadline(&field, Some(at), &thresholds);
-                        prop_assert_eq!(there, before.is_some());
-                        model.entry(field).and_modify(|(_, deadline)| *deadline = Some(at));
-                    }
-                    Op::Persist => {
-                        prop_assert_eq!(hash.set_deadline(&field, None, &thresholds), before.is_some());
-                        model.entry(field).and_modify(|(_, deadline)| *deadline = None);
-                    }
-                    Op::ExpireOne(now_ms) => {
-                        let expired = hash.expired_field(now_ms);
-                        prop_assert_eq!(&expired, &earliest(&model, now_ms));
-                        if let Some(field) = expired {
-                            prop_assert!(hash.remove_expired(&field, now_ms));
-                            model.remove(&field);
-                        }
-                    }
-                    Op::Capture => captured.push((hash.clone(), model.clone())),
-                }
-                let first = model.values().filter_map(|(_, deadline)| *deadline).min();
-                prop_assert_eq!(hash.earliest_deadline(), first);
-            }
-            prop_assert_eq!(contents(&hash), model.clone());
-            for now_ms in [0, 10, 20, 50] {
-                let live: BTreeMap<_, _> = hash
-                    .iter_live(now_ms)
-                    .map(|(field, value)| (field.to_vec(), value.to_vec()))
-                    .collect();
-                let expected: BTreeMap<_, _> = model
-                    .iter()
-                    .filter(|(_, (_, deadline))| deadline.is_none_or(|at| at > now_ms))
-                    .map(|(field, (value, _))| (field.clone(), value.clone()))
-                    .collect();
-                prop_assert_eq!(hash.live_len(now_ms), expected.len());
-                for field in model.keys() {
-                    let value = hash.get_live(field, now_ms).map(|value| value.to_vec());
-                    prop_assert_eq!(value.as_ref(), expected.get(field));
-                }
-                prop_assert_eq!(live, expected);
-            }
-            for (hash, model) in captured {
-                prop_assert_eq!(contents(&hash), model);
-            }
+    match found {
+        Some(at) => {
+            let at = pack.view().next_offset(at);
+            pack.replace(at, value);
+            pack.replace(pack.view().next_offset(at), deadline);
         }
+        None => [field, value, deadline].into_iter().for_each(|element| pack.push_back(element)),
     }
+    Some(found.is_none())
+}
+
+fn trees_of(pack: &Listpack, seed: u64) -> Trees {
+    let mut trees = Trees::new(seed);
+    for (field, value, deadline) in fields(pack) {
+        field.with_bytes(|field| value.with_bytes(|value| trees.set(field, value, deadline)));
+    }
+    trees
 }
