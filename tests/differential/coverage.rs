@@ -35,6 +35,9 @@ const COMMANDS_LEFT_OUT: &[(&str, &str)] = &[
 
 /// Words of commands that are in no grammar.
 const WORDS_LEFT_OUT: &[(&str, &str, &str)] = &[
+    ("OBJECT", "HELP", "help is in words of its own"),
+    ("XGROUP", "HELP", "help is in words of its own"),
+    ("XINFO", "HELP", "help is in words of its own"),
     ("OBJECT", "IDLETIME", "tells the time since the last use"),
     ("OBJECT", "REFCOUNT", "tells how many share a value, of which there is no such thing here"),
     ("XADD", "*", "tells the time; `ms-*` is compared"),

@@ -63,8 +63,6 @@ pub(super) const STREAMS: &[&str] = &[
     "XINFO STREAM <near> FULL COUNT <few>",
     "XINFO STREAM <near> FULL",
     "XINFO GROUPS <near>",
-    "XINFO HELP",
-    "XGROUP HELP",
     "XINFO CONSUMERS <near> <group>",
     "TYPE <near>",
     "OBJECT ENCODING <near>",

@@ -223,7 +223,6 @@ const KEYS: &[&str] = &[
     "SCAN 0 MATCH k* COUNT 100000 TYPE <type>",
     "OBJECT ENCODING <key>",
     "OBJECT FREQ <key>",
-    "OBJECT HELP",
     "MGET <key> <key> <key>",
     "INCR <key>",
     "STRLEN <key>",
