@@ -17,8 +17,9 @@ use crate::servers::{Running, Server};
 
 /// Members of the collections that are written at random.
 const MEMBERS: u64 = 100_000;
-/// Keys of small collections.
-const SMALL_KEYS: u64 = 400_000;
+/// Keys of small collections: so many that the buffers for what is loaded, some ten megabytes, do not
+/// show.
+const SMALL_KEYS: u64 = 1_000_000;
 /// Members of large collections.
 const LARGE_MEMBERS: u64 = 1_000_000;
 const PIPELINE: u64 = 16;

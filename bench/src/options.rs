@@ -9,9 +9,7 @@ use crate::error::BenchError;
 use crate::progress::Progress;
 use crate::report::Figures;
 use crate::servers::Server;
-use crate::{
-    collections, connections, growth, memory, pubsub, several, snapshot, throughput,
-};
+use crate::{collections, connections, growth, memory, pubsub, several, snapshot, throughput};
 
 /// What `--help` prints.
 pub(crate) const USAGE: &str = "\
@@ -122,7 +120,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "collections",
         about: "one shard pinned to one CPU, load on another, pipeline 16, 50 connections; then RSS of \
-                400,000 small collections and of large ones",
+                a million small collections and of large ones",
         run: collections::run,
     },
     Scenario {

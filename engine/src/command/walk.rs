@@ -74,7 +74,7 @@ pub(super) struct Walk {
 impl Walk {
     /// A walk over the elements of `range`, of which there is at least one. What is captured goes to
     /// `attic` in the end.
-    pub(super) fn new(
+    pub(super) fn over(
         content: Content,
         range: Range<usize>,
         protocol: Protocol,
@@ -224,7 +224,7 @@ mod tests {
         for reverse in [false, true] {
             let range = 1_000..19_000;
             let content = Content::Zset { zset: zset.clone(), with_scores: true, reverse };
-            let walk = Walk::new(content, range.clone(), Protocol::Resp3, &attic);
+            let walk = Walk::over(content, range.clone(), Protocol::Resp3, &attic);
             let (bytes, longest) = pieces(&walk);
             let expected = plain(|reply| {
                 let mut ranked: Vec<_> = zset.iter_from(range.start).take(range.len()).collect();
@@ -237,7 +237,7 @@ mod tests {
             });
             assert!(bytes == expected && longest < 2 * PIECE_BYTES, "{longest}");
         }
-        let walk = Walk::new(Content::List(list.clone()), 5..15_000, Protocol::Resp3, &attic);
+        let walk = Walk::over(Content::List(list.clone()), 5..15_000, Protocol::Resp3, &attic);
         let expected = plain(|reply| {
             list.iter_from(5).take(14_995).for_each(|element| reply_element(reply, element));
         });
@@ -254,7 +254,7 @@ mod tests {
             hash.set_deadline(&field, Some(if number % 3 == 0 { 50 } else { 5_000 }), &thresholds);
         }
         let attic = Arc::new(Attic::default());
-        let walk = Walk::new(
+        let walk = Walk::over(
             Content::Hash(hash.clone(), Part::Both, 100),
             0..hash.len(),
             Protocol::Resp2,

@@ -24,6 +24,12 @@ const REDIS_LISTPACK_BYTES: usize = 7;
 /// Where `list-max-listpack-size` counts elements, this size in bytes is the limit too.
 const REDIS_SAFETY_BYTES: usize = 8192;
 
+/// A `quicklist` of at most so many bytes of memory is counted in Redis's format.
+const COUNTED_BYTES_MAX: usize = 64 << 10;
+/// One of more bytes in that format is not: far enough from the other bound that a list at the border is
+/// not counted anew again and again.
+const UNCOUNTED_BYTES_MIN: usize = 256 << 10;
+
 /// One of a list's ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -37,10 +43,13 @@ pub enum End {
 #[derive(Clone, Debug)]
 pub struct List {
     repr: Repr,
-    /// Size of a tree in Redis's listpack format while OBJECT ENCODING says `listpack`; `None` once
-    /// it says `quicklist`. Not kept of a listpack, whose size is no limit's: [`SMALL_BYTES_MAX`] of
-    /// ours are below 4 KiB of Redis's.
-    packed_bytes: Option<usize>,
+    /// Whether OBJECT ENCODING says `quicklist`.
+    is_quicklist: bool,
+    /// Size of a tree in Redis's listpack format, by which that name changes: known while it says
+    /// `listpack`, and of a `quicklist` once that is so small that it may become a `listpack` again. Not
+    /// kept of a listpack, whose size is no limit's: [`SMALL_BYTES_MAX`] of ours are below 4 KiB of
+    /// Redis's.
+    redis_bytes: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -58,20 +67,21 @@ impl Default for List {
 impl List {
     /// An empty list.
     pub fn new() -> Self {
-        Self { repr: Repr::Small(Listpack::new()), packed_bytes: Some(0) }
+        Self { repr: Repr::Small(Listpack::new()), is_quicklist: false, redis_bytes: None }
     }
 
     /// The list that [`Self::packed`] gave.
     #[inline]
     pub fn from_packed(bytes: &[u8]) -> Self {
-        Self { repr: Repr::Small(Listpack::from_trusted(bytes)), packed_bytes: Some(0) }
+        let repr = Repr::Small(Listpack::from_trusted(bytes));
+        Self { repr, is_quicklist: false, redis_bytes: None }
     }
 
     /// The list as packed bytes, if it is small and OBJECT ENCODING says `listpack`.
     #[inline]
     pub fn packed(&self) -> Option<&[u8]> {
         match &self.repr {
-            Repr::Small(pack) if self.packed_bytes.is_some() => Some(pack.raw()),
+            Repr::Small(pack) if !self.is_quicklist => Some(pack.raw()),
             _ => None,
         }
     }
@@ -93,7 +103,7 @@ impl List {
 
     /// The name of the encoding that OBJECT ENCODING answers.
     pub fn encoding_name(&self) -> &'static str {
-        if self.packed_bytes.is_some() { "listpack" } else { "quicklist" }
+        if self.is_quicklist { "quicklist" } else { "listpack" }
     }
 
     /// Bytes of memory behind the list.
@@ -159,8 +169,8 @@ impl List {
             },
             Repr::Large(tree) => {
                 let path = match end {
-                    End::Front => tree.seek_start().path(),
-                    End::Back => tree.seek_end().path(),
+                    End::Front => tree.start_path(),
+                    End::Back => tree.end_path(),
                 };
                 with_record(element, |record| tree.insert(&path, record));
             }
@@ -207,6 +217,18 @@ impl List {
             End::Front => 0,
             End::Back => self.len().checked_sub(1)?,
         };
+        if let Repr::Large(tree) = &mut self.repr {
+            let cursor = tree.seek(index);
+            let element = cursor.record()?.body;
+            let result = f(element);
+            let removed = self.redis_bytes.map(|_| element.redis_listpack_len());
+            let path = cursor.path();
+            drop(cursor);
+            tree.remove(&path);
+            self.count_removed(removed.unwrap_or(0));
+            self.shrink(thresholds);
+            return Some(result);
+        }
         let result = f(self.get(index)?);
         self.remove(index, thresholds);
         Some(result)
@@ -214,7 +236,7 @@ impl List {
 
     /// Removes the element at `index`, which exists.
     pub fn remove(&mut self, index: usize, thresholds: &Thresholds) {
-        if self.counts_bytes() {
+        if self.redis_bytes.is_some() {
             let removed = self.get(index).map_or(0, |old| old.redis_listpack_len());
             self.count_removed(removed);
         }
@@ -230,7 +252,7 @@ impl List {
 
     /// Removes the elements `from..to`, which exist. What is returned is to be freed in slices.
     pub fn remove_range(&mut self, from: usize, to: usize, thresholds: &Thresholds) -> Garbage {
-        if self.counts_bytes() {
+        if self.redis_bytes.is_some() {
             let removed = self.iter_from(from).take(to - from);
             let removed = removed.map(|old| old.redis_listpack_len()).sum();
             self.count_removed(removed);
@@ -276,18 +298,20 @@ impl List {
             let bytes = pack.raw().len() + listpack::encoded_len(&element);
             if bytes > SMALL_BYTES_MAX {
                 self.repr = Repr::Large(tree_of(pack));
-                self.packed_bytes = self.packed_bytes.map(|_| self.redis_listpack_bytes());
+                self.redis_bytes = (!self.is_quicklist).then(|| self.redis_listpack_bytes());
             }
         }
-        if let Some(bytes) = &mut self.packed_bytes {
-            let mut total = 0;
-            if matches!(self.repr, Repr::Large(_)) {
-                *bytes += element.redis_listpack_len();
-                total = *bytes;
-            }
-            if !fits_listpack(total, self.len() + 1, thresholds.list_max_listpack_size, 1) {
-                self.packed_bytes = None;
-            }
+        let mut total = 0;
+        if let Some(bytes) = &mut self.redis_bytes {
+            *bytes += element.redis_listpack_len();
+            total = *bytes;
+        }
+        let limit = thresholds.list_max_listpack_size;
+        if !self.is_quicklist && !fits_listpack(total, self.len() + 1, limit, 1) {
+            self.is_quicklist = true;
+        }
+        if self.is_quicklist && total > UNCOUNTED_BYTES_MIN {
+            self.redis_bytes = None;
         }
         element
     }
@@ -298,14 +322,8 @@ impl List {
         REDIS_LISTPACK_BYTES + elements
     }
 
-    fn counts_bytes(&self) -> bool {
-        self.packed_bytes.is_some() && matches!(self.repr, Repr::Large(_))
-    }
-
     fn count_removed(&mut self, removed: usize) {
-        if self.counts_bytes()
-            && let Some(bytes) = &mut self.packed_bytes
-        {
+        if let Some(bytes) = &mut self.redis_bytes {
             *bytes -= removed;
         }
     }
@@ -313,13 +331,15 @@ impl List {
     /// After a removal: takes the smaller representation and the name of one, once they fit well.
     fn shrink(&mut self, thresholds: &Thresholds) {
         let Repr::Large(tree) = &self.repr else { return self.shrink_name(thresholds) };
-        if tree.memory_bytes() > REDIS_SAFETY_BYTES * 8 {
+        let memory = tree.memory_bytes();
+        if memory > COUNTED_BYTES_MAX && self.redis_bytes.is_none() {
             return;
         }
-        if tree.memory_bytes() <= SHRINK_BYTES_MAX {
+        if memory <= SHRINK_BYTES_MAX {
             let mut pack = Listpack::new();
             tree.iter().for_each(|record| pack.push_back(record.body));
             self.repr = Repr::Small(pack);
+            self.redis_bytes = None;
         }
         self.shrink_name(thresholds);
     }
@@ -327,13 +347,15 @@ impl List {
     fn shrink_name(&mut self, thresholds: &Thresholds) {
         let limit = thresholds.list_max_listpack_size;
         let len = self.len();
-        if self.packed_bytes.is_some() || !fits_listpack(2 * len, len, limit, 2) {
+        if !self.is_quicklist || !fits_listpack(2 * len, len, limit, 2) {
             return;
         }
-        let bytes = self.redis_listpack_bytes();
-        if fits_listpack(bytes, len, limit, 2) {
-            self.packed_bytes = Some(bytes);
+        let bytes = self.redis_bytes.unwrap_or_else(|| self.redis_listpack_bytes());
+        if matches!(self.repr, Repr::Large(_)) {
+            // From now on it is counted along, so that no removal looks at all elements again.
+            self.redis_bytes = Some(bytes);
         }
+        self.is_quicklist = !fits_listpack(bytes, len, limit, 2);
     }
 }
 

@@ -255,8 +255,10 @@ impl Aggregate {
         match self {
             // Infinities of either sign make zero.
             Self::Sum => number_or_zero(first + second),
-            Self::Min => first.min(second),
-            Self::Max => first.max(second),
+            // What is no number is neither less nor greater, and of two zeros the first stays.
+            Self::Min if second < first => second,
+            Self::Max if second > first => second,
+            Self::Min | Self::Max => first,
         }
     }
 }
@@ -329,7 +331,8 @@ fn intersect(sources: &[Source], options: &Options, mut each: impl FnMut(&[u8], 
             let mut joined = number_or_zero(score * weight);
             for (other, weight) in others {
                 let Some(score) = other.score(member) else { return true };
-                joined = options.aggregate.join(joined, number_or_zero(score * weight));
+                // An infinite score of no weight is no number, and makes a sum zero as a whole.
+                joined = options.aggregate.join(joined, score * weight);
             }
             each(member, joined)
         })

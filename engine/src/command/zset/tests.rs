@@ -7,6 +7,20 @@ use super::super::testing::Bench;
 const WRONG_TYPE: &str = "-WRONGTYPE Operation against a key holding the wrong kind of value";
 
 #[test]
+fn an_infinite_score_without_weight_makes_a_sum_zero() {
+    Bench::new().expect(&[
+        ("ZADD few inf m", ":1"),
+        ("ZADD many 5 m 1 x 1 y", ":3"),
+        ("ZINTER 2 few many WEIGHTS 0 1 WITHSCORES", "[\"m\" \"5\"]"),
+        ("ZADD few 7 m", ":0"),
+        ("ZADD many inf m", ":0"),
+        ("ZINTER 2 few many WEIGHTS 1 0 WITHSCORES", "[\"m\" \"0\"]"),
+        ("ZINTER 2 few many WEIGHTS 1 0 AGGREGATE MIN WITHSCORES", "[\"m\" \"7\"]"),
+        ("ZUNION 2 few many WEIGHTS 1 0 AGGREGATE SUM", "[\"x\" \"y\" \"m\"]"),
+    ]);
+}
+
+#[test]
 fn members_are_added_by_the_options() {
     Bench::new().expect(&[
         ("ZADD z 1 a 2 b", ":2"),

@@ -302,13 +302,14 @@ impl Page {
         slice.len() - usize::from(u16::from_le_bytes([slice[at], slice[at + 1]]))
     }
 
+    #[inline]
     fn record_len(&self, index: usize, format: PageFormat) -> usize {
         let (prefix, meta) = varint(&self.block.slice[self.record_at(index, format)..]);
         prefix + format.head_bytes + (meta >> 2)
     }
 
     fn holds_shared(&self, index: usize, format: PageFormat) -> bool {
-        matches!(self.record(index, format).body, Element::Shared(_))
+        varint(&self.block.slice[self.record_at(index, format)..]).1 & 3 == KIND_SHARED
     }
 
     fn shared_body(&self, number: &[u8]) -> &Bytes {
@@ -355,14 +356,13 @@ impl Page {
 
     /// Counts the record of slot `index` as dead.
     fn bury(&mut self, index: usize, format: PageFormat) {
-        let (at, len) = (self.record_at(index, format), self.record_len(index, format));
-        let number = match self.holds_shared(index, format) {
-            true => {
-                let body = &self.block.slice[at + len - 2..at + len];
-                Some(usize::from(u16::from_le_bytes([body[0], body[1]])))
-            }
-            false => None,
-        };
+        let at = self.record_at(index, format);
+        let (prefix, meta) = varint(&self.block.slice[at..]);
+        let len = prefix + format.head_bytes + (meta >> 2);
+        let number = (meta & 3 == KIND_SHARED).then(|| {
+            let body = &self.block.slice[at + len - 2..at + len];
+            usize::from(u16::from_le_bytes([body[0], body[1]]))
+        });
         let (head, slice) = self.own();
         if at == slice.len() - usize::from(head.heap) {
             head.heap -= len as u16;
@@ -416,14 +416,14 @@ impl Builder {
             return;
         }
         for index in from..to {
-            let (at, len) = (page.record_at(index, format), page.record_len(index, format));
+            let at = page.record_at(index, format);
+            let (prefix, meta) = varint(&source[at..]);
+            let len = prefix + format.head_bytes + (meta >> 2);
             head.heap += len as u16;
             let to = slice.len() - usize::from(head.heap);
             slice[to..to + len].copy_from_slice(&source[at..at + len]);
-            if page.block.header.shared.is_some()
-                && let Element::Shared(body) = page.record(index, format).body
-            {
-                let number = head.keep(body);
+            if meta & 3 == KIND_SHARED {
+                let number = head.keep(page.shared_body(&source[at + len - 2..at + len]));
                 slice[to + len - 2..to + len].copy_from_slice(&number.to_le_bytes());
             }
             let slot = usize::from(head.len) * width;

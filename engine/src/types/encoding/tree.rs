@@ -132,7 +132,7 @@ impl<O: Order> Tree<O> {
 
     /// Appends `record`.
     pub fn push_back(&mut self, record: &NewRecord<'_>) {
-        let path = self.seek_end().path();
+        let path = self.end_path();
         self.insert(&path, record);
     }
 
@@ -255,21 +255,25 @@ impl<O: Order> Inner<O> {
         }
     }
 
-    /// Takes away child `index` if it is empty, or joins it with a neighbour if it is sparse.
-    fn mend(&mut self, index: usize) {
-        let Some(child) = self.children.get(index) else { return };
+    /// Takes away child `index` if it is empty, or joins it with a neighbour if it is sparse; whether
+    /// something was done.
+    fn mend(&mut self, index: usize) -> bool {
+        let Some(child) = self.children.get(index) else { return false };
         if child.count == 0 {
             self.children.remove(index);
-        } else if child.node.is_sparse() {
+            return true;
+        }
+        if child.node.is_sparse() {
             let lefts = [index.checked_sub(1), Some(index)];
             for left in lefts.into_iter().flatten() {
                 let pair = self.children.get(left).zip(self.children.get(left + 1));
                 if pair.is_some_and(|(left, right)| left.node.join_well(&right.node)) {
                     self.join(left);
-                    return;
+                    return true;
                 }
             }
         }
+        false
     }
 
     /// Joins child `left` with its right neighbour.
@@ -370,8 +374,7 @@ fn remove_at<O: Order>(node: &mut Node<O>, bytes: &mut usize, steps: &[u16], slo
             let before = child.bytes;
             remove_at(&mut child.node, &mut child.bytes, rest, slot);
             *bytes = *bytes + child.bytes - before;
-            if child.count == 0 || child.node.is_sparse() {
-                inner.mend(index);
+            if (child.count == 0 || child.node.is_sparse()) && inner.mend(index) {
                 *bytes = inner.bytes();
             }
         }

@@ -90,8 +90,11 @@ proptest! {
         for op in ops {
             run(&mut list, &mut model, op, &thresholds);
             prop_assert_eq!(list.len(), model.len());
-            if list.counts_bytes() {
-                prop_assert_eq!(list.packed_bytes, Some(list.redis_listpack_bytes()));
+            let is_large = matches!(list.repr, Repr::Large(_));
+            prop_assert!(list.redis_bytes.is_none() || is_large);
+            prop_assert!(list.redis_bytes.is_some() || !is_large || list.is_quicklist);
+            if let Some(bytes) = list.redis_bytes {
+                prop_assert_eq!(bytes, list.redis_listpack_bytes());
             }
             if let Some(bytes) = list.packed() {
                 list = List::from_packed(bytes);
