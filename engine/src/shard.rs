@@ -156,23 +156,15 @@ pub struct Shard {
     memory: Memory,
 }
 
-/// What has become of a waiter.
+/// What has become of a waiter: its command was executed.
 #[derive(Clone, Debug)]
-pub enum Answer {
-    /// Its command was executed; this is the reply.
-    Reply(Waiter, Bytes),
-    /// One of its keys has changed, but it needs keys of other shards too: its worker is to try it
-    /// over all of them.
-    Ready(Waiter),
-}
-
-impl Answer {
+pub struct Answer {
     /// Whose command it is.
-    pub fn client(&self) -> Client {
-        match self {
-            Self::Reply(waiter, _) | Self::Ready(waiter) => waiter.client(),
-        }
-    }
+    pub waiter: Waiter,
+    /// The reply.
+    pub reply: Bytes,
+    /// The error, if the reply is one.
+    pub error: Option<CommandError>,
 }
 
 impl Shard {
@@ -415,6 +407,10 @@ impl Shard {
         if self.settings.active_expire {
             self.expire.slice(&mut self.keyspace, self.settings.active_expire_effort);
             self.expire_fields();
+        }
+        if self.keyspace.events.has_ready() {
+            // A group is gone with a stream that has expired.
+            self.serve_ready();
         }
         self.keyspace.events.sweep_watched(SWEPT_A_TICK);
         self.sweep_waiters(SWEPT_A_TICK);

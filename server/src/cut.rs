@@ -23,41 +23,57 @@
 //! - nothing is done between entering and leaving, nor within a cut, that could wait for anything.
 #![forbid(unsafe_code)]
 
-use std::{
-    hint,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-};
+#[cfg(all(test, feature = "loom"))]
+mod model;
+
+use std::hint;
 
 use Ordering::SeqCst;
 
+use crate::mesh::sync::{AtomicBool, Fault, Ordering, Planted, model_fence, yield_now};
+
 /// How often one looks again before it gives up its processor to whom it waits for.
-const LOOKS_MAX: u32 = 100;
+const LOOKS_MAX: u32 = if cfg!(feature = "loom") { 0 } else { 100 };
 
 /// On cache lines of its own, since each worker writes its own flag twice a round.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
 struct Flag(AtomicBool);
+
+impl Flag {
+    fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+}
 
 /// Who is taking places, and whether that may begin.
 #[derive(Debug)]
 pub struct Cut {
     closed: Flag,
     taking: Box<[Flag]>,
+    planted: Planted,
 }
 
 impl Cut {
     /// An open way for `workers` workers.
     pub fn new(workers: usize) -> Self {
-        let taking = (0..workers).map(|_| Flag::default()).collect();
-        Self { closed: Flag::default(), taking }
+        Self::with(workers, Planted::default())
+    }
+
+    pub(crate) fn with(workers: usize, planted: Planted) -> Self {
+        Self { closed: Flag::new(), taking: (0..workers).map(|_| Flag::new()).collect(), planted }
     }
 
     /// Lets `worker` take places and read its tail, as soon as no cut is being made.
     #[inline]
     pub fn enter(&self, worker: u32) {
         let flag = &self.taking[worker as usize].0;
+        if self.planted.is(Fault::LookThenRaise) {
+            wait_while(|| self.closed.0.load(SeqCst));
+            return flag.store(true, SeqCst);
+        }
         flag.store(true, SeqCst);
+        model_fence();
         if self.closed.0.load(SeqCst) {
             self.enter_again(flag);
         }
@@ -69,13 +85,16 @@ impl Cut {
             flag.store(false, SeqCst);
             wait_while(|| self.closed.0.load(Ordering::Relaxed));
             flag.store(true, SeqCst);
+            model_fence();
         }
     }
 
     /// `worker` has taken its places.
     #[inline]
     pub fn leave(&self, worker: u32) {
-        self.taking[worker as usize].0.store(false, Ordering::Release);
+        let relaxed = self.planted.is(Fault::RelaxedLeave);
+        let order = if relaxed { Ordering::Relaxed } else { Ordering::Release };
+        self.taking[worker as usize].0.store(false, order);
     }
 
     /// Takes places while nobody else does. `worker` must not be between entering and leaving.
@@ -84,7 +103,8 @@ impl Cut {
         while closed.compare_exchange(false, true, SeqCst, Ordering::Relaxed).is_err() {
             wait_while(|| closed.load(Ordering::Relaxed));
         }
-        for flag in &self.taking {
+        model_fence();
+        for flag in self.taking.iter().filter(|_| !self.planted.is(Fault::CutAtOnce)) {
             wait_while(|| flag.0.load(SeqCst));
         }
         let taken = take_places();
@@ -101,12 +121,12 @@ fn wait_while(busy: impl Fn() -> bool) {
         if looks <= LOOKS_MAX {
             hint::spin_loop();
         } else {
-            thread::yield_now();
+            yield_now();
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use std::{
         sync::{

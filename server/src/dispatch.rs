@@ -318,6 +318,8 @@ impl Worker {
             metrics: &self.metrics,
             stopwatch: &mut self.stopwatch,
             pause: self.pause,
+            couplings: self.coupled.any(),
+            splitter: &mut self.splitter,
             busy: self.busy,
             is_loading: self.is_loading,
             care: self.care,

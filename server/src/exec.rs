@@ -208,6 +208,15 @@ impl Worker {
                 Err(_) => {}
             }
         }
+        if !needed.is_empty()
+            && let Some(couplings) = self.coupled.any()
+        {
+            // What is pushed may be moved on to keys of other shards.
+            for (command, args) in queue.iter() {
+                let positions = &mut self.positions;
+                needed.extend(couplings.reached_by(self.map, command, &args, positions));
+            }
+        }
         Some(match needed.single() {
             _ if needed.is_empty() => Place::Nowhere,
             Some(shard) if !is_session => Place::Shard(shard),

@@ -20,6 +20,7 @@ use tessera_engine::{
     command::{Command, CommandError, CommandTable, table::flag},
     keyspace::KeyHash,
     shard::{Call, Shard},
+    transaction::{couplings::Couplings, parts::Splitter},
 };
 use tessera_proto::{Args, Limits, ProtocolError, ReplyBuffer, ReplyWriter, Span, Step};
 
@@ -147,6 +148,9 @@ pub(crate) struct InPlace<'a> {
     pub(crate) metrics: &'a WorkerMetrics,
     pub(crate) stopwatch: &'a mut Stopwatch,
     pub(crate) pause: Pause,
+    /// Keys that are coupled, if any are.
+    pub(crate) couplings: Option<&'a Couplings>,
+    pub(crate) splitter: &'a mut Splitter,
     /// A script that runs too long, anywhere.
     pub(crate) busy: Option<Busy>,
     /// Some shard is not loaded yet: no key may be looked at.
@@ -202,6 +206,7 @@ impl InPlace<'_> {
         let bytes = input.bytes();
         let mut at = 0;
         if let Some(held) = session.held {
+            let held = self.routed_again(session, bytes, held);
             if !self.is_here(session, &held) {
                 return End::Held(held);
             }
@@ -316,9 +321,26 @@ impl InPlace<'_> {
             return check_in_multi(command).map_err(|error| (Some(command), error));
         }
         match self.map.route(command, args, self.positions) {
-            Ok(route) => Ok((command, route)),
+            Ok(route) => Ok((command, self.by_couplings(command, args, route))),
             Err(error) => Err((Some(command), error)),
         }
+    }
+
+    /// Where a command goes that would go to `route` if no keys were coupled.
+    #[inline]
+    fn by_couplings(&mut self, command: &Command, args: &Args<'_>, route: Route) -> Route {
+        let Some(couplings) = self.couplings else { return route };
+        couplings.route(self.map, (command, args, route), self.splitter, self.positions)
+    }
+
+    /// A request that was routed before: since then, its keys may have been coupled.
+    #[inline]
+    fn routed_again(&mut self, session: &Session, bytes: &[u8], held: Held) -> Held {
+        if self.couplings.is_none() {
+            return held;
+        }
+        let args = session.parser.args(bytes);
+        Held { route: self.by_couplings(held.command, &args, held.route), ..held }
     }
 
     /// Why a command is refused while a script runs too long, or data is loaded.

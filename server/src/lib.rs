@@ -18,6 +18,7 @@
 //! memory              maxmemory: who is refused, and who lets keys go when
 //! several, gather     commands that concern several shards, and their joined reply
 //! cut                 an instant in which no worker takes places
+//! couplings           keys between which a waiting client has elements moved: who hears of them, and when
 //! loan, own_shard     shards that are lent whole to the worker that executes over several of them
 //! exec                EXEC and WATCH: transactions on their way to the shards
 //! libraries           commands that change the libraries of functions
@@ -55,6 +56,7 @@ pub mod check;
 mod client_eviction;
 pub mod client_limits;
 pub mod config;
+mod couplings;
 pub mod cut;
 pub mod dispatch;
 mod exec;

@@ -27,7 +27,9 @@ use std::mem;
 use tessera_engine::{
     command::{Command, Effect, Run, Way},
     shard::Shard,
-    transaction::{Gathered, Missing, ShardId, ShardMap, ShardSet, exec::Transaction},
+    transaction::{
+        Gathered, Missing, ShardId, ShardMap, ShardSet, couplings::Pair, exec::Transaction,
+    },
     waiting::Waiter,
 };
 use tessera_proto::{Args, ReplyBuffer, RequestBatch};
@@ -63,8 +65,6 @@ pub(crate) enum Work {
     Transaction { header: CallHeader, transaction: Box<Transaction> },
     /// Something that the server itself does over all shards.
     Whole(Whole),
-    /// A command that waits, and may find something now.
-    Wait(Waiter),
 }
 
 /// How the execution of a unit has ended.
@@ -73,6 +73,8 @@ enum Ended {
     Done,
     /// It waits for data.
     Waits(Waiter),
+    /// It is to wait for data once these keys are coupled.
+    WaitsFor(Pair),
     /// It is a script that has been suspended, and keeps the shards.
     Suspended,
 }
@@ -89,6 +91,8 @@ pub(crate) struct Loans {
     asked: ShardSet,
     /// How many of these are not here yet.
     missing: usize,
+    /// How many announcements of couplings all workers had heard before the shards were asked for.
+    heard: u64,
     /// Units that need more shards than they had, and have not been promised these yet.
     again: Vec<Unit>,
     /// Connections with a unit that waits for the end of the loan under way.
@@ -103,6 +107,7 @@ impl Loans {
             running: Vec::new(),
             asked: ShardSet::default(),
             missing: 0,
+            heard: 0,
             again: Vec::new(),
             waiting: Vec::new(),
         }
@@ -138,14 +143,14 @@ impl Loans {
         self.waiting.push(id);
     }
 
-    /// The shards have been asked for.
-    pub(crate) fn asked(&mut self, shards: ShardSet) {
+    /// The shards have been asked for, when all workers had heard `heard` announcements of couplings.
+    pub(crate) fn asked(&mut self, shards: ShardSet, heard: u64) {
         if shards.is_empty() {
             return;
         }
         debug_assert!(!self.is_under_way() && self.running.is_empty());
         mem::swap(&mut self.running, &mut self.promised);
-        self.asked = shards;
+        (self.asked, self.heard) = (shards, heard);
         self.missing = shards.len();
     }
 }
@@ -170,13 +175,17 @@ impl Worker {
             }
             _ => self.splitter.shards(self.map, held.command, &args),
         };
-        let shards = match shards {
+        let mut shards = match shards {
             Ok(shards) => shards,
             Err(error) => return self.refuse(id, held, &error),
         };
         let Some(connection) = self.network.connection(id) else { return Advance::Finished };
         let Connection { input, session, .. } = connection;
         let args = session.parser.args(input.bytes());
+        if let Some(couplings) = self.coupled.any() {
+            let (map, positions) = (self.map, &mut self.positions);
+            shards.extend(couplings.reached_by(map, held.command, &args, positions));
+        }
         if !self.outboxes.may_borrow(shards) {
             return Advance::NoCredit;
         }
@@ -304,6 +313,11 @@ impl Worker {
                         self.begin_wait(unit.connection, unit.ticket, waiter);
                         return true;
                     }
+                    Ok(Ended::WaitsFor(pair)) => {
+                        self.pool.put(answer);
+                        self.announce(pair, unit);
+                        return true;
+                    }
                     Ok(Ended::Suspended) => {
                         self.pool.put(answer);
                         return false;
@@ -323,11 +337,6 @@ impl Worker {
                 self.alone = Some(mem::replace(&mut self.loans.gathered, gathered));
             }
             Work::Whole(_) => {}
-            Work::Wait(waiter) => {
-                self.pool.put(answer);
-                self.try_wait(unit.connection, waiter);
-                return true;
-            }
         }
         if let Work::Whole(work) = unit.work {
             after = self.execute_whole(work, &mut answer);
@@ -395,9 +404,16 @@ impl Worker {
             return Ok(Ended::Done);
         }
         let call = header.call(args);
+        if let Some(missing) = self.lacks_coupled(&call) {
+            return Err(missing);
+        }
         let outcome = self.loans.gathered.execute(&call, answer)?;
         if let Ok(Effect::Waits(_)) = outcome {
-            return Ok(Ended::Waits(self.loans.gathered.wait(&call)));
+            let pair = Pair::of(&call, self.map);
+            if self.coupled.may_wait(pair.as_ref(), self.loans.heard) {
+                return Ok(Ended::Waits(self.loans.gathered.wait(&call)));
+            }
+            return Ok(pair.map_or(Ended::Done, Ended::WaitsFor));
         }
         self.note_call(Some(to.0), header.command, &args, outcome.as_ref().err());
         Ok(Ended::Done)

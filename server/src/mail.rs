@@ -80,6 +80,15 @@ impl Worker {
                 self.take_back(shard);
             }
             Message::Returned { owner } => self.outboxes.loan_is_settled(owner),
+            Message::Coupled { host, changes } => {
+                self.take_couplings(&changes);
+                self.outboxes.received(host);
+                self.outboxes.reply_to(host, Message::CoupledHeard { by: self.own });
+            }
+            Message::CoupledHeard { by } => {
+                self.outboxes.answered(by);
+                self.couplings_are_heard();
+            }
             Message::News { from, news, bytes } => {
                 self.hear_all(news);
                 self.outboxes.news_are_heard(from, bytes);

@@ -195,6 +195,20 @@ impl Outboxes {
         shards
     }
 
+    /// Whether a request can be sent to all of these workers, the own one aside.
+    pub fn may_ask(&self, workers: ShardSet) -> bool {
+        workers.iter().all(|worker| worker == self.own || self.credits(worker) > 0)
+    }
+
+    /// Sends a request that is no parcel, for which there is a credit.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn ask(&mut self, worker: u32, message: Message) {
+        self.send(worker, Class::Request, message);
+    }
+
     /// Sends a shard back to its owner. Its loan came with the right to do so: an owner lends its
     /// shard once, so there is a credit.
     ///

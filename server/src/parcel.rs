@@ -7,13 +7,13 @@
 //! Invariant: a parcel is owned by one worker at a time; it changes owner only through a mailbox.
 #![forbid(unsafe_code)]
 
-use std::{collections::VecDeque, mem};
+use std::{collections::VecDeque, mem, sync::Arc};
 
 use tessera_engine::{
     command::Command,
     keyspace::{KeyHash, watch::Watcher},
     shard::{Call, Caller, Shard},
-    transaction::{ShardId, exec::Transaction},
+    transaction::{ShardId, couplings::Change, exec::Transaction},
 };
 use tessera_proto::{Args, Mark, Protocol, ReplyBuffer, RequestBatch};
 
@@ -60,6 +60,18 @@ pub enum Message {
     Returned {
         /// The owner.
         owner: ShardId,
+    },
+    /// A worker tells all workers which keys are coupled (see `couplings`).
+    Coupled {
+        /// The worker that tells it.
+        host: u32,
+        /// What is new.
+        changes: Arc<[Change]>,
+    },
+    /// A worker has heard of couplings.
+    CoupledHeard {
+        /// Who has.
+        by: u32,
     },
     /// What this worker tells the receiver's clients, of so many bytes.
     News {

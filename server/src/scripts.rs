@@ -266,7 +266,10 @@ impl Worker {
         if !self.scripts.wide.is_empty() && self.scripts.wide.contains(&prepared.target.name()) {
             return ShardSet::all(self.map.shards());
         }
-        prepared.keys.clone().map(|at| self.map.owner(&args[at])).collect()
+        let keys = || prepared.keys.clone().map(|at| &args[at]);
+        let mut shards: ShardSet = keys().map(|key| self.map.owner(key)).collect();
+        shards.extend(self.reached_by_keys(keys()));
+        shards
     }
 
     /// The shards that have to be lent for the script that `args` ask for.
@@ -301,6 +304,7 @@ impl Worker {
         }
         let Self { scripts, shard, shared, map, positions, metrics, stopwatch, codes, own, .. } =
             self;
+        let coupled = &self.coupled;
         let client = names_of(self.network.connection(id));
         let shown = self.is_monitored.then_some(&mut self.shown);
         let Scripts { engine, undo, session, .. } = scripts;
@@ -311,6 +315,7 @@ impl Worker {
             let mut host = Host {
                 place: Place::One { id: *own, shard: &mut *shard },
                 map: *map,
+                couplings: coupled.any(),
                 positions,
                 slow: &self.watch,
                 client,
@@ -350,6 +355,7 @@ impl Worker {
         let lines = self.shown.len();
         let Self { scripts, loans, shared, map, positions, metrics, stopwatch, codes, own, .. } =
             self;
+        let coupled = &self.coupled;
         let client = names_of(client.and_then(|id| self.network.connection(id)));
         let shown = self.is_monitored.then_some(&mut self.shown);
         let Scripts { engine, undo, session, .. } = scripts;
@@ -360,6 +366,7 @@ impl Worker {
             let mut host = Host {
                 place: Place::Several(gathered),
                 map: *map,
+                couplings: coupled.any(),
                 positions,
                 slow: &self.watch,
                 client,
@@ -517,6 +524,7 @@ impl Worker {
     fn resume_over(&mut self, suspended: &mut Suspended) -> Progress {
         let Self { scripts, loans, shared, map, positions, metrics, stopwatch, codes, own, .. } =
             self;
+        let coupled = &self.coupled;
         let client = names_of(self.network.connection(suspended.connection));
         let shown = self.is_monitored.then_some(&mut self.shown);
         let Scripts { engine, undo, session, .. } = scripts;
@@ -531,6 +539,7 @@ impl Worker {
         let mut host = Host {
             place,
             map: *map,
+            couplings: coupled.any(),
             positions,
             slow: &self.watch,
             client,

@@ -54,6 +54,7 @@ impl Worker {
         if !self.outboxes.has_open() && !self.loans.has_promised() {
             return !self.ready.is_empty();
         }
+        let heard = self.coupled.heard();
         let Self { shared, outboxes, now_us, .. } = self;
         let mut take_places = || {
             let stamp = shared.aof.epoch();
@@ -62,7 +63,7 @@ impl Worker {
         };
         let asked =
             if faults::breaks(Rule::Cut) { take_places() } else { shared.cut.through(take_places) };
-        self.loans.asked(asked);
+        self.loans.asked(asked, heard);
         self.outboxes.wake();
         true
     }

@@ -6,26 +6,30 @@
 //! That is done by what comes first: the answer of a shard that has served it, which travels like a
 //! published message and as surely as a reply; its time; CLIENT UNBLOCK; the connection's end.
 //!
+//! A command counts as executed when it is answered: in the figures, in the slow log, and among its
+//! client's commands. MONITOR shows it when it comes.
+//!
 //! Invariants:
 //! - a connection waits with one command at most, and its session knows it exactly as long as the
 //!   place is open;
-//! - every end but the first takes the waiter's word before anything else, so that no element is
-//!   taken for a client that does not get it.
+//! - every end but the first claims the waiter before anything else, so that no element is taken for
+//!   a client that does not get it; if that fails, the answer is on its way and ends the wait.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
 
-use tessera_engine::{command::Effect, shard::Answer, waiting::Waiter};
-use tessera_proto::{Mark, ReplyBuffer, ReplyWriter};
+use tessera_engine::{
+    command::CommandError, shard::Answer, transaction::couplings::Pair, waiting::Waiter,
+};
+use tessera_proto::{Mark, ReplyWriter};
 
 use crate::{
-    loan::{Unit, Work},
     net::{CloseMode, Connection, ConnectionId},
     worker::Worker,
 };
 
-/// When a wait that has ended otherwise just now is looked at again, in microseconds.
-const LOOK_AGAIN_US: i64 = 1_000;
+/// What a client reads that another one has unblocked with ERROR.
+const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 
 /// The waits of one worker's connections.
 #[derive(Default)]
@@ -69,7 +73,8 @@ impl Worker {
     /// The command of a connection waits from now on.
     pub(crate) fn begin_wait(&mut self, id: ConnectionId, ticket: u64, waiter: Waiter) {
         let Some(connection) = self.network.connection(id).filter(|open| !open.is_closing()) else {
-            waiter.give_up();
+            waiter.claim();
+            self.coupled.end_wait(Pair::of_waiter(&waiter).as_ref());
             return;
         };
         if let Some(due_us) = waiter.deadline_us() {
@@ -78,6 +83,7 @@ impl Worker {
         self.waits.count += 1;
         let is_over = connection.session.is_ended;
         connection.session.wait = Some(Wait { waiter, ticket });
+        connection.session.commands -= 1;
         if is_over {
             self.abandon_wait(id);
         }
@@ -90,6 +96,7 @@ impl Worker {
         if let Some(due_us) = wait.waiter.deadline_us() {
             self.waits.deadlines.remove(&(due_us, id.number(), wait.ticket));
         }
+        self.coupled.end_wait(Pair::of_waiter(&wait.waiter).as_ref());
         Some(wait)
     }
 
@@ -99,11 +106,19 @@ impl Worker {
         &mut self,
         id: ConnectionId,
         Wait { waiter, ticket }: Wait,
+        error: Option<&CommandError>,
         write: impl FnOnce(&mut ReplyWriter<'_>),
     ) {
         let Some(connection) = self.network.connection(id) else { return };
+        connection.session.commands += 1;
         let protocol = connection.session.protocol;
-        self.metrics.executed(waiter.command(), 0, None);
+        self.metrics.executed(waiter.command(), 0, error);
+        // How long it took the shard that has served it is not known here; it is not the wait.
+        if self.watch.is_slow(0)
+            && let Some(call) = waiter.call()
+        {
+            self.note_slow(Some(id), call.command, &call.args, 0);
+        }
         let mut reply = self.pool.take();
         write(&mut ReplyWriter::new(&mut reply, protocol));
         let whole = Mark::default()..reply.mark();
@@ -113,52 +128,12 @@ impl Worker {
     }
 
     /// Takes up what a shard has to say of a waiter of this worker.
-    pub(crate) fn take_answer(&mut self, answer: Answer) {
-        let waiter = match &answer {
-            Answer::Reply(waiter, _) | Answer::Ready(waiter) => waiter,
-        };
+    pub(crate) fn take_answer(&mut self, Answer { waiter, reply, error }: Answer) {
         let id = ConnectionId::from_number(waiter.client().connection);
         let Some(connection) = self.network.connection(id) else { return };
-        if !connection.session.wait.as_ref().is_some_and(|wait| wait.waiter.is(waiter)) {
-            return;
-        }
-        match answer {
-            Answer::Reply(_, reply) => {
-                if let Some(wait) = self.end_wait(id) {
-                    self.answer_wait(id, wait, |out| out.raw(&reply));
-                }
-            }
-            Answer::Ready(waiter) => self.try_again(id, waiter),
-        }
-    }
-
-    /// Lets a waiter be tried over all shards of its keys.
-    fn try_again(&mut self, id: ConnectionId, waiter: Waiter) {
-        let Some(call) = waiter.call() else { return };
-        // They were found when it began to wait.
-        let Ok(shards) = self.splitter.shards(self.map, call.command, &call.args) else { return };
-        let Some(connection) = self.network.connection(id) else { return };
-        let Some(ticket) = connection.session.wait.as_ref().map(|wait| wait.ticket) else { return };
-        let work = Work::Wait(waiter);
-        self.loans.start_again(Unit { connection: id, ticket, shards, work });
-    }
-
-    /// Tries a waiter over the shards that are lent.
-    pub(crate) fn try_wait(&mut self, id: ConnectionId, waiter: &Waiter) {
-        if !waiter.try_claim() {
-            return;
-        }
-        let mut reply = ReplyBuffer::new();
-        let Some(call) = waiter.call() else { return };
-        let outcome = self.loans.gathered_mut().execute(&call, &mut reply);
-        // A shard cannot be missing: those of all its keys were asked for.
-        let waits = matches!(outcome, Ok(Ok(Effect::Waits(_))) | Err(_));
-        waiter.settle(!waits);
-        if !waits && let Some(wait) = self.end_wait(id) {
-            self.metrics.executed(waiter.command(), 0, None);
-            let whole = Mark::default()..reply.mark();
-            self.arrive(id, wait.ticket, 0, (&reply, whole));
-            self.let_go_on(id);
+        let is_its = connection.session.wait.as_ref().is_some_and(|wait| wait.waiter.is(&waiter));
+        if is_its && let Some(wait) = self.end_wait(id) {
+            self.answer_wait(id, wait, error.as_ref(), |out| out.raw(&reply));
         }
     }
 
@@ -178,17 +153,8 @@ impl Worker {
                 return;
             }
             self.waits.deadlines.remove(&place);
-            let id = ConnectionId::from_number(number);
-            if !self.stop_waiting(id, Some(ticket), End::Timeout) && self.waits_at(id, ticket) {
-                // A shard executes the command just now, or has: its answer is on its way.
-                self.waits.deadlines.insert((now_us + LOOK_AGAIN_US, number, ticket));
-            }
+            self.stop_waiting(ConnectionId::from_number(number), Some(ticket), End::Timeout);
         }
-    }
-
-    fn waits_at(&mut self, id: ConnectionId, ticket: u64) -> bool {
-        let wait = self.network.connection(id).and_then(|open| open.session.wait.as_ref());
-        wait.is_some_and(|wait| wait.ticket == ticket)
     }
 
     /// Ends the wait of a connection, that of the reply at `ticket` if one is given; answers whether
@@ -196,14 +162,15 @@ impl Worker {
     pub(crate) fn stop_waiting(&mut self, id: ConnectionId, ticket: Option<u64>, end: End) -> bool {
         let Some(connection) = self.network.connection(id) else { return false };
         let Some(wait) = &connection.session.wait else { return false };
-        if ticket.is_some_and(|ticket| ticket != wait.ticket) || !wait.waiter.give_up() {
+        if ticket.is_some_and(|ticket| ticket != wait.ticket) || !wait.waiter.claim() {
             return false;
         }
         if let Some(wait) = self.end_wait(id) {
             let waiter = wait.waiter.clone();
-            self.answer_wait(id, wait, |reply| match end {
+            let error = (end == End::Error).then(|| CommandError::text(UNBLOCKED));
+            self.answer_wait(id, wait, error.as_ref(), |reply| match end {
                 End::Timeout => waiter.reply_timeout(reply),
-                End::Error => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+                End::Error => reply.error(UNBLOCKED),
             });
         }
         true
@@ -214,7 +181,7 @@ impl Worker {
     pub(crate) fn abandon_wait(&mut self, id: ConnectionId) {
         let Some(connection) = self.network.connection(id) else { return };
         let Connection { session, .. } = connection;
-        if session.wait.as_ref().is_some_and(|wait| wait.waiter.give_up()) {
+        if session.wait.as_ref().is_some_and(|wait| wait.waiter.claim()) {
             self.end_wait(id);
             self.network.close(id, CloseMode::AfterReply);
         }
@@ -223,7 +190,7 @@ impl Worker {
     /// The connection is closed.
     pub(crate) fn forget_wait(&mut self, id: ConnectionId) {
         if let Some(wait) = self.end_wait(id) {
-            wait.waiter.give_up();
+            wait.waiter.claim();
         }
     }
 }

@@ -31,6 +31,7 @@ use crate::{
     aof::{Aof, WorkerLog},
     client_eviction::Weighed,
     config::{BufferLimit, ConfigReader},
+    couplings::Coupled,
     dispatch::Pause,
     exec::Question,
     guests::Guests,
@@ -97,6 +98,8 @@ pub struct Worker {
     pub(crate) questions: Vec<Question>,
     /// Shards that this worker borrows.
     pub(crate) loans: Loans,
+    /// Keys that are coupled.
+    pub(crate) coupled: Coupled,
     /// The configuration has changed while the own shard was lent.
     pub(crate) configure_when_back: bool,
     /// What came for the own shard while that was lent.
@@ -282,6 +285,7 @@ impl Worker {
             alone: None,
             questions: Vec::new(),
             loans: Loans::new(map, seed.rotate_left(16)),
+            coupled: Coupled::new(seed.rotate_left(48)),
             configure_when_back: false,
             waiting_mail: VecDeque::new(),
             unfilled_waits: 0,
@@ -428,6 +432,7 @@ impl Worker {
         self.unregister_departed();
         self.tick();
         self.deliver();
+        self.post_couplings();
         self.outboxes.post_news();
         self.outboxes.wake();
         self.end_turn_of_memory();
@@ -641,6 +646,7 @@ impl Worker {
             return;
         }
         self.publish();
+        self.end_idle_couplings();
         if self.own == 0 {
             self.shared.metrics.sample((self.now_us / 1_000) as u64);
             self.look_at_save_points();

@@ -17,6 +17,7 @@ mod pending;
 mod record;
 #[cfg(test)]
 mod tests;
+pub(crate) mod wait;
 
 use super::{collection::reply_element, keys::Place, prelude::*};
 use crate::{
@@ -30,7 +31,6 @@ use crate::{
 use add::{xadd, xtrim};
 use claim::{xautoclaim, xclaim};
 use entries::{xdel, xlen, xrange, xrevrange, xsetid};
-pub(crate) use fetch::{last_id, pin_ids};
 use fetch::{stream_keys, xread, xreadgroup};
 use group::{
     xack, xgroup_create, xgroup_createconsumer, xgroup_delconsumer, xgroup_destroy, xgroup_help,

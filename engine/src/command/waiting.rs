@@ -6,9 +6,10 @@
 //! answers as if its time were over.
 #![forbid(unsafe_code)]
 
-use tessera_proto::{Args, ReplyWriter, float::parse_f64, number::parse_i64};
+use tessera_proto::{Args, ReplyWriter, RequestBatch, float::parse_f64, number::parse_i64};
 
-use super::{Command, CommandError, Context, Effect};
+use super::{Command, CommandError, Context, Effect, stream::wait};
+use crate::types::StreamId;
 
 /// The outcome of a command that has found nothing: it waits, or answers `nothing`.
 pub(super) fn found_nothing(
@@ -70,26 +71,53 @@ pub(crate) fn timeout_ms(command: &Command, args: &Args<'_>, now_ms: i64) -> Opt
     }
 }
 
-/// Whether a command must see all its keys to do what is right when one of them has changed. Others
-/// take from the first key that has something, or read what there is: while they wait, the keys that
-/// have not changed have nothing.
-pub(crate) fn needs_all_keys(command: &Command) -> bool {
-    matches!(command.name, "blmove" | "brpoplpush" | "xreadgroup")
+/// What a command that waits wants of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// Elements of a list.
+    Elements,
+    /// Members of a sorted set.
+    Members,
+    /// Entries of a stream behind this id.
+    Entries(StreamId),
+    /// Entries of a stream that this group has not read; or to hear that group or stream are gone.
+    Unread(Box<[u8]>),
 }
 
-/// The type of the values that a command takes from or reads.
-pub(crate) fn awaited_type(command: &Command) -> &'static str {
+/// What a command wants of `key`, which is one of those that it awaits.
+pub(crate) fn want(command: &Command, args: &Args<'_>, key: &[u8]) -> Want {
     match command.name {
-        "bzpopmin" | "bzpopmax" | "bzmpop" => "zset",
-        "xread" | "xreadgroup" => "stream",
-        _ => "list",
+        "bzpopmin" | "bzpopmax" | "bzmpop" => Want::Members,
+        "xread" => Want::Entries(wait::read_behind(args, key)),
+        "xreadgroup" => Want::Unread(wait::group_of(args).into()),
+        _ => Want::Elements,
     }
 }
 
-/// Whether a key that has changed, and holds nothing or something else now, is an answer (to a reader
-/// of a group that is gone with its stream), or nothing that the client has waited for.
-pub(crate) fn hears_of_other_types(command: &Command) -> bool {
-    command.name == "xreadgroup"
+/// The source and the destination of a command that moves an element (BLMOVE, BRPOPLPUSH).
+pub(crate) fn transfer<'a>(command: &Command, args: &Args<'a>) -> Option<(&'a [u8], &'a [u8])> {
+    matches!(command.name, "blmove" | "brpoplpush").then(|| args.get(1).zip(args.get(2))).flatten()
+}
+
+/// The positions of the keys that a command waits for: all its keys, but of one that moves an element
+/// only the source. Its arguments have been read before.
+pub(crate) fn awaited_keys(command: &Command, args: &Args<'_>, positions: &mut Vec<usize>) {
+    positions.clear();
+    let found = command.keys.positions(args, positions);
+    debug_assert!(found.is_ok(), "a call that waits has keys");
+    if transfer(command, args).is_some() {
+        positions.truncate(1);
+    }
+}
+
+/// The part of a waiting call that concerns the keys that are `here`, if the command would take the
+/// others amiss that are not.
+pub(crate) fn part_here(
+    command: &Command,
+    args: &Args<'_>,
+    here: impl FnMut(&[u8]) -> bool,
+) -> Option<RequestBatch> {
+    (command.name == "xreadgroup").then(|| wait::of_streams(args, here))
 }
 
 #[cfg(test)]

@@ -19,19 +19,17 @@
 //!   is moved cannot expire on the way.
 #![forbid(unsafe_code)]
 
-use std::mem;
+mod waiters;
 
-use bytes::Bytes;
 use tessera_proto::{Args, ReplyBuffer, ReplyWriter};
 
 use super::{Route, ShardId, ShardMap, ShardSet, parts::Splitter};
 use crate::{
-    command::{Command, CommandError, Effect, sort, stream, table::flag},
+    command::{Command, CommandError, Effect, sort, table::flag},
     keyspace::{awaited::DatabaseKey, events::Event},
     persist::state::record_state,
-    shard::{Answer, Call, Caller, Shard},
+    shard::{Call, Caller, Shard},
     sys::random::Random,
-    waiting::Waiter,
 };
 
 /// What a call needs and is not here.
@@ -181,93 +179,6 @@ impl Gathered {
             }
             Err(error) => Ok(refuse(call, error, out)),
         }
-    }
-
-    /// Lets a call that has answered [`Effect::Waits`] wait for its keys.
-    pub fn wait(&mut self, call: &Call<'_>) -> Waiter {
-        self.positions.clear();
-        let found = call.command.keys.positions(&call.args, &mut self.positions);
-        debug_assert!(found.is_ok(), "a call that waits has keys");
-        let mut keys: Vec<&[u8]> = self.positions.iter().map(|&at| &call.args[at]).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let owners: ShardSet = keys.iter().map(|key| self.map.owner(key)).collect();
-        let now_us = self.shards.iter().flatten().map(|shard| shard.keyspace.clock().now_us());
-        let now_us = now_us.max().unwrap_or(0);
-        let pinned = (call.command.name == "xread").then(|| {
-            stream::pin_ids(&call.args, now_us / 1_000, |key| {
-                let shard = self.shards[self.map.owner(key) as usize].as_deref_mut()?;
-                stream::last_id(&mut shard.keyspace, call.database as usize, key)
-            })
-        });
-        let args = pinned.as_ref().and_then(|batch| batch.get(0)).unwrap_or(call.args);
-        let is_spread = owners.iter().count() > 1;
-        let waiter = Waiter::new(&Call { args, ..*call }, now_us, is_spread);
-        for key in keys {
-            if let Some(shard) = self.shards[self.map.owner(key) as usize].as_deref_mut() {
-                shard.add_waiter(key, &waiter);
-            }
-        }
-        waiter
-    }
-
-    /// Notes which awaited keys the last call has changed.
-    fn note_ready(&mut self) {
-        for (id, shard) in (0..).zip(&mut self.shards) {
-            if let Some(shard) = shard
-                && shard.keyspace.events.has_ready()
-            {
-                let changed = shard.keyspace.events.take_ready();
-                self.ready.extend(changed.into_iter().map(|place| (id, place)));
-            }
-        }
-    }
-
-    /// Serves those who wait for keys that were changed since, in the order of the changes. To be
-    /// done at the end of each unit: a command, a transaction, a script.
-    pub fn serve_waiters(&mut self) {
-        while !self.ready.is_empty() {
-            for (id, place) in mem::take(&mut self.ready) {
-                self.serve_key(id, &place);
-                self.note_ready();
-            }
-        }
-    }
-
-    fn serve_key(&mut self, id: ShardId, place: &DatabaseKey) {
-        while let Some(shard) = self.get_mut(id)
-            && let Some(waiter) = shard.serve_key(place, true)
-        {
-            if !self.serve_spread(id, &waiter) {
-                // It waits on, or its worker is to try it; so those behind it are looked after.
-                let _ = self.get_mut(id).and_then(|shard| shard.serve_key(place, false));
-                return;
-            }
-            self.note_ready();
-        }
-    }
-
-    /// Executes the command of a waiter over all shards of its keys, if they are here; answers whether
-    /// it is over.
-    fn serve_spread(&mut self, id: ShardId, waiter: &Waiter) -> bool {
-        let Some(call) = waiter.call() else { return true };
-        let is_here = self
-            .splitter
-            .shards(self.map, call.command, &call.args)
-            .is_ok_and(|shards| self.has(shards));
-        if !is_here || !waiter.try_claim() {
-            return waiter.is_over();
-        }
-        let mut out = ReplyBuffer::new();
-        let waits = match self.execute_routed(&call, &mut out) {
-            Ok(outcome) => matches!(outcome, Ok(Effect::Waits(_))),
-            Err(_) => true,
-        };
-        waiter.settle(!waits);
-        if !waits && let Some(shard) = self.get_mut(id) {
-            shard.answer(Answer::Reply(waiter.clone(), Bytes::from(out.to_vec())));
-        }
-        !waits
     }
 
     /// Executes a call in parts.

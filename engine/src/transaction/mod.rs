@@ -4,6 +4,7 @@
 //! - [`parts`] splits a command over several shards into independent parts, [`merge`] joins their
 //!   replies;
 //! - [`gathered`] executes commands over shards that one worker holds for a moment;
+//! - [`couplings`] says what must be at hand when a key is filled for which clients wait;
 //! - [`exec`] holds what a client queues in MULTI and what it watches;
 //! - [`round`] is the rule by which a worker runs and sends its connections' commands so that all
 //!   see one order.
@@ -13,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod couplings;
 pub mod exec;
 pub mod gathered;
 pub mod map;

@@ -1,25 +1,27 @@
 //! Clients that wait for data: BLPOP and its like.
 //!
 //! A command that finds nothing becomes a [`Waiter`]: the call itself, to be executed again when one
-//! of its keys changes. It stands in the queue ([`Queues`]) of every key that it names, in the shard
-//! that owns the key. A write that changes an awaited key serves those who wait for it at its own
-//! end, first come first served, before anything else reaches the key; so `RPUSH k v; LPOP k` in one
-//! pipeline does not steal what a waiter was owed. EXEC and scripts do so at their end, key by key in
-//! the order of the changes.
+//! of its keys has something for it. It stands in the queue ([`Queues`]) of every key that it awaits,
+//! in the shard that owns the key. A write that changes an awaited key serves those who wait for it at
+//! its own end, first come first served, before anything else reaches the key; so `RPUSH k v; LPOP k`
+//! in one pipeline does not steal what a waiter was owed. EXEC and scripts do so at their end, key by
+//! key in the order of the changes; whom a served one's own writes serve comes after them.
 //!
 //! Waiters hold no locks. One may stand in queues of several shards, and its worker may give it up
-//! (time over, client gone, CLIENT UNBLOCK) at any time: who takes its word, [`Waiter::try_claim`], may
-//! execute it, and nobody else does meanwhile.
+//! (time over, client gone, CLIENT UNBLOCK) at any time: [`Waiter::claim`] decides who answers it.
+//!
+//! A shard serves a waiter by itself, with those of its keys that it owns: while the client waits, the
+//! others have nothing. But BLMOVE needs its destination at hand, which may be another shard's. So
+//! as long as one waits, whatever may fill its source is executed over the destination's shard too
+//! (see [`crate::transaction::couplings`]): then it is moved in the same step.
 //!
 //! Invariants:
-//! - the word goes from *waiting* to *tried* and from there back, or to *over*; or from *waiting* to
-//!   *over*. What is over is never executed: its entries in queues are dropped when they are met;
-//! - a waiter is executed only by a shard that has all keys which the command needs to give the
-//!   right answer ([`Waiter::is_local`]), or else by its own worker over all of its shards: that one
-//!   is told ([`crate::shard::Answer::Ready`]);
+//! - a waiter is claimed once; who claims it answers it. What is claimed is never executed by anybody
+//!   else, and its entries in queues are dropped when they are met;
+//! - it is claimed for execution only where its command will find something: nobody claims it to try;
+//! - so nobody waits whose key has something for it, once the unit that brought it has ended;
 //! - within a unit over several shards, one whose shards are all at hand is executed over all of them:
-//!   there more than one of its keys may have changed, and the first one that it names counts;
-//! - a key is awaited in the keyspace's eyes exactly as often as its queue has entries.
+//!   there more than one of its keys may have changed, and the first one that it names counts.
 #![forbid(unsafe_code)]
 
 mod queues;
@@ -28,11 +30,11 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
-use tessera_proto::{Protocol, ReplyWriter, RequestBatch};
+use tessera_proto::{Args, Protocol, ReplyWriter, RequestBatch};
 
 pub use queues::Queues;
 
@@ -42,16 +44,12 @@ use crate::{
     shard::{Call, Caller},
 };
 
-const WAITING: u8 = 0;
-const TRIED: u8 = 1;
-const OVER: u8 = 2;
-
 /// A command of a client that waits. Clones are the same waiter.
 #[derive(Clone)]
 pub struct Waiter(Arc<Inner>);
 
 struct Inner {
-    word: AtomicU8,
+    is_over: AtomicBool,
     command: &'static Command,
     request: RequestBatch,
     database: u32,
@@ -64,13 +62,13 @@ struct Inner {
 
 impl Waiter {
     /// Makes a waiter of a call that found nothing at `now_us`, in microseconds since the Unix epoch.
-    /// `is_spread` says that its keys are on several shards.
+    /// `is_spread` says that its keys, a destination included, are on several shards.
     pub fn new(call: &Call<'_>, now_us: i64, is_spread: bool) -> Self {
         let mut request = RequestBatch::new();
         request.push(&call.args);
         let time_ms = waiting::timeout_ms(call.command, &call.args, now_us / 1_000);
         Self(Arc::new(Inner {
-            word: AtomicU8::new(WAITING),
+            is_over: AtomicBool::new(false),
             command: call.command,
             request,
             database: call.database,
@@ -111,40 +109,42 @@ impl Waiter {
         self.0.deadline_us
     }
 
-    /// Whether a shard that owns one of the keys may execute it without the others: those are empty
-    /// then, or it would not wait.
-    pub fn is_local(&self) -> bool {
-        !self.0.is_spread || !waiting::needs_all_keys(self.0.command)
-    }
-
     /// Whether its keys are on several shards.
     pub fn is_spread(&self) -> bool {
         self.0.is_spread
     }
 
+    /// Whether no shard alone can execute it: it moves an element to another one.
+    pub fn needs_several(&self) -> bool {
+        self.0.is_spread && self.transfer().is_some()
+    }
+
+    /// The source and the destination, if it moves an element.
+    pub fn transfer(&self) -> Option<(&[u8], &[u8])> {
+        waiting::transfer(self.0.command, &self.0.request.get(0)?)
+    }
+
+    /// The part of its call that concerns the keys that are `here`, where that is not the same as the
+    /// whole.
+    pub(crate) fn part_here(&self, here: impl FnMut(&[u8]) -> bool) -> Option<RequestBatch> {
+        let args: Args<'_> = self.0.request.get(0)?;
+        self.0.is_spread.then(|| waiting::part_here(self.0.command, &args, here)).flatten()
+    }
+
     /// Whether it is over.
     pub fn is_over(&self) -> bool {
-        self.0.word.load(Ordering::Acquire) == OVER
+        self.0.is_over.load(Ordering::Acquire)
     }
 
-    /// Takes the word to execute the command; [`Waiter::settle`] must follow.
-    pub fn try_claim(&self) -> bool {
-        self.change(WAITING, TRIED)
+    /// Ends the wait; answers whether it was the caller who did: nobody else answers the client then.
+    pub fn claim(&self) -> bool {
+        !self.0.is_over.swap(true, Ordering::AcqRel)
     }
 
-    /// Gives the word back after a claim: the waiter waits on, or is over.
-    pub fn settle(&self, is_over: bool) {
-        self.0.word.store(if is_over { OVER } else { WAITING }, Ordering::Release);
-    }
-
-    /// Ends the wait, unless somebody executes the command just now, or has done so: then its answer
-    /// comes.
-    pub fn give_up(&self) -> bool {
-        self.change(WAITING, OVER)
-    }
-
-    fn change(&self, from: u8, to: u8) -> bool {
-        self.0.word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    /// Lets it be claimed once more, which nothing but a planted fault does.
+    #[cfg(test)]
+    pub(crate) fn reopen(&self) {
+        self.0.is_over.store(false, Ordering::Release);
     }
 
     /// Writes what the client reads when its time is over, whatever the command.

@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 mod directory;
+mod epoch_word;
 mod keeper;
 mod lock;
 mod rest;
@@ -61,6 +62,7 @@ use tessera_engine::{
 
 pub use directory::DataDirectory;
 pub(crate) use directory::sync_directory;
+pub(crate) use epoch_word::EpochWord;
 pub use lock::{DirectoryLock, Use};
 pub(crate) use start::load_in_background;
 pub use start::{Recovered, prepare};
@@ -86,7 +88,7 @@ pub struct Aof {
     /// The log begins when what is loaded elsewhere is there.
     follows: bool,
     /// The epoch in which rounds are; 0 before the first log.
-    epoch: AtomicU64,
+    epoch: EpochWord,
     /// The last epoch of which some shard has records.
     data_epoch: AtomicU64,
     closed: AtomicU64,
@@ -185,7 +187,7 @@ impl Aof {
             ended: AtomicUsize::new(0),
             dropped: AtomicUsize::new(0),
             follows: false,
-            epoch: AtomicU64::new(first_epoch),
+            epoch: EpochWord::new(first_epoch),
             data_epoch: AtomicU64::new(0),
             closed: AtomicU64::new(first_epoch.saturating_sub(1)),
             durable: AtomicU64::new(first_epoch.saturating_sub(1)),
@@ -218,14 +220,16 @@ impl Aof {
     /// The epoch in which rounds are now. Read it within the cut.
     #[inline]
     pub fn epoch(&self) -> u64 {
-        self.epoch.load(SeqCst)
+        self.epoch.now()
     }
 
     /// What a worker has to look at when it has changed: the present epoch, the last closed one, the
     /// last durable one, and the last one that somebody waits for.
     #[inline]
     pub(crate) fn state(&self) -> [u64; 4] {
-        [&self.epoch, &self.closed, &self.durable, &self.wanted].map(|word| word.load(SeqCst))
+        let [closed, durable, wanted] =
+            [&self.closed, &self.durable, &self.wanted].map(|word| word.load(SeqCst));
+        [self.epoch(), closed, durable, wanted]
     }
 
     /// Somebody waits for `epoch`, which is not over yet, to be durable.
@@ -326,7 +330,7 @@ impl Aof {
 
     /// Begins the epoch `epoch`; called within a cut.
     pub(crate) fn begin_epoch(&self, epoch: u64) {
-        self.epoch.store(epoch, SeqCst);
+        self.epoch.begin(epoch);
     }
 
     fn open(&self) -> Option<Arc<Open>> {

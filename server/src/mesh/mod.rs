@@ -14,7 +14,7 @@ pub mod credit;
 pub mod mailbox;
 #[cfg(all(test, feature = "loom"))]
 mod model;
-mod sync;
+pub(crate) mod sync;
 pub mod wake;
 
 use credit::{Class, Credits, Limits};

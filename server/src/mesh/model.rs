@@ -1,6 +1,6 @@
 //! Model checks of mailbox and sleep: loom runs each of these over all interleavings of a few
 //! preemptions, and over all values that the memory model lets a load return. Run them with
-//! `cargo test -p tessera-server --features loom --lib mesh::model`.
+//! `cargo test -p tessera-server --features loom --lib -- mesh::model`.
 //!
 //! Each property has a twin with a planted fault to which the checker must object.
 

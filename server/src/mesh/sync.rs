@@ -11,13 +11,13 @@
 #![forbid(unsafe_code)]
 
 #[cfg(not(feature = "loom"))]
-pub(super) use std::sync::{
+pub(crate) use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
 };
 
 #[cfg(feature = "loom")]
-pub(super) use loom::{
+pub(crate) use loom::{
     cell::UnsafeCell,
     sync::{
         Arc,
@@ -28,30 +28,30 @@ pub(super) use loom::{
 /// A cell with the interface of loom's: access goes through a closure that is given a pointer.
 #[cfg(not(feature = "loom"))]
 #[derive(Debug)]
-pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
 #[cfg(not(feature = "loom"))]
 impl<T> UnsafeCell<T> {
-    pub(super) fn new(value: T) -> Self {
+    pub(crate) fn new(value: T) -> Self {
         UnsafeCell(std::cell::UnsafeCell::new(value))
     }
 
     /// Hands out a pointer for reading. Whoever dereferences it guarantees that nobody writes.
     #[inline(always)]
-    pub(super) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+    pub(crate) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
         read(self.0.get())
     }
 
     /// Hands out a pointer for writing. Whoever dereferences it guarantees that nobody else does.
     #[inline(always)]
-    pub(super) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+    pub(crate) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
         write(self.0.get())
     }
 }
 
 /// Stands between two `SeqCst` accesses whose single total order matters; see the module's head.
 #[inline(always)]
-pub(super) fn model_fence() {
+pub(crate) fn model_fence() {
     #[cfg(feature = "loom")]
     loom::sync::atomic::fence(Ordering::SeqCst);
 }
@@ -59,8 +59,17 @@ pub(super) fn model_fence() {
 /// Whether a model has already failed and is being torn down: a destructor that touches loom's
 /// cells then would panic again, and abort the test that expects the first panic.
 #[inline(always)]
-pub(super) fn model_failed() -> bool {
+pub(crate) fn model_failed() -> bool {
     cfg!(feature = "loom") && std::thread::panicking()
+}
+
+/// Gives up the processor: to whoever is waited for, and under loom, so that its thread comes on.
+#[inline]
+pub(crate) fn yield_now() {
+    #[cfg(feature = "loom")]
+    loom::thread::yield_now();
+    #[cfg(not(feature = "loom"))]
+    std::thread::yield_now();
 }
 
 /// Keeps a word that one side writes away from the words of the other side.
@@ -68,11 +77,11 @@ pub(super) fn model_failed() -> bool {
 /// 128 bytes and not 64, because the cores that this server is made for fetch lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct Padded<T>(pub(super) T);
+pub(crate) struct Padded<T>(pub(crate) T);
 
 /// A mistake that the model tests plant, so that the checker is seen to object to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// A filled slot is announced with `Relaxed` instead of `Release`.
     RelaxedFill,
     /// Places are taken without a place in the total order of all takes and looks at tails.
@@ -85,16 +94,22 @@ pub(super) enum Fault {
     RelaxedBorrow,
     /// What its owner wants is offered to others again.
     OfferWanted,
+    /// A worker looks whether a cut is made first, and raises its flag afterwards.
+    LookThenRaise,
+    /// Who makes a cut waits for nobody who is taking places.
+    CutAtOnce,
+    /// The flag is lowered without letting the places be seen that were taken.
+    RelaxedLeave,
 }
 
 /// The planted mistake, if any. In every build but that of the model tests it is always none,
 /// takes no room, and the compiler removes the questions.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Planted(#[cfg(all(test, feature = "loom"))] pub(super) Option<Fault>);
+pub(crate) struct Planted(#[cfg(all(test, feature = "loom"))] pub(crate) Option<Fault>);
 
 impl Planted {
     #[inline(always)]
-    pub(super) fn is(self, fault: Fault) -> bool {
+    pub(crate) fn is(self, fault: Fault) -> bool {
         #[cfg(all(test, feature = "loom"))]
         return self.0 == Some(fault);
         #[cfg(not(all(test, feature = "loom")))]

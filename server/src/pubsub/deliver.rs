@@ -56,7 +56,7 @@ impl Worker {
         }
         self.hand_on(joined);
         for answer in self.shard.take_answers() {
-            self.tell(answer.client().worker, News::Answer(answer));
+            self.tell(answer.waiter.client().worker, News::Answer(answer));
         }
     }
 
@@ -78,7 +78,7 @@ impl Worker {
             }
         }
         for answer in self.shard.take_answers() {
-            let worker = answer.client().worker;
+            let worker = answer.waiter.client().worker;
             if worker == origin {
                 with_parcel.push((run, News::Answer(answer)));
             } else {

@@ -101,8 +101,7 @@ impl News {
                 keys.iter().flatten().map(|key| size_of_val(key) + key.len()).sum()
             }
             Self::Command(line) => line.len(),
-            Self::Answer(Answer::Reply(_, reply)) => reply.len(),
-            Self::Answer(Answer::Ready(_)) => 0,
+            Self::Answer(answer) => answer.reply.len(),
             Self::Lost(lost) => lost.receivers.len() * size_of::<u64>(),
         };
         size_of::<Self>() + data

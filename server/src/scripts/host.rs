@@ -11,7 +11,7 @@ use tessera_engine::{
     command::{Command, CommandError, Run, table::flag},
     script::{LogLevel, NeedsShards, ScriptHost, Undo, Verdict},
     shard::{Call, Shard},
-    transaction::{Gathered, Route, ShardId, ShardMap},
+    transaction::{Gathered, Route, ShardId, ShardMap, couplings::Couplings},
 };
 use tessera_proto::{Args, ReplyBuffer, ReplyWriter};
 
@@ -57,6 +57,8 @@ pub(super) struct Watch {
 pub(super) struct Host<'a> {
     pub(super) place: Place<'a>,
     pub(super) map: ShardMap,
+    /// Keys that are coupled, if any are.
+    pub(super) couplings: Option<&'a Couplings>,
     pub(super) positions: &'a mut Vec<usize>,
     /// Where writes are noted, if it may have to start over.
     pub(super) undo: Option<&'a mut Undo>,
@@ -94,6 +96,21 @@ impl Host<'_> {
 
     /// Whether all that the command needs is here.
     fn has_all(&mut self, call: &Call<'_>) -> bool {
+        self.has_keys(call) && self.has_coupled(call)
+    }
+
+    /// Whether the shards are here to which elements may go on that the command pushes.
+    fn has_coupled(&mut self, call: &Call<'_>) -> bool {
+        let Some(couplings) = self.couplings else { return true };
+        let (command, args) = (call.command, &call.args);
+        let reached = couplings.reached_by(self.map, command, args, self.positions);
+        match &self.place {
+            Place::One { id, .. } => reached.iter().all(|shard| shard == *id),
+            Place::Several(gathered) => gathered.has(reached),
+        }
+    }
+
+    fn has_keys(&mut self, call: &Call<'_>) -> bool {
         match &mut self.place {
             Place::One { .. } if self.map.shards() == 1 => true,
             Place::One { id, .. } => {

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use smallvec::SmallVec;
-use tessera_proto::{Protocol, RequestBatch, number::parse_i64, reply::Deferred};
+use tessera_proto::{Protocol, number::parse_i64, reply::Deferred};
 
 use super::{
     ids::parse_strict,
@@ -16,7 +16,6 @@ use super::{
 };
 use crate::{
     command::{prelude::*, waiting::parse_ms},
-    keyspace::Keyspace,
     types::{
         StreamId,
         stream::{ConsumerId, Entries, Group, Pending},
@@ -91,56 +90,36 @@ pub(super) fn xreadgroup(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect
     Ok(served.finish(cx, &query, changes))
 }
 
-/// The arguments of an XREAD that begins to wait, with the ids that `$` stands for at that moment:
-/// what is added from then on is what the client waits for.
-pub(crate) fn pin_ids(
-    args: &Args<'_>,
-    now_ms: i64,
-    mut last_id: impl FnMut(&[u8]) -> Option<StreamId>,
-) -> RequestBatch {
-    let mut pinned = RequestBatch::new();
-    let mut words: Vec<Vec<u8>> = args.iter().map(<[u8]>::to_vec).collect();
-    if let Ok(query) = ReadQuery::parse(args, Form::Plain, now_ms) {
-        for nth in 0..query.keys {
-            let (key_at, id_at) = (query.first_key + nth, query.first_key + query.keys + nth);
-            if &args[id_at] == b"$" {
-                let id = last_id(&args[key_at]).unwrap_or_default();
-                words[id_at] = id.to_string().into_bytes();
-            }
-        }
-    }
-    pinned.push_slices(words.iter().map(Vec::as_slice));
-    pinned
-}
-
-/// The id of the last entry of the stream at `key`, if that is one.
-pub(crate) fn last_id(keyspace: &mut Keyspace, database: usize, key: &[u8]) -> Option<StreamId> {
-    keyspace.select(database, true);
-    read(keyspace, key).ok().flatten().map(|stream| stream.entries.last_id)
-}
-
 /// Which of the two commands is called.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub(super) enum Form {
+    /// XREAD.
     Plain,
+    /// XREADGROUP.
     Group,
 }
 
 /// What a client wants to read.
-struct ReadQuery<'a> {
+pub(super) struct ReadQuery<'a> {
     /// Most entries of each stream; all if there is none.
     count: Option<usize>,
     /// BLOCK: how long to wait if there is nothing, in milliseconds; 0 for ever.
     block_ms: Option<i64>,
-    group: Option<(&'a [u8], &'a [u8])>,
+    /// The group and the consumer.
+    pub(super) group: Option<(&'a [u8], &'a [u8])>,
     no_ack: bool,
     /// Position of the first key.
-    first_key: usize,
+    pub(super) first_key: usize,
     /// Number of keys; as many ids follow them.
-    keys: usize,
+    pub(super) keys: usize,
 }
 
 impl<'a> ReadQuery<'a> {
+    /// That of a command that waits: its arguments have been read before.
+    pub(super) fn of_waiting(args: &Args<'a>, form: Form) -> Option<Self> {
+        Self::parse(args, form, 0).ok()
+    }
+
     fn parse(args: &Args<'a>, form: Form, now_ms: i64) -> Result<Self, CommandError> {
         let (mut count, mut block_ms, mut group, mut no_ack) = (None, None, None, false);
         let mut at = 1;
@@ -175,7 +154,10 @@ impl<'a> ReadQuery<'a> {
     }
 
     /// The keys with their ids.
-    fn streams(&self, args: &Args<'a>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    pub(super) fn streams(
+        &self,
+        args: &Args<'a>,
+    ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let (keys, ids) = (args.tail(self.first_key), args.tail(self.first_key + self.keys));
         keys.iter().zip(ids.iter())
     }

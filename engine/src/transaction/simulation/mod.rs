@@ -13,6 +13,7 @@ mod mailbox;
 mod message;
 mod random;
 mod rounds;
+mod waiters;
 mod worker;
 mod world;
 

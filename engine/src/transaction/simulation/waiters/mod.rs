@@ -1,0 +1,178 @@
+//! Clients that wait for lists and streams of several shards, among pushes, pops, moves, transactions,
+//! timeouts and disconnects: with the shards, queues, couplings and announcements that the server has.
+//!
+//! What is promised, and judged by [`model`]: first come first served by key; no element is lost or
+//! given twice; nobody waits whose key has something; and one order of everything, in which what a
+//! push serves is served in the instant of the push.
+
+mod client;
+mod model;
+mod worker;
+mod world;
+
+use super::{SEEDS, finds_fault, random::Random, with_seeds};
+use client::Client;
+use model::{Called, History, Op, Outcome};
+use world::{Fault, Settings, run};
+
+/// The lists and the streams (see `client`).
+const LISTS: [usize; 3] = [0, 2, 4];
+const STREAMS: [usize; 2] = [1, 3];
+
+/// A few clients that wait and a few that bring something, in short pipelines.
+fn history(seed: u64, fault: Option<Fault>) -> Result<History, String> {
+    let mut random = Random::new(seed);
+    let settings = Settings { workers: random.between(1, 4), fault };
+    let (waiters, bringers) = (random.between(1, 3), random.between(1, 2));
+    let mut pushed = 0;
+    let clients = (0..waiters + bringers)
+        .map(|number| {
+            let script: Vec<Op> = (0..random.between(1, 4))
+                .map(|_| match number < waiters && !random.one_in(5) {
+                    true => wait(&mut random),
+                    false => other(&mut random, &mut pushed),
+                })
+                .collect();
+            Client::new(random.below(settings.workers), in_pipelines(script, &mut random))
+        })
+        .collect();
+    run(settings, clients, random)
+}
+
+fn in_pipelines(mut script: Vec<Op>, random: &mut Random) -> Vec<Vec<Op>> {
+    let mut pipelines = Vec::new();
+    while !script.is_empty() {
+        let length = random.between(1, script.len().min(3));
+        pipelines.push(script.drain(..length).collect());
+    }
+    pipelines
+}
+
+/// One of some keys, the first more often than others: there they meet.
+fn one_of(keys: &[usize], random: &mut Random) -> usize {
+    if random.one_in(2) { keys[0] } else { keys[random.below(keys.len())] }
+}
+
+fn some_of(keys: &[usize], random: &mut Random) -> Vec<usize> {
+    let first = random.below(keys.len());
+    let count = random.between(1, keys.len());
+    (first..first + count).map(|at| keys[at % keys.len()]).collect()
+}
+
+fn wait(random: &mut Random) -> Op {
+    match random.below(4) {
+        0 => Op::WaitPop { keys: some_of(&LISTS, random) },
+        1 => Op::WaitRead { keys: some_of(&STREAMS, random) },
+        _ => {
+            let from = one_of(&LISTS, random);
+            Op::WaitMove { from, to: LISTS[random.below(LISTS.len())] }
+        }
+    }
+}
+
+fn other(random: &mut Random, pushed: &mut u32) -> Op {
+    match random.below(8) {
+        0 => Op::Pop { key: one_of(&LISTS, random) },
+        1 => Op::Look { keys: some_of(&LISTS, random) },
+        2 => Op::Move { from: one_of(&LISTS, random), to: LISTS[random.below(LISTS.len())] },
+        3 => {
+            let count = random.between(1, 3);
+            Op::Unit((0..count).map(|_| simple(random, pushed)).collect())
+        }
+        _ => push(random, pushed),
+    }
+}
+
+fn simple(random: &mut Random, pushed: &mut u32) -> Op {
+    match random.below(4) {
+        0 => Op::Pop { key: one_of(&LISTS, random) },
+        1 => Op::Move { from: one_of(&LISTS, random), to: LISTS[random.below(LISTS.len())] },
+        _ => push(random, pushed),
+    }
+}
+
+fn push(random: &mut Random, pushed: &mut u32) -> Op {
+    *pushed += 1;
+    let keys: &[usize] = if random.one_in(4) { &STREAMS } else { &LISTS };
+    Op::Push { key: one_of(keys, random), value: *pushed }
+}
+
+fn judged(seed: u64, fault: Option<Fault>) -> Result<(), String> {
+    let history = history(seed, fault)?;
+    match history.is_explained() {
+        true => Ok(()),
+        false => Err(format!("no order explains {history:#?}")),
+    }
+}
+
+#[test]
+fn waiters_are_served_in_one_order() {
+    with_seeds(|seed| judged(seed, None));
+}
+
+/// That the workload does what it is for: clients wait, and are served, over several shards.
+#[test]
+fn many_wait_and_are_served() {
+    let (mut served, mut moved) = (0, 0);
+    for seed in 0..SEEDS {
+        let history = history(seed, None).expect("it ends");
+        let calls = || history.connections.iter().flatten();
+        let has_waited = |call: &&Called| {
+            call.waited < call.returned && matches!(call.outcome, Outcome::Answered(_))
+        };
+        served += calls().filter(has_waited).count();
+        let moves = |call: &&Called| matches!(call.op, Op::WaitMove { .. });
+        moved += calls().filter(has_waited).filter(moves).count();
+    }
+    assert!(served > 100 && moved > 30, "{served} served, {moved} of them moved an element");
+}
+
+#[test]
+fn a_wait_that_nobody_has_heard_of_is_found() {
+    finds_fault(|seed| judged(seed, Some(Fault::Unannounced)));
+}
+
+#[test]
+fn a_wait_whose_cut_was_before_all_had_heard_is_found() {
+    finds_fault(|seed| judged(seed, Some(Fault::HeardAfterCut)));
+}
+
+#[test]
+fn hearing_of_couplings_while_something_is_packed_is_found() {
+    finds_fault(|seed| judged(seed, Some(Fault::HearWhilePacked)));
+}
+
+#[test]
+fn couplings_that_are_followed_one_step_are_found() {
+    finds_fault(|seed| judged(seed, Some(Fault::OneStepOnly)));
+}
+
+#[test]
+fn waiters_that_are_served_later_are_found() {
+    finds_fault(|seed| judged(seed, Some(Fault::ServeLater)));
+}
+
+#[test]
+fn a_timeout_that_claims_nothing_is_found() {
+    finds_fault(|seed| judged(seed, Some(Fault::TimeOutUnclaimed)));
+}
+
+#[test]
+fn a_client_that_leaves_and_claims_nothing_is_found() {
+    finds_fault(|seed| judged(seed, Some(Fault::LeaveUnclaimed)));
+}
+
+#[test]
+fn a_waiter_that_is_claimed_twice_is_found() {
+    finds_fault(|seed| judged(seed, Some(Fault::AnsweredTwice)));
+}
+
+#[test]
+fn a_connection_that_goes_on_while_it_waits_is_found() {
+    finds_fault(|seed| judged(seed, Some(Fault::GoOnWhileWaiting)));
+}
+
+#[test]
+fn serving_the_last_one_first_is_found() {
+    finds_fault(|seed| judged(seed, Some(Fault::LastFirst)));
+}
