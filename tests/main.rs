@@ -38,3 +38,4 @@ mod tools;
 mod tracking;
 mod transactions;
 mod usage;
+mod waiting;

@@ -12,6 +12,8 @@ on_1_2_and_4_shards!(
     queueing,
     errors_inside,
     commands_of_the_session_inside,
+    subscriptions_inside_take_effect_in_their_place,
+    a_long_script_inside_is_suspended,
     watched_keys,
     watched_keys_and_whole_databases,
     watched_keys_that_expire,
@@ -88,14 +90,16 @@ fn errors_inside(shards: usize) {
     client.transcript("MULTI => +OK");
     client.transcript("SET a 1 => +QUEUED");
     client.transcript(
-        "EXEC now => -EXECABORT Transaction discarded because of: ERR wrong number of arguments for \
+        "EXEC now => -EXECABORT Transaction discarded because of: wrong number of arguments for \
          'exec' command",
     );
     client.transcript("EXEC => -ERR EXEC without MULTI");
     client.transcript("CONFIG SET requirepass secret => +OK");
     let mut stranger = server.connect();
     stranger.transcript("MULTI => -NOAUTH Authentication required.");
-    stranger.transcript("EXEC => -NOAUTH Authentication required.");
+    stranger.transcript(
+        "EXEC => -EXECABORT Transaction discarded because of: NOAUTH Authentication required.",
+    );
 }
 
 fn commands_of_the_session_inside(shards: usize) {
@@ -140,6 +144,77 @@ fn commands_of_the_session_inside(shards: usize) {
     let line = server.connect().run("CLIENT LIST").into_text();
     assert!(line.contains(" flags=xd "), "{line}");
     client.transcript("EXEC => nil-array");
+}
+
+fn subscriptions_inside_take_effect_in_their_place(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    client.transcript(
+        "
+        MULTI              => +OK
+        PUBLISH c early    => +QUEUED
+        SUBSCRIBE c        => +QUEUED
+        SUBSCRIBE d        => +QUEUED
+        PSUBSCRIBE c*      => +QUEUED
+        PUBLISH c both     => +QUEUED
+        UNSUBSCRIBE c      => +QUEUED
+        PUBLISH c pattern  => +QUEUED
+        PUNSUBSCRIBE       => +QUEUED
+        PUBLISH c nobody   => +QUEUED
+        PUBLISH d channel  => +QUEUED
+        EXEC => [:0 [\"subscribe\" \"c\" :1] [\"subscribe\" \"d\" :2] [\"psubscribe\" \"c*\" :3] \
+                 :2 [\"unsubscribe\" \"c\" :2] :1 [\"punsubscribe\" \"c*\" :1] :0 :1]
+        ",
+    );
+    let mut texts: Vec<String> = (0..4)
+        .map(|_| client.receive().into_items().pop().expect("a message").into_text())
+        .collect();
+    // Those of one channel stand in their order; the other's may come between.
+    let channel = texts.iter().position(|text| text == "channel").expect("it was subscribed to");
+    texts.remove(channel);
+    assert_eq!(texts, ["both", "both", "pattern"]);
+}
+
+fn a_long_script_inside_is_suspended(shards: usize) {
+    let server = Server::builder(shards).option("busy-reply-threshold", 10).start();
+    let (mut long, mut other) = (server.connect(), server.connect());
+    let is_busy = |reply: &Reply| matches!(reply, Reply::Error(text) if text.starts_with("BUSY "));
+    for _ in 0..3 {
+        long.transcript("MULTI => +OK");
+        long.transcript("SET a before => +QUEUED");
+        for _ in 0..2 {
+            let queued = long.call(["EVAL", "while true do end", "1", "a"]);
+            assert_eq!(queued, Reply::Simple("QUEUED".into()));
+        }
+        long.transcript("SET b after => +QUEUED");
+        long.push(["EXEC"]);
+        long.push(["GET", "b"]);
+        long.flush();
+        while !is_busy(&other.run("PING")) {
+            thread::sleep(Duration::from_millis(2));
+        }
+        assert!(is_busy(&other.run("GET a")), "all commands are refused");
+        let is_over = AtomicBool::new(false);
+        let replies = thread::scope(|scope| {
+            let (is_over, server) = (&is_over, &server);
+            // Two scripts run too long, one after the other.
+            scope.spawn(move || {
+                let mut killer = server.connect();
+                while !is_over.load(Ordering::Relaxed) {
+                    killer.run("SCRIPT KILL");
+                }
+            });
+            let replies = long.receive_all(2);
+            is_over.store(true, Ordering::Relaxed);
+            replies
+        });
+        let items = replies[0].clone().into_items();
+        let errors: Vec<bool> = items.iter().map(|it| matches!(it, Reply::Error(_))).collect();
+        assert_eq!(errors, [false, true, true, false], "{items:?}");
+        assert_eq!(replies[1], Reply::bulk("after"));
+        other.transcript("MGET a b => [\"before\" \"after\"]");
+        other.transcript("DEL a b => :2");
+    }
 }
 
 fn watched_keys(shards: usize) {
@@ -360,11 +435,20 @@ fn account(number: usize) -> String {
     format!("account:{number}")
 }
 
+/// A transfer as a script, whose keys are on any shards.
+const TRANSFER: &str = "redis.call('DECRBY', KEYS[1], ARGV[1]) \
+                        return redis.call('INCRBY', KEYS[2], ARGV[1])";
+
 /// Moves a random amount between two accounts in one of three ways; answers whether it was done.
 fn transfer(client: &mut Client, random: &mut Rng) -> bool {
     let (from, to) = (account(random.usize(..ACCOUNTS)), account(random.usize(..ACCOUNTS)));
     let amount = random.i64(1..20);
-    if random.bool() {
+    let way = random.usize(..3);
+    if way == 0 {
+        client.call(["EVAL", TRANSFER, "2", &from, &to, &amount.to_string()]);
+        return true;
+    }
+    if way == 1 {
         for line in [
             vec!["MULTI".to_owned()],
             vec!["DECRBY".into(), from, amount.to_string()],

@@ -1,8 +1,8 @@
-//! Keys that are coupled because clients wait to have an element moved from one to the other (see
+//! Keys that are coupled because a client waits for them, and they live on several shards (see
 //! [`tessera_engine::transaction::couplings`]): how workers tell each other, and how commands are
 //! routed by it.
 //!
-//! BLMOVE over two shards is tried like any other command over lent shards. If it finds nothing, and its
+//! A command that may wait is tried like any other over lent shards. If it finds nothing, and its
 //! keys are not coupled yet, it does not wait: all workers are told of the coupling first, and then it
 //! is tried again, with later places. Every worker takes the news from its mailbox, where it stands
 //! between rounds: nothing is packed then that was routed without knowing of it.
@@ -17,8 +17,9 @@ use tessera_engine::{
     shard::Call,
     transaction::{
         Gathered, Missing, ShardSet,
-        couplings::{Announcements, Change, Couplings, Pair},
+        couplings::{Announcements, Change, Coupling, Couplings},
     },
+    waiting::Waiter,
 };
 
 use crate::{loan::Unit, parcel::Message, worker::Worker};
@@ -50,24 +51,26 @@ impl Coupled {
 
     /// Whether a call that has found nothing may wait, when as many announcements as `heard` had been
     /// heard before its cut.
-    pub(crate) fn may_wait(&mut self, pair: Option<&Pair>, heard: u64) -> bool {
-        pair.is_none_or(|pair| self.own.begin_wait(pair, heard))
-    }
-
-    /// A client waits no more.
-    pub(crate) fn end_wait(&mut self, pair: Option<&Pair>) {
-        if let Some(pair) = pair {
-            self.own.end_wait(pair);
-        }
+    pub(crate) fn may_wait(&mut self, coupling: Option<&Coupling>, heard: u64) -> bool {
+        coupling.is_none_or(|coupling| self.own.begin_wait(coupling, heard))
     }
 }
 
 impl Worker {
     /// Lets a command wait until all workers have heard that its keys are coupled, and then be tried
     /// again.
-    pub(crate) fn announce(&mut self, pair: Pair, unit: Unit) {
-        if let Some(unit) = self.coupled.own.announce(pair, unit) {
+    pub(crate) fn announce(&mut self, coupling: Coupling, unit: Unit) {
+        if let Some(unit) = self.coupled.own.announce(coupling, unit) {
             self.loans.start_again(unit);
+        }
+    }
+
+    /// A client of this worker that has begun to wait does so no more.
+    pub(crate) fn end_coupling(&mut self, waiter: &Waiter) {
+        if waiter.is_spread()
+            && let Some(coupling) = waiter.call().and_then(|call| Coupling::of(&call, self.map))
+        {
+            self.coupled.own.end_wait(&coupling);
         }
     }
 
@@ -115,14 +118,14 @@ impl Worker {
         }
     }
 
-    /// What a call over lent shards needs besides the shards of its keys, and is not there.
+    /// What a call over lent shards needs besides the shards of its keys, and is not here.
     pub(crate) fn lacks_coupled(&mut self, call: &Call<'_>) -> Option<Missing> {
         let Self { coupled, map, positions, loans, .. } = self;
         let reached = coupled.any()?.reached_by(*map, call.command, &call.args, positions);
         missing(loans.gathered_mut(), reached)
     }
 
-    /// The shards that elements may reach which a script pushes to the keys that it names.
+    /// What a script needs besides the shards of the keys that it names, which it may fill.
     pub(crate) fn reached_by_keys<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> ShardSet {
         self.coupled.any().map_or_else(ShardSet::default, |known| known.reach(self.map, keys))
     }

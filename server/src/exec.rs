@@ -5,8 +5,11 @@
 //! (see `loan`), and it is executed here. So is one that holds commands of the session (CLIENT,
 //! SELECT, CONFIG …), since only this worker has the connection.
 //!
-//! Commands that ask all workers (INFO, CLIENT LIST) are decided at their turn in the transaction,
-//! and asked in the next cut; the reply of the EXEC waits for the answers ([`Pieces`]).
+//! ```text
+//! run         its commands one after the other; a script may be suspended among them
+//! questions   commands that ask all workers, which are asked behind it
+//! watch       WATCH
+//! ```
 //!
 //! Invariants:
 //! - all commands of a transaction are executed in one step of one thread, on shards that nobody else
@@ -15,59 +18,36 @@
 //!   the connection sends next finds it outside of MULTI.
 #![forbid(unsafe_code)]
 
-use std::mem;
+mod questions;
+mod run;
+mod watch;
 
 use tessera_engine::{
     command::{Command, CommandError, Run, table::flag},
     transaction::{
-        Gathered, Route, ShardId, ShardSet,
+        Route, ShardId, ShardSet,
         exec::{Queue, Transaction, Watch},
     },
 };
-use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter, RequestBatch};
+use tessera_proto::ReplyWriter;
 
+pub(crate) use self::{questions::Question, run::Suspended};
 use crate::{
     dispatch::{Advance, Pause},
-    gather::{Gather, Merge},
     loan::Work,
     memory::permit_memory,
     monitor,
     net::{Connection, ConnectionId},
     parcel::{Addressee, Attachment, CallHeader},
     replies::NO_SHARD,
-    session::{Held, ReplyMode, Session},
-    session_commands::{After, Asked, Code, PART_PROTOCOL},
+    session::{Held, Session},
+    session_commands::{Code, pubsub},
     worker::Worker,
 };
 
 /// Commands that are executed at once although their connection is in MULTI.
 pub(crate) fn is_queued(command: &Command) -> bool {
     !matches!(command.full_name, "exec" | "discard" | "quit" | "reset")
-}
-
-/// Whom a question goes to, and what each is asked.
-type Asks = Vec<(ShardId, Vec<Vec<u8>>)>;
-
-/// A question to workers, asked by a command of a transaction.
-pub(crate) struct Question {
-    connection: ConnectionId,
-    /// The place of the transaction's reply.
-    ticket: u64,
-    header: CallHeader,
-    /// Whom to ask what.
-    parts: Asks,
-    /// The number of the first part's answer.
-    first_part: u32,
-}
-
-/// The reply of a transaction that asks all workers: what is there, and what the answers become.
-#[derive(Default)]
-struct Pieces {
-    /// For each question: how its answers become a reply, where that stands in the reply, and how
-    /// many answers there are.
-    questions: Vec<(Merge, Mark, usize)>,
-    /// The calls to be sent: whom to ask what.
-    calls: Vec<(CallHeader, Asks)>,
 }
 
 /// Where a transaction is executed.
@@ -190,7 +170,10 @@ impl Worker {
                 Ok(Route::Shard(shard)) => needed.insert(shard),
                 Ok(Route::Session) => {
                     is_session = true;
-                    if let Some(Code::Libraries(_)) = self.codes.get(command) {
+                    let of_libraries =
+                        matches!(self.codes.get(command), Some(Code::Libraries(_)));
+                    // Subscriptions take effect in their place, wherever the channels belong.
+                    if of_libraries || pubsub::changes_subscriptions(command) {
                         needed.extend(ShardSet::all(self.map.shards()));
                     }
                 }
@@ -211,7 +194,7 @@ impl Worker {
         if !needed.is_empty()
             && let Some(couplings) = self.coupled.any()
         {
-            // What is pushed may be moved on to keys of other shards.
+            // What is pushed may be for clients that wait for keys of other shards too.
             for (command, args) in queue.iter() {
                 let positions = &mut self.positions;
                 needed.extend(couplings.reached_by(self.map, command, &args, positions));
@@ -281,333 +264,6 @@ impl Worker {
             out.truncate(before);
         }
         self.metrics.executed(held.command, 0, outcome.as_ref().err());
-        self.show_if_any(line);
-        None
-    }
-
-    /// Executes a transaction at once, over the own shard or none.
-    fn exec_in_place(
-        &mut self,
-        id: ConnectionId,
-        held: Held,
-        shard: Option<u32>,
-    ) -> Option<Advance> {
-        let (ticket, header, transaction) = self.take_transaction(id, held, NO_SHARD)?;
-        let mut alone = self.enter_alone(shard.is_some());
-        let mut answer = self.pool.take();
-        let after = self.exec(Some((id, ticket)), &mut alone, &header, &transaction, &mut answer);
-        self.leave_alone(alone);
-        self.finish_reply(id, ticket, &answer);
-        self.pool.put(answer);
-        (after == After::Close).then_some(Advance::Finished)
-    }
-
-    /// The own shard as all that there is, for a transaction that needs no other.
-    fn enter_alone(&mut self, with_shard: bool) -> Box<Gathered> {
-        let mut alone = self.take_alone();
-        if with_shard && let Some(shard) = self.shard.lend() {
-            alone.put(self.own, shard);
-        }
-        alone.align_clocks(self.now_us);
-        alone
-    }
-
-    /// A place for shards with none in it.
-    pub(crate) fn take_alone(&mut self) -> Box<Gathered> {
-        self.alone.take().unwrap_or_else(|| Box::new(Gathered::new(self.map, 0)))
-    }
-
-    fn leave_alone(&mut self, mut alone: Box<Gathered>) {
-        alone.serve_waiters();
-        if let Some(shard) = alone.take(self.own) {
-            self.shard.put_back(shard);
-        }
-        self.alone = Some(alone);
-    }
-
-    /// Executes a transaction that another worker has sent, or this one to itself.
-    pub(crate) fn exec_sent(
-        &mut self,
-        header: &CallHeader,
-        transaction: &Transaction,
-        answer: &mut ReplyBuffer,
-    ) {
-        let mut alone = self.enter_alone(true);
-        self.exec(None, &mut alone, header, transaction, answer);
-        self.leave_alone(alone);
-    }
-
-    /// Executes a transaction over the shards that it needs. `client` is its connection, if that is
-    /// one of this worker's, with the place of the reply.
-    pub(crate) fn exec(
-        &mut self,
-        client: Option<(ConnectionId, u64)>,
-        gathered: &mut Gathered,
-        header: &CallHeader,
-        transaction: &Transaction,
-        answer: &mut ReplyBuffer,
-    ) -> After {
-        self.stopwatch.start();
-        if !transaction.begin(gathered) {
-            ReplyWriter::new(answer, header.protocol).null_array();
-            self.metrics.executed(header.command, self.stopwatch.lap_ns(), None);
-            return After::GoOn;
-        }
-        ReplyWriter::new(answer, header.protocol).array(transaction.queue.len());
-        let mut after = After::GoOn;
-        let mut pieces = Pieces::default();
-        for (command, args) in transaction.queue.iter() {
-            if let Run::Session = command.run {
-                let Some((id, _)) = client else { continue };
-                let then = match self.codes.get(command) {
-                    Some(Code::Libraries(_)) => {
-                        self.execute_on_libraries(id, command, &args, answer, gathered)
-                    }
-                    _ => self.exec_session(id, command, &args, answer, &mut pieces),
-                };
-                after = then.max(after);
-                continue;
-            }
-            let header = self.header_now(client, header, command);
-            let before = answer.mark();
-            if let Run::Script = command.run {
-                // It finds the shards where those of loans are.
-                mem::swap(gathered, self.loans.gathered_mut());
-                self.run_script_inside(client.map(|(id, _)| id), &header, &args, answer);
-                mem::swap(gathered, self.loans.gathered_mut());
-                continue;
-            }
-            let outcome = gathered.execute(&header.call(args), answer).unwrap_or_else(|missing| {
-                // What a call needs was known when EXEC took its place.
-                let text = format!("ERR '{}' needs shards: {missing:?}", command.full_name);
-                ReplyWriter::new(answer, header.protocol).error(&text);
-                Err(CommandError::text(text))
-            });
-            if self.is_silent(client) {
-                answer.truncate(before);
-            }
-            self.note_call(client.map(|(id, _)| id), command, &args, outcome.as_ref().err());
-        }
-        self.metrics.executed(header.command, self.stopwatch.lap_ns(), None);
-        if let Some((id, ticket)) = client {
-            self.ask_later(id, ticket, pieces, answer);
-        }
-        after
-    }
-
-    /// How the next command of a transaction is executed: as its session says now, since a command
-    /// before it may have changed that.
-    fn header_now(
-        &mut self,
-        client: Option<(ConnectionId, u64)>,
-        header: &CallHeader,
-        command: &'static Command,
-    ) -> CallHeader {
-        let connection = client.and_then(|(id, _)| self.network.connection(id));
-        connection.map_or(CallHeader { command, ..*header }, |open| {
-            CallHeader::new(command, &open.session)
-        })
-    }
-
-    /// Whether CLIENT REPLY OFF was said within the transaction, or before.
-    fn is_silent(&mut self, client: Option<(ConnectionId, u64)>) -> bool {
-        let connection = client.and_then(|(id, _)| self.network.connection(id));
-        connection.is_some_and(|open| open.session.reply_mode == ReplyMode::Off)
-    }
-
-    /// Executes a command of the session within its transaction.
-    fn exec_session(
-        &mut self,
-        id: ConnectionId,
-        command: &'static Command,
-        args: &Args<'_>,
-        answer: &mut ReplyBuffer,
-        pieces: &mut Pieces,
-    ) -> After {
-        let Some(code) = self.codes.get(command) else {
-            let text = format!("ERR '{}' is not built yet", command.full_name);
-            ReplyWriter::new(answer, PART_PROTOCOL).error(&text);
-            return After::GoOn;
-        };
-        if let Code::OnWorker(_) = code {
-            let text = "ERR Command not allowed inside a transaction";
-            ReplyWriter::new(answer, PART_PROTOCOL).error(text);
-            return After::GoOn;
-        }
-        let mut reply = self.pool.take();
-        let Some(called) = self.call_queued(id, command, code, args, &mut reply) else {
-            return After::GoOn;
-        };
-        match called.asked {
-            Asked::Workers { args, merge } => {
-                let shards = 0..self.map.shards() as u32;
-                let parts = shards.map(|shard| (shard, args.clone())).collect();
-                self.note_question(id, command, (parts, merge), answer.mark(), pieces);
-            }
-            Asked::Parts { parts, merge } => {
-                self.note_question(id, command, (parts, merge), answer.mark(), pieces);
-            }
-            Asked::Answered if !self.is_silent(Some((id, 0))) => answer.append(&reply),
-            Asked::Answered => {}
-        }
-        self.pool.put(reply);
-        called.after
-    }
-
-    /// Notes a question of a transaction, and that its answer stands at `mark` of the reply.
-    fn note_question(
-        &mut self,
-        id: ConnectionId,
-        command: &'static Command,
-        (parts, merge): (Asks, Merge),
-        mark: Mark,
-        pieces: &mut Pieces,
-    ) {
-        if let Some(connection) = self.network.connection(id) {
-            let header = CallHeader::new(command, &connection.session);
-            pieces.questions.push((merge, mark, parts.len()));
-            pieces.calls.push((header, parts));
-        }
-    }
-
-    /// Lets the questions of a transaction go out with the next cut, and its reply wait for the
-    /// answers.
-    fn ask_later(
-        &mut self,
-        id: ConnectionId,
-        ticket: u64,
-        pieces: Pieces,
-        answer: &mut ReplyBuffer,
-    ) {
-        let Pieces { questions, calls } = pieces;
-        if questions.is_empty() {
-            return;
-        }
-        let Some(Connection { session, .. }) = self.network.connection(id) else { return };
-        let asked: Vec<ShardId> =
-            calls.iter().flat_map(|(_, parts)| parts.iter().map(|part| part.0)).collect();
-        let (protocol, known) = (session.protocol, mem::take(answer));
-        let finish = move |parts: &[ReplyBuffer], reply: &mut ReplyWriter<'_>| {
-            let mut from = Mark::default();
-            let mut answers = parts;
-            for (merge, at, count) in questions {
-                reply.buffer_mut().append_range(&known, from..at);
-                from = at;
-                let (parts, rest) = answers.split_at(count);
-                merge.finish(parts, protocol, reply.buffer_mut());
-                answers = rest;
-            }
-            reply.buffer_mut().append_range(&known, from..known.mark());
-        };
-        let gather = Gather::new(Merge::Custom(Box::new(finish)), protocol, asked.len());
-        session.replies.gather_at(ticket, gather.from_shards(asked));
-        let mut first_part = 0;
-        for (header, parts) in calls {
-            let count = parts.len() as u32;
-            self.questions.push(Question { connection: id, ticket, header, parts, first_part });
-            first_part += count;
-        }
-    }
-
-    /// Packs the questions of transactions for the next cut, as far as there is room.
-    pub(crate) fn pack_later_questions(&mut self) {
-        let mut waiting = mem::take(&mut self.questions);
-        waiting.retain(|question| {
-            let Question { connection, ticket, header, parts, first_part } = question;
-            if !parts.iter().all(|(shard, _)| self.outboxes.has_room(*shard)) {
-                return true;
-            }
-            self.pack_later_question((*connection, *ticket), *header, parts, *first_part);
-            false
-        });
-        self.questions = waiting;
-    }
-
-    fn pack_later_question(
-        &mut self,
-        (connection, ticket): (ConnectionId, u64),
-        header: CallHeader,
-        parts: &[(ShardId, Vec<Vec<u8>>)],
-        first_part: u32,
-    ) {
-        let mut request = mem::take(&mut self.made_up);
-        for (part, (shard, args)) in (first_part..).zip(parts) {
-            request.clear();
-            request.push_slices(args.iter().map(Vec::as_slice));
-            if let Some(args) = request.get(0) {
-                let to = Addressee { connection, ticket, part };
-                self.outboxes.push(*shard, to, header, &args);
-            }
-        }
-        self.made_up = request;
-    }
-
-    /// Puts the reply of a transaction in its place, unless it waits for answers.
-    pub(crate) fn finish_reply(&mut self, id: ConnectionId, ticket: u64, answer: &ReplyBuffer) {
-        let Some(connection) = self.network.connection(id) else { return };
-        if connection.session.replies.is_waiting(ticket) {
-            self.arrive(id, ticket, 0, (answer, Mark::default()..answer.mark()));
-        }
-    }
-
-    /// WATCH in the second half of a round.
-    pub(crate) fn run_watch(&mut self, id: ConnectionId, held: Held, _: bool) -> Option<Advance> {
-        Some(self.hold(id, held, Advance::Cut))
-    }
-
-    /// WATCH: the shards of the keys remember who watches them.
-    pub(crate) fn pack_watch(&mut self, id: ConnectionId, held: Held) -> Option<Advance> {
-        let connection = self.network.connection(id)?;
-        let Connection { input, session, .. } = connection;
-        let args = session.parser.args(input.bytes());
-        let (ticket, header) =
-            (session.replies.next_ticket(), CallHeader::new(held.command, session));
-        let watch = session.watch.get_or_insert_default();
-        let mut fresh = RequestBatch::new();
-        fresh.add(&args, 0);
-        let mut keys = ShardSet::default();
-        let is_dirty = watch.is_dirty();
-        for key in args.iter().skip(1) {
-            keys.insert(self.map.owner(key));
-        }
-        if !keys.iter().all(|shard| self.outboxes.has_room(shard)) {
-            return Some(Advance::NoCredit);
-        }
-        // One that is dirty already can only fail.
-        for key in args.iter().skip(1).filter(|_| !is_dirty) {
-            if watch.add(session.database, key) {
-                fresh.add_slice(key);
-            }
-        }
-        fresh.end_request();
-        let mut parts = 0;
-        if let Some(args) = fresh.get(0).filter(|args| args.len() > 1) {
-            let (outboxes, watcher) = (&mut self.outboxes, watch.watcher().clone());
-            let mut give = |shard, args: &Args<'_>| {
-                let to = Addressee { connection: id, ticket, part: parts };
-                let attachment = Attachment::Watcher(watcher.clone());
-                outboxes.push(shard, to, header, args);
-                outboxes.attach(shard, attachment);
-                parts += 1;
-            };
-            self.splitter.split_keys(self.map, header.command, &args, &mut give);
-        }
-        let line = self.is_monitored.then(|| {
-            let args = session.parser.args(input.bytes());
-            monitor::line(self.now_us, session.database, &session.peer, held.command, &args)
-        });
-        input.consume(held.consumed);
-        let discard = session.discards_reply();
-        session.note(held.command, self.now_us);
-        if parts > 0 {
-            let gather = Gather::new(Merge::AllOk, session.protocol, parts as usize);
-            session.replies.gather(gather, discard);
-        } else if !discard {
-            let Connection { output, session, .. } = connection;
-            let protocol = session.protocol;
-            let out = session.replies.sink(output, &mut self.pool);
-            ReplyWriter::new(out, protocol).ok();
-        }
         self.show_if_any(line);
         None
     }

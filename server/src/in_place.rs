@@ -516,19 +516,23 @@ impl InPlace<'_> {
 }
 
 /// What a refusal does to a connection in MULTI: EXEC will fail, and if it is EXEC itself that was
-/// refused (BUSY, LOADING), the transaction is over. Answers the error for the client.
+/// refused (BUSY, LOADING), the transaction is over; it says so outside of MULTI too, as in Redis.
+/// Answers the error for the client.
 fn refused_in_multi(
     session: &mut Session,
     command: Option<&'static Command>,
     error: CommandError,
 ) -> CommandError {
-    let Some(queue) = &mut session.queue else { return error };
     if command.is_none_or(|command| command.full_name != "exec") {
-        queue.abort();
+        if let Some(queue) = &mut session.queue {
+            queue.abort();
+        }
         return error;
     }
     (session.queue, session.watch) = (None, None);
-    CommandError::text(format!("EXECABORT Transaction discarded because of: {error}"))
+    let text = error.to_string();
+    let reason = text.strip_prefix("ERR ").unwrap_or(&text);
+    CommandError::text(format!("EXECABORT Transaction discarded because of: {reason}"))
 }
 
 /// What can be said against a command of a connection in MULTI; it is not routed before EXEC.

@@ -28,7 +28,7 @@ use tessera_engine::{
     command::{Command, Effect, Run, Way},
     shard::Shard,
     transaction::{
-        Gathered, Missing, ShardId, ShardMap, ShardSet, couplings::Pair, exec::Transaction,
+        Gathered, Missing, ShardId, ShardMap, ShardSet, couplings::Coupling, exec::Transaction,
     },
     waiting::Waiter,
 };
@@ -74,7 +74,7 @@ enum Ended {
     /// It waits for data.
     Waits(Waiter),
     /// It is to wait for data once these keys are coupled.
-    WaitsFor(Pair),
+    WaitsFor(Coupling),
     /// It is a script that has been suspended, and keeps the shards.
     Suspended,
 }
@@ -116,6 +116,11 @@ impl Loans {
     /// The shards that are here.
     pub(crate) fn gathered_mut(&mut self) -> &mut Gathered {
         &mut self.gathered
+    }
+
+    /// Exchanges the shards that are here with those of `other`.
+    pub(crate) fn swap_gathered(&mut self, other: &mut Box<Gathered>) {
+        mem::swap(&mut self.gathered, other);
     }
 
     /// Whether a loan is under way.
@@ -300,6 +305,14 @@ impl Worker {
     /// Executes one unit, and lets its connection go on. Answers false if it is a script that has
     /// been suspended.
     fn execute_unit(&mut self, unit: Unit) -> bool {
+        let client = (unit.connection, unit.ticket);
+        let work = match unit.work {
+            Work::Transaction { header, transaction } => {
+                return self.exec_lent(client, header, transaction);
+            }
+            work => work,
+        };
+        let unit = Unit { work, ..unit };
         let mut answer = self.pool.take();
         self.stopwatch.start();
         let mut after = After::GoOn;
@@ -313,9 +326,9 @@ impl Worker {
                         self.begin_wait(unit.connection, unit.ticket, waiter);
                         return true;
                     }
-                    Ok(Ended::WaitsFor(pair)) => {
+                    Ok(Ended::WaitsFor(coupling)) => {
                         self.pool.put(answer);
-                        self.announce(pair, unit);
+                        self.announce(coupling, unit);
                         return true;
                     }
                     Ok(Ended::Suspended) => {
@@ -329,13 +342,7 @@ impl Worker {
                     }
                 }
             }
-            Work::Transaction { header, transaction } => {
-                let client = Some((unit.connection, unit.ticket));
-                let spare = self.take_alone();
-                let mut gathered = mem::replace(&mut self.loans.gathered, spare);
-                after = self.exec(client, &mut gathered, header, transaction, &mut answer);
-                self.alone = Some(mem::replace(&mut self.loans.gathered, gathered));
-            }
+            Work::Transaction { .. } => {}
             Work::Whole(_) => {}
         }
         if let Work::Whole(work) = unit.work {
@@ -369,7 +376,7 @@ impl Worker {
     }
 
     /// Lets the connection of a unit that has ended go on, or end itself.
-    fn go_on(&mut self, id: ConnectionId, after: After) {
+    pub(crate) fn go_on(&mut self, id: ConnectionId, after: After) {
         match after {
             After::GoOn => self.let_go_on(id),
             After::Close => self.settle(id, Advance::Finished),
@@ -409,11 +416,11 @@ impl Worker {
         }
         let outcome = self.loans.gathered.execute(&call, answer)?;
         if let Ok(Effect::Waits(_)) = outcome {
-            let pair = Pair::of(&call, self.map);
-            if self.coupled.may_wait(pair.as_ref(), self.loans.heard) {
+            let coupling = Coupling::of(&call, self.map);
+            if self.coupled.may_wait(coupling.as_ref(), self.loans.heard) {
                 return Ok(Ended::Waits(self.loans.gathered.wait(&call)));
             }
-            return Ok(pair.map_or(Ended::Done, Ended::WaitsFor));
+            return Ok(coupling.map_or(Ended::Done, Ended::WaitsFor));
         }
         self.note_call(Some(to.0), header.command, &args, outcome.as_ref().err());
         Ok(Ended::Done)

@@ -20,6 +20,7 @@
 mod host;
 mod prepare;
 pub mod shared;
+mod suspended;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -34,19 +35,19 @@ use tessera_engine::{
         Ended, Invocation, Libraries, Library, Progress, ScriptEngine, ScriptFlags, Sha1Hex, Undo,
         read_metadata,
     },
-    shard::Shard,
     transaction::{Missing, ShardSet},
 };
-use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter, RequestBatch};
+use tessera_proto::{Args, ReplyBuffer, ReplyWriter, RequestBatch};
 
 use self::{
     host::{Host, LoadHost, Place, Watch},
     prepare::{Prepared, Target},
     shared::Busy,
+    suspended::{Over, Suspended},
 };
 use crate::{
     dispatch::Advance,
-    monitor,
+    exec, monitor,
     net::{Connection, ConnectionId},
     parcel::CallHeader,
     replies::NO_SHARD,
@@ -79,20 +80,6 @@ pub struct Scripts {
     request: RequestBatch,
     /// The script that is suspended.
     suspended: Option<Suspended>,
-}
-
-/// A script that has been suspended.
-struct Suspended {
-    connection: ConnectionId,
-    ticket: u64,
-    header: CallHeader,
-    request: RequestBatch,
-    answer: ReplyBuffer,
-    watch: Watch,
-    /// Its SHA1, or the function's name.
-    name: String,
-    /// The own shard, if it runs over that alone; else it runs over the shards that are lent.
-    shard: Option<Box<Shard>>,
 }
 
 /// What has come of a script that was started.
@@ -151,6 +138,13 @@ impl Scripts {
         }
         let metadata = read_metadata(code).map_err(error)?;
         self.engine.load(code, metadata, &mut LoadHost::new()).map_err(error)
+    }
+
+    /// The transaction stands still of which a script has been suspended.
+    pub(crate) fn keep_transaction(&mut self, transaction: exec::Suspended) {
+        if let Some(suspended) = &mut self.suspended {
+            suspended.over = Over::Transaction(Some(transaction));
+        }
     }
 
     fn remember_wide(&mut self, name: String) {
@@ -227,11 +221,11 @@ impl Worker {
         if let Ran::Suspended(watch) = ran {
             let ticket = session.replies.wait(NO_SHARD, discard);
             let request = mem::take(request);
-            let shard = self.shard.lend();
+            let over = Over::Shard(self.shard.lend());
             let name = prepared.target.name();
             let connection = id;
             let suspended =
-                Suspended { connection, ticket, header, request, answer, watch, name, shard };
+                Suspended { connection, ticket, header, request, answer, watch, name, over };
             self.scripts.suspended = Some(suspended);
             return Some(Advance::Across);
         }
@@ -400,6 +394,7 @@ impl Worker {
             is_slow: false,
             may_wait,
             is_eval: matches!(prepared.target, Target::Script(..)),
+            commands: 0,
             now_us: self.now_us,
             is_out_of_memory: self.shared.memory.is_exhausted(),
         }
@@ -468,7 +463,7 @@ impl Worker {
                     answer: mem::take(answer),
                     watch,
                     name: prepared.target.name(),
-                    shard: None,
+                    over: Over::Loans,
                 });
                 Ok(false)
             }
@@ -476,122 +471,55 @@ impl Worker {
     }
 
     /// Runs a script within a transaction, over the shards that are lent, which are all that there
-    /// are. It is not suspended: the transaction is one step.
+    /// are. Answers whether it has ended; if not, it is suspended, and the transaction with it.
     pub(crate) fn run_script_inside(
         &mut self,
-        client: Option<ConnectionId>,
+        client: Option<(ConnectionId, u64)>,
         header: &CallHeader,
         args: &Args<'_>,
         answer: &mut ReplyBuffer,
-    ) {
-        if self.scripts.is_suspended() {
-            let busy = self.shared.scripts.busy().unwrap_or(Busy::Script);
-            return ReplyWriter::new(answer, header.protocol).error(busy.text());
-        }
+    ) -> bool {
         let prepared = self.scripts.prepare(&self.shared, header.command.name, args);
         let permitted = prepared.and_then(|it| it.permit_memory(&self.shared).map(|()| it));
         let prepared = match permitted {
             Ok(prepared) => prepared,
             Err(error) => {
-                return ReplyWriter::new(answer, header.protocol).error(&error.to_string());
+                ReplyWriter::new(answer, header.protocol).error(&error.to_string());
+                return true;
             }
         };
-        let before = answer.mark();
-        let ran = self.start_over_loans(header, &prepared, (args, client), (answer, false));
-        let Ran::Done { watch, progress } = ran else {
-            answer.truncate(before);
-            let text = "ERR a script in a transaction lacks shards";
-            return ReplyWriter::new(answer, header.protocol).error(text);
-        };
-        let mut own = ReplyBuffer::new();
-        own.append_range(answer, before..answer.mark());
+        let id = client.map(|(id, _)| id);
+        let mut own = self.pool.take();
+        let ran =
+            self.start_over_loans(header, &prepared, (args, id), (&mut own, client.is_some()));
         let mut request = RequestBatch::new();
         request.push(args);
-        self.note_script(client, header, &request, (&watch, progress, &own));
-    }
-
-    /// Goes on with the script that is suspended, for a while.
-    pub(crate) fn resume_script(&mut self) {
-        let Some(mut suspended) = self.scripts.suspended.take() else { return };
-        let progress = self.resume_over(&mut suspended);
-        self.show_all();
-        match progress {
-            Progress::Suspended => self.scripts.suspended = Some(suspended),
-            Progress::Done(_) | Progress::NeedsShards => self.end_script(suspended, progress),
-        }
-    }
-
-    fn resume_over(&mut self, suspended: &mut Suspended) -> Progress {
-        let Self { scripts, loans, shared, map, positions, metrics, stopwatch, codes, own, .. } =
-            self;
-        let coupled = &self.coupled;
-        let client = names_of(self.network.connection(suspended.connection));
-        let shown = self.is_monitored.then_some(&mut self.shown);
-        let Scripts { engine, undo, session, .. } = scripts;
-        let (place, has_all) = match &mut suspended.shard {
-            Some(shard) => (Place::One { id: *own, shard }, map.shards() == 1),
-            None => {
-                let gathered = loans.gathered_mut();
-                let has_all = gathered.has(ShardSet::all(map.shards()));
-                (Place::Several(gathered), has_all)
+        match (ran, client) {
+            (Ran::Done { watch, progress }, _) => {
+                self.note_script(id, header, &request, (&watch, progress, &own));
             }
-        };
-        let mut host = Host {
-            place,
-            map: *map,
-            couplings: coupled.any(),
-            positions,
-            slow: &self.watch,
-            client,
-            shown,
-            undo: (!has_all).then_some(&mut *undo),
-            watch: &mut suspended.watch,
-            about: None,
-            worker: *own,
-            shared,
-            metrics,
-            stopwatch,
-            codes,
-            session,
-        };
-        engine.resume(&mut host, &mut suspended.answer)
-    }
-
-    /// A suspended script has ended: its connection gets the reply and goes on, and so does all that
-    /// has waited for its shards.
-    fn end_script(&mut self, suspended: Suspended, progress: Progress) {
-        self.shared.scripts.end_slow(self.own);
-        let Suspended { connection, ticket, header, request, answer, watch, name, shard } =
-            suspended;
-        let is_over_loans = shard.is_none();
-        let needs_shards = progress == Progress::NeedsShards;
-        if let Some(mut shard) = shard {
-            if needs_shards {
-                self.scripts.undo.roll_back(|_, work| work(&mut shard));
+            (Ran::Suspended(watch), Some((connection, ticket))) => {
+                self.scripts.suspended = Some(Suspended {
+                    connection,
+                    ticket,
+                    header: *header,
+                    request,
+                    answer: own,
+                    watch,
+                    name: prepared.target.name(),
+                    over: Over::Transaction(None),
+                });
+                return false;
             }
-            shard.end_unit();
-            self.put_back(shard);
-        } else if needs_shards {
-            let gathered = self.loans.gathered_mut();
-            let undo = &mut self.scripts.undo;
-            undo.roll_back(|id, work| gathered.get_mut(id).into_iter().for_each(&mut *work));
+            (Ran::NeedsShards | Ran::Suspended(_), _) => {
+                own.clear();
+                let text = "ERR a script in a transaction lacks shards";
+                ReplyWriter::new(&mut own, header.protocol).error(text);
+            }
         }
-        if needs_shards {
-            self.scripts.remember_wide(name);
-            self.pool.put(answer);
-            self.start_over_with_all((connection, ticket), header, request);
-        } else {
-            let whole = Mark::default()..answer.mark();
-            self.arrive(connection, ticket, 0, (&answer, whole));
-            self.note_script(Some(connection), &header, &request, (&watch, progress, &answer));
-            self.pool.put(answer);
-            self.let_go_on(connection);
-        }
-        if is_over_loans {
-            self.execute_units();
-        } else {
-            self.serve_waiting();
-        }
+        answer.append(&own);
+        self.pool.put(own);
+        true
     }
 
     /// Counts a script that has ended, and notes it if it was slow.
@@ -602,6 +530,9 @@ impl Worker {
         request: &RequestBatch,
         (watch, progress, answer): (&Watch, Progress, &ReplyBuffer),
     ) {
+        if let Some(connection) = client.and_then(|id| self.network.connection(id)) {
+            connection.session.commands += watch.commands;
+        }
         let nanos = u64::try_from(watch.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let ended = if let Progress::Done(ended) = progress { ended } else { Ended::Well };
         let id = usize::from(header.command.id);

@@ -18,9 +18,7 @@
 
 use std::collections::BTreeSet;
 
-use tessera_engine::{
-    command::CommandError, shard::Answer, transaction::couplings::Pair, waiting::Waiter,
-};
+use tessera_engine::{command::CommandError, shard::Answer, waiting::Waiter};
 use tessera_proto::{Mark, ReplyWriter};
 
 use crate::{
@@ -74,7 +72,7 @@ impl Worker {
     pub(crate) fn begin_wait(&mut self, id: ConnectionId, ticket: u64, waiter: Waiter) {
         let Some(connection) = self.network.connection(id).filter(|open| !open.is_closing()) else {
             waiter.claim();
-            self.coupled.end_wait(Pair::of_waiter(&waiter).as_ref());
+            self.end_coupling(&waiter);
             return;
         };
         if let Some(due_us) = waiter.deadline_us() {
@@ -96,7 +94,7 @@ impl Worker {
         if let Some(due_us) = wait.waiter.deadline_us() {
             self.waits.deadlines.remove(&(due_us, id.number(), wait.ticket));
         }
-        self.coupled.end_wait(Pair::of_waiter(&wait.waiter).as_ref());
+        self.end_coupling(&wait.waiter);
         Some(wait)
     }
 

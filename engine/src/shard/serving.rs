@@ -45,7 +45,7 @@ impl Shard {
     pub(super) fn serve_ready(&mut self) {
         while self.keyspace.events.has_ready() {
             for place in self.keyspace.events.take_ready() {
-                while let Some(waiter) = self.next_waiter(&place, |next| !next.needs_several()) {
+                while let Some(waiter) = self.next_waiter(&place, |next| !next.is_spread()) {
                     self.serve(&place, &waiter);
                 }
             }
@@ -62,7 +62,8 @@ impl Shard {
         self.queues.next(&mut self.keyspace, place, may_serve)
     }
 
-    /// Executes the command of a waiter that was claimed, for what this shard has for it at `place`.
+    /// Executes the command of a waiter that was claimed. If it has keys of other shards too, it is for
+    /// what has become of `place`.
     pub(crate) fn serve(&mut self, place: &DatabaseKey, waiter: &Waiter) {
         let Some(whole) = waiter.call() else { return };
         // Keys of other shards are never here; the one that has changed may be gone.

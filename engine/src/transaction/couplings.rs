@@ -1,9 +1,17 @@
-//! Which keys an element may go on to when a key is filled.
+//! What must be at hand when a key is filled for which clients wait.
 //!
-//! A client that waits with `BLMOVE source destination` is owed the next element of `source`, and gets
-//! it in the same step in which that comes: so whatever fills `source` needs the destination's shard
-//! at hand. If the two keys live on different shards, they are *coupled* as long as the client waits:
-//! commands that write to `source` go over both shards ([`super::Route::Across`]), whoever sends them.
+//! Most waiters need nothing but the shard of their key. One whose keys live on several shards needs
+//! all of them in the instant in which it is served:
+//!
+//! - `BLMOVE source destination` is owed the next element of `source`, and moves it in the same step
+//!   in which that comes, before anybody else reaches it;
+//! - `BLPOP high low` is served by the first push to either. Each shard by itself could not know
+//!   whether a push that stands earlier in the one order is still to come to the other; a client that
+//!   pipelines `RPUSH high a; RPUSH low b` would see `b` go first.
+//!
+//! So while such a command waits its keys are *coupled* ([`Coupling`]): commands that write to an
+//! awaited key go over all shards of the coupling ([`super::Route::Across`]), whoever sends them. They
+//! take their places in cuts then, and whom they serve is served within.
 //!
 //! Every worker routes by a table of its own ([`Couplings`]). A wait begins only in a cut that was made
 //! after every worker had heard of its coupling ([`Announcements`]), so that nothing that was routed
@@ -31,36 +39,49 @@ use tessera_proto::Args;
 
 use super::{Route, ShardMap, ShardSet, parts::Splitter};
 use crate::{
-    command::{Command, table::flag, waiting::transfer},
+    command::{
+        Command,
+        table::flag,
+        waiting::{awaited_keys, transfer},
+    },
     notice::hasher,
     shard::Call,
-    waiting::Waiter,
 };
 
-/// Two keys on different shards: what comes to the source may be moved to the destination at once.
-/// Databases do not matter: a coupling holds for all of them.
+/// The keys of a command that waits, if they live on several shards. Databases do not matter: a
+/// coupling holds for all of them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Pair {
-    /// From where a client that waits moves an element.
-    pub source: Arc<[u8]>,
-    /// To where.
-    pub destination: Arc<[u8]>,
+pub struct Coupling(Arc<Keys>);
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Keys {
+    /// Those that are waited for, in ascending order.
+    awaited: Vec<Box<[u8]>>,
+    /// Where an element is moved to, if one is.
+    destination: Option<Box<[u8]>>,
 }
 
-impl Pair {
+impl Coupling {
     /// What has to be coupled before `call`, which has found nothing, may wait; nothing if one shard
-    /// owns all that it needs.
+    /// owns all its keys.
     pub fn of(call: &Call<'_>, map: ShardMap) -> Option<Self> {
-        let (source, destination) = transfer(call.command, &call.args)?;
-        let is_spread = map.owner(source) != map.owner(destination);
-        is_spread.then(|| Self { source: source.into(), destination: destination.into() })
+        let mut positions = Vec::new();
+        awaited_keys(call.command, &call.args, &mut positions);
+        let mut awaited: Vec<&[u8]> = positions.iter().map(|&at| &call.args[at]).collect();
+        awaited.sort_unstable();
+        awaited.dedup();
+        let destination = transfer(call.command, &call.args).map(|(_, to)| to);
+        let mut owners = awaited.iter().copied().chain(destination).map(|key| map.owner(key));
+        let first = owners.next()?;
+        if owners.all(|owner| owner == first) {
+            return None;
+        }
+        let awaited = awaited.into_iter().map(Box::from).collect();
+        Some(Self(Arc::new(Keys { awaited, destination: destination.map(Box::from) })))
     }
 
-    /// The same for one that has begun to wait.
-    pub fn of_waiter(waiter: &Waiter) -> Option<Self> {
-        let (source, destination) = waiter.transfer()?;
-        let is_spread = waiter.is_spread();
-        is_spread.then(|| Self { source: source.into(), destination: destination.into() })
+    fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.awaited.iter().chain(&self.0.destination).map(|key| &**key)
     }
 }
 
@@ -68,15 +89,15 @@ impl Pair {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A coupling begins. As often as this is said it must be ended.
-    Begins(Pair),
+    Begins(Coupling),
     /// It has ended.
-    Ended(Pair),
+    Ended(Coupling),
 }
 
 /// The couplings that a worker has heard of.
 pub struct Couplings {
-    /// By source: the destinations, and how many workers have coupled them.
-    destinations: HashMap<Arc<[u8]>, BTreeMap<Arc<[u8]>, usize>, RandomState>,
+    /// By each awaited key, with the number of workers that have coupled it.
+    of_keys: HashMap<Box<[u8]>, BTreeMap<Coupling, usize>, RandomState>,
     /// A planted fault: what is reached in more than one step is overlooked.
     #[cfg(test)]
     pub(crate) one_step_only: bool,
@@ -86,7 +107,7 @@ impl Couplings {
     /// None. The hash function follows from `seed`.
     pub fn new(seed: u64) -> Self {
         Self {
-            destinations: HashMap::with_hasher(hasher(seed)),
+            of_keys: HashMap::with_hasher(hasher(seed)),
             #[cfg(test)]
             one_step_only: false,
         }
@@ -95,46 +116,50 @@ impl Couplings {
     /// Whether there are none.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.destinations.is_empty()
+        self.of_keys.is_empty()
     }
 
     /// Takes note of a change.
     pub fn apply(&mut self, change: &Change) {
         match change {
-            Change::Begins(Pair { source, destination }) => {
-                let destinations = self.destinations.entry(Arc::clone(source)).or_default();
-                *destinations.entry(Arc::clone(destination)).or_default() += 1;
+            Change::Begins(coupling) => {
+                for key in &coupling.0.awaited {
+                    let couplings = self.of_keys.entry(key.clone()).or_default();
+                    *couplings.entry(coupling.clone()).or_default() += 1;
+                }
             }
-            Change::Ended(Pair { source, destination }) => {
-                let Some(destinations) = self.destinations.get_mut(source) else { return };
-                if let Some(count) = destinations.get_mut(destination) {
-                    *count -= 1;
-                    if *count == 0 {
-                        destinations.remove(destination);
-                    }
-                }
-                if destinations.is_empty() {
-                    self.destinations.remove(source);
-                }
+            Change::Ended(coupling) => {
+                coupling.0.awaited.iter().for_each(|key| self.end(key, coupling));
             }
         }
     }
 
-    /// The shards to which elements may go on from `keys`.
+    fn end(&mut self, key: &[u8], coupling: &Coupling) {
+        let Some(couplings) = self.of_keys.get_mut(key) else { return };
+        if let Some(count) = couplings.get_mut(coupling) {
+            *count -= 1;
+            if *count == 0 {
+                couplings.remove(coupling);
+            }
+        }
+        if couplings.is_empty() {
+            self.of_keys.remove(key);
+        }
+    }
+
+    /// The shards that serving those needs who wait for `keys`, and for what that fills.
     pub fn reach<'k>(&self, map: ShardMap, keys: impl IntoIterator<Item = &'k [u8]>) -> ShardSet {
         let mut reached = ShardSet::default();
         let mut seen: HashSet<&[u8]> = HashSet::new();
-        let mut next: Vec<&[u8]> = Vec::new();
-        for key in keys {
-            next.extend(self.destinations.get_key_value(key).map(|(key, _)| &**key));
-        }
-        while let Some(source) = next.pop() {
-            if !seen.insert(source) {
+        let known = |key: &[u8]| self.of_keys.get_key_value(key).map(|(key, _)| &**key);
+        let mut next: Vec<&[u8]> = keys.into_iter().filter_map(known).collect();
+        while let Some(key) = next.pop() {
+            if !seen.insert(key) {
                 continue;
             }
-            for destination in self.destinations.get(source).into_iter().flat_map(BTreeMap::keys) {
-                reached.insert(map.owner(destination));
-                next.push(destination);
+            for coupling in self.of_keys.get(key).into_iter().flat_map(BTreeMap::keys) {
+                reached.extend(coupling.keys().map(|key| map.owner(key)).collect());
+                next.extend(coupling.0.destination.as_deref());
             }
             #[cfg(test)]
             if self.one_step_only {
@@ -144,7 +169,7 @@ impl Couplings {
         reached
     }
 
-    /// The shards to which elements may go on from what a command writes.
+    /// The same for what a command writes.
     pub fn reached_by(
         &self,
         map: ShardMap,
@@ -166,8 +191,8 @@ impl Couplings {
 
     /// A command that names no keys (SWAPDB) may fill any.
     fn reach_of_all(&self, map: ShardMap) -> ShardSet {
-        let all = self.destinations.values().flat_map(BTreeMap::keys);
-        all.map(|destination| map.owner(destination)).collect()
+        let all = self.of_keys.values().flat_map(BTreeMap::keys);
+        all.flat_map(Coupling::keys).map(|key| map.owner(key)).collect()
     }
 
     /// Where a command goes that would go to `route` if nothing were coupled.
@@ -196,7 +221,7 @@ impl Couplings {
 /// What one worker has announced, and what waits for its being heard.
 pub struct Announcements<T> {
     /// The own couplings.
-    pairs: HashMap<Pair, Coupled>,
+    couplings: HashMap<Coupling, Coupled>,
     /// What the next announcement says.
     changes: Vec<Change>,
     /// What waits for the next announcement to be heard.
@@ -224,7 +249,7 @@ struct Coupled {
 impl<T> Default for Announcements<T> {
     fn default() -> Self {
         Self {
-            pairs: HashMap::new(),
+            couplings: HashMap::new(),
             changes: Vec::new(),
             waiting: Vec::new(),
             under_way: Vec::new(),
@@ -242,11 +267,11 @@ impl<T> Announcements<T> {
         self.heard
     }
 
-    /// One more client waits by `pair`, if all workers had heard of that before a cut was made when as
-    /// many announcements as `heard` were; answers whether that is so. If not, `pair` must be
+    /// One more client waits by `coupling`, if all workers had heard of that before a cut was made when as
+    /// many announcements as `heard` were; answers whether that is so. If not, it must be
     /// announced ([`Announcements::announce`]), and the command tried again in a later cut.
-    pub fn begin_wait(&mut self, pair: &Pair, heard: u64) -> bool {
-        match self.pairs.get_mut(pair) {
+    pub fn begin_wait(&mut self, coupling: &Coupling, heard: u64) -> bool {
+        match self.couplings.get_mut(coupling) {
             Some(coupled) if coupled.announced <= heard => {
                 coupled.waiters += 1;
                 coupled.is_idle = false;
@@ -256,23 +281,24 @@ impl<T> Announcements<T> {
         }
     }
 
-    /// A client that has begun to wait by `pair` does so no more.
-    pub fn end_wait(&mut self, pair: &Pair) {
-        if let Some(coupled) = self.pairs.get_mut(pair) {
+    /// A client that has begun to wait by `coupling` does so no more.
+    pub fn end_wait(&mut self, coupling: &Coupling) {
+        if let Some(coupled) = self.couplings.get_mut(coupling) {
             coupled.waiters -= 1;
         }
     }
 
-    /// Announces `pair`, if that has not been done. Gives `then` back if all workers have heard of it
+    /// Announces `coupling`, if that has not been done. Gives `then` back if all workers have heard of it
     /// already; else it comes back from [`Announcements::hear`] when they have.
     #[must_use]
-    pub fn announce(&mut self, pair: Pair, then: T) -> Option<T> {
+    pub fn announce(&mut self, coupling: Coupling, then: T) -> Option<T> {
         let next = self.begun + 1;
-        let announced = match self.pairs.get(&pair) {
+        let announced = match self.couplings.get(&coupling) {
             Some(coupled) => coupled.announced,
             None => {
-                self.changes.push(Change::Begins(pair.clone()));
-                self.pairs.insert(pair, Coupled { announced: next, waiters: 0, is_idle: false });
+                self.changes.push(Change::Begins(coupling.clone()));
+                self.couplings
+                    .insert(coupling, Coupled { announced: next, waiters: 0, is_idle: false });
                 next
             }
         };
@@ -287,13 +313,13 @@ impl<T> Announcements<T> {
     /// Ends the couplings by which nobody has waited since the last call. A client that waits again and
     /// again, as those of queues do, finds its coupling still there.
     pub fn end_idle(&mut self) {
-        let Self { pairs, changes, heard, .. } = self;
-        pairs.retain(|pair, coupled| {
+        let Self { couplings, changes, heard, .. } = self;
+        couplings.retain(|coupling, coupled| {
             if coupled.waiters > 0 || coupled.announced > *heard {
                 return true;
             }
             if mem::replace(&mut coupled.is_idle, true) {
-                changes.push(Change::Ended(pair.clone()));
+                changes.push(Change::Ended(coupling.clone()));
                 return false;
             }
             true
@@ -308,7 +334,7 @@ impl<T> Announcements<T> {
 
     /// Whether no coupling is known or waited for.
     pub fn is_idle(&self) -> bool {
-        self.pairs.is_empty() && self.changes.is_empty()
+        self.couplings.is_empty() && self.changes.is_empty()
     }
 
     /// Begins the announcement that is due; answers what is to be told to all of `workers` workers, who
@@ -335,23 +361,38 @@ impl<T> Announcements<T> {
 
 #[cfg(test)]
 mod tests {
-    use tessera_proto::RequestBatch;
+    use tessera_proto::{Protocol, RequestBatch};
 
     use super::*;
-    use crate::command::table;
+    use crate::{command::table, shard::Caller};
+
+    fn request(line: &str) -> RequestBatch {
+        let mut batch = RequestBatch::new();
+        batch.push_slices(line.split(' ').map(str::as_bytes));
+        batch
+    }
 
     /// Of 4 shards, b and f are on shard 0, c on 1, a on 3.
-    fn pair(source: &str, destination: &str) -> Pair {
-        Pair { source: source.as_bytes().into(), destination: destination.as_bytes().into() }
+    fn coupling(line: &str) -> Option<Coupling> {
+        let batch = request(line);
+        let args = batch.get(0).expect("one request");
+        let command = table().resolve(&args).expect("a command");
+        let (protocol, caller) = (Protocol::Resp2, Caller::default());
+        let call = Call { command, args, database: 0, protocol, no_touch: false, caller };
+        Coupling::of(&call, ShardMap::new(4))
+    }
+
+    fn moves(source: &str, destination: &str) -> Coupling {
+        let line = format!("BLMOVE {source} {destination} LEFT LEFT 0");
+        coupling(&line).expect("they are on different shards")
     }
 
     fn begins(source: &str, destination: &str) -> Change {
-        Change::Begins(pair(source, destination))
+        Change::Begins(moves(source, destination))
     }
 
     fn route(couplings: &Couplings, line: &str) -> (Route, Vec<u32>) {
-        let mut batch = RequestBatch::new();
-        batch.push_slices(line.split(' ').map(str::as_bytes));
+        let batch = request(line);
         let args = batch.get(0).expect("one request");
         let command = table().resolve(&args).expect("a command");
         let (map, mut positions) = (ShardMap::new(4), Vec::new());
@@ -375,8 +416,24 @@ mod tests {
         assert_eq!(route(&couplings, "MSET a 1 f 2").0, Route::Across);
         assert_eq!(route(&couplings, "MSET f 2 x 3").0, Route::Parts);
         assert_eq!(route(&couplings, "SWAPDB 0 1").0, Route::Across);
-        couplings.apply(&Change::Ended(pair("b", "c")));
-        assert_eq!(route(&couplings, "RPUSH a x"), (Route::Across, vec![0]));
+        couplings.apply(&Change::Ended(moves("b", "c")));
+        assert_eq!(route(&couplings, "RPUSH a x"), (Route::Across, vec![0, 3]));
+    }
+
+    #[test]
+    fn keys_that_one_client_awaits_are_coupled_with_each_other() {
+        assert_eq!(coupling("BLPOP b f 0"), None, "they are on one shard");
+        let both = coupling("BLPOP c b c 0").expect("they are on two");
+        assert_eq!(Some(&both), coupling("BRPOP b c 0").as_ref());
+        let mut couplings = Couplings::new(1);
+        couplings.apply(&Change::Begins(both.clone()));
+        couplings.apply(&begins("a", "b"));
+        assert_eq!(route(&couplings, "RPUSH b x"), (Route::Across, vec![0, 1]));
+        assert_eq!(route(&couplings, "RPUSH c x"), (Route::Across, vec![0, 1]));
+        assert_eq!(route(&couplings, "RPUSH a x"), (Route::Across, vec![0, 1, 3]));
+        couplings.apply(&Change::Ended(both));
+        assert_eq!(route(&couplings, "RPUSH c x"), (Route::Shard(1), vec![]));
+        assert_eq!(route(&couplings, "RPUSH a x"), (Route::Across, vec![0, 3]));
     }
 
     #[test]
@@ -384,23 +441,23 @@ mod tests {
         let mut couplings = Couplings::new(1);
         couplings.apply(&begins("a", "b"));
         couplings.apply(&begins("a", "b"));
-        couplings.apply(&Change::Ended(pair("a", "b")));
+        couplings.apply(&Change::Ended(moves("a", "b")));
         assert!(!couplings.is_empty());
-        couplings.apply(&Change::Ended(pair("a", "b")));
+        couplings.apply(&Change::Ended(moves("a", "b")));
         assert!(couplings.is_empty());
     }
 
     #[test]
     fn nobody_waits_before_all_have_heard() {
         let mut announcements = Announcements::default();
-        let ab = pair("a", "b");
+        let ab = moves("a", "b");
         assert!(!announcements.begin_wait(&ab, announcements.heard()));
         assert_eq!(announcements.announce(ab.clone(), "first"), None);
         assert!(announcements.is_due());
         assert_eq!(&*announcements.begin(2), [Change::Begins(ab.clone())]);
         let heard_too_early = announcements.heard();
         assert_eq!(announcements.announce(ab.clone(), "second"), None);
-        assert_eq!(announcements.announce(pair("b", "c"), "third"), None);
+        assert_eq!(announcements.announce(moves("b", "c"), "third"), None);
         assert!(!announcements.is_due(), "one is under way");
         assert!(announcements.hear().is_empty());
         assert_eq!(announcements.hear(), ["first", "second"]);
@@ -415,7 +472,7 @@ mod tests {
     #[test]
     fn a_coupling_ends_when_nobody_has_waited_by_it_for_a_while() {
         let mut announcements = Announcements::default();
-        let ab = pair("a", "b");
+        let ab = moves("a", "b");
         assert_eq!(announcements.announce(ab.clone(), ()), None);
         announcements.begin(1);
         announcements.end_idle();

@@ -10,18 +10,18 @@
 //! Waiters hold no locks. One may stand in queues of several shards, and its worker may give it up
 //! (time over, client gone, CLIENT UNBLOCK) at any time: [`Waiter::claim`] decides who answers it.
 //!
-//! A shard serves a waiter by itself, with those of its keys that it owns: while the client waits, the
-//! others have nothing. But BLMOVE needs its destination at hand, which may be another shard's. So
-//! as long as one waits, whatever may fill its source is executed over the destination's shard too
-//! (see [`crate::transaction::couplings`]): then it is moved in the same step.
+//! One whose keys, a destination included, are on several shards is served over all of them: as long
+//! as it waits, whatever may fill one of its keys is executed with these shards at hand (see
+//! [`crate::transaction::couplings`]). Only what comes by itself, a group that is gone with a stream
+//! that has expired, is told by the one shard alone.
 //!
 //! Invariants:
 //! - a waiter is claimed once; who claims it answers it. What is claimed is never executed by anybody
 //!   else, and its entries in queues are dropped when they are met;
 //! - it is claimed for execution only where its command will find something: nobody claims it to try;
 //! - so nobody waits whose key has something for it, once the unit that brought it has ended;
-//! - within a unit over several shards, one whose shards are all at hand is executed over all of them:
-//!   there more than one of its keys may have changed, and the first one that it names counts.
+//! - it is executed as a whole: a unit may have changed several of its keys, and the first one that it
+//!   names counts.
 #![forbid(unsafe_code)]
 
 mod queues;
@@ -114,14 +114,12 @@ impl Waiter {
         self.0.is_spread
     }
 
-    /// Whether no shard alone can execute it: it moves an element to another one.
-    pub fn needs_several(&self) -> bool {
-        self.0.is_spread && self.transfer().is_some()
-    }
-
-    /// The source and the destination, if it moves an element.
-    pub fn transfer(&self) -> Option<(&[u8], &[u8])> {
-        waiting::transfer(self.0.command, &self.0.request.get(0)?)
+    /// Whether all its keys are here, in the eyes of `is_here`.
+    pub(crate) fn has_all(&self, is_here: impl Fn(&[u8]) -> bool) -> bool {
+        let Some(args) = self.0.request.get(0) else { return false };
+        let mut positions = Vec::new();
+        let found = self.0.command.keys.positions(&args, &mut positions);
+        found.is_ok() && positions.iter().all(|&at| is_here(&args[at]))
     }
 
     /// The part of its call that concerns the keys that are `here`, where that is not the same as the

@@ -21,7 +21,7 @@ use ahash::RandomState;
 use super::Waiter;
 use crate::{
     command::{
-        stream::wait,
+        stream::wait::{self, News},
         waiting::{Want, want},
     },
     keyspace::{Keyspace, awaited::DatabaseKey},
@@ -198,21 +198,28 @@ impl Queue {
             Some(ValueType::Zset) => return self.members.next(may_serve),
             Some(ValueType::Stream) => {
                 let last_id = wait::last_live_id(keyspace, key).unwrap_or(StreamId::MIN);
-                let reader = self.readers.next_before(last_id);
+                let reader = self.readers.next_before(last_id, &may_serve);
                 if reader.is_some() {
                     return reader;
                 }
             }
             _ => {}
         }
-        self.next_of_groups(keyspace, key)
+        self.next_of_groups(keyspace, key, may_serve)
     }
 
-    fn next_of_groups(&mut self, keyspace: &mut Keyspace, key: &[u8]) -> Option<Waiter> {
+    fn next_of_groups(
+        &mut self,
+        keyspace: &mut Keyspace,
+        key: &[u8],
+        may_serve: impl Fn(&Waiter) -> bool,
+    ) -> Option<Waiter> {
         let mut next = None;
         self.groups.retain(|name, line| {
-            if next.is_none() && wait::has_news(keyspace, key, name) {
-                next = line.next(|_| true);
+            if next.is_none()
+                && let Some(news) = wait::news(keyspace, key, name)
+            {
+                next = line.next(|waiter| news == News::Gone || may_serve(waiter));
             }
             !line.0.is_empty()
         });
@@ -223,7 +230,16 @@ impl Queue {
 impl Line {
     /// Takes out the first one whose wait is not over.
     fn next(&mut self, may_serve: impl Fn(&Waiter) -> bool) -> Option<Waiter> {
-        while let Some(first) = self.0.first_entry() {
+        self.next_before(StreamId::MAX, may_serve)
+    }
+
+    /// The same for those who read behind an id below `last_id`.
+    fn next_before(
+        &mut self,
+        last_id: StreamId,
+        may_serve: impl Fn(&Waiter) -> bool,
+    ) -> Option<Waiter> {
+        while let Some(first) = self.0.first_entry().filter(|first| first.key().0 < last_id) {
             if !first.get().is_over() && !may_serve(first.get()) {
                 return None;
             }
@@ -234,15 +250,96 @@ impl Line {
         }
         None
     }
+}
 
-    /// The same for those who read behind an id below `last_id`.
-    fn next_before(&mut self, last_id: StreamId) -> Option<Waiter> {
-        while let Some(first) = self.0.first_entry().filter(|first| first.key().0 < last_id) {
-            let waiter = first.remove();
-            if waiter.claim() {
-                return Some(waiter);
-            }
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tessera_proto::{Protocol, ReplyBuffer, RequestBatch};
+
+    use super::*;
+    use crate::{
+        command::table,
+        shard::{Call, Caller, Settings, Shard},
+    };
+
+    fn with_call<T>(line: &str, work: impl FnOnce(&Call<'_>) -> T) -> T {
+        let mut batch = RequestBatch::new();
+        batch.push_slices(line.split(' ').map(str::as_bytes));
+        let args = batch.get(0).expect("one request");
+        let command = table().resolve(&args).expect("a command");
+        let (protocol, caller) = (Protocol::Resp2, Caller::default());
+        work(&Call { command, args, database: 0, protocol, no_touch: false, caller })
+    }
+
+    fn run(shard: &mut Shard, line: &str) {
+        let outcome = with_call(line, |call| shard.execute(call, &mut ReplyBuffer::new()));
+        assert!(outcome.is_ok(), "{line}");
+    }
+
+    fn waiter(line: &str) -> Waiter {
+        with_call(line, |call| Waiter::new(call, 0, false))
+    }
+
+    /// Those who are served at `key`, by the number of their line, and how many were looked at.
+    fn served(queues: &mut Queues, shard: &mut Shard, waiters: &[Waiter]) -> (Vec<usize>, usize) {
+        let (key, looks) = ((0, (*b"k").into()), Cell::new(0));
+        let (mut served, at_most) = (Vec::new(), 3);
+        while served.len() < at_most
+            && let Some(next) = queues.next(&mut shard.keyspace, &key, |_| {
+                looks.set(looks.get() + 1);
+                true
+            })
+        {
+            served.extend(waiters.iter().position(|waiter| waiter.is(&next)));
         }
-        None
+        (served, looks.get())
+    }
+
+    #[test]
+    fn a_change_looks_at_those_whom_it_serves_and_no_others() {
+        let mut shard = Shard::new(1, Settings::default());
+        let mut queues = Queues::new(1);
+        run(&mut shard, "XGROUP CREATE k g 0 MKSTREAM");
+        run(&mut shard, "XADD k 5-1 f v");
+        run(&mut shard, "XREADGROUP GROUP g c STREAMS k >");
+        let lines = [
+            "BLPOP k 0",
+            "BZPOPMIN k 0",
+            "XREAD BLOCK 0 STREAMS k 5-1",
+            "XREAD BLOCK 0 STREAMS k 7-1",
+            "XREADGROUP GROUP g c BLOCK 0 STREAMS k >",
+        ];
+        let waiters: Vec<Waiter> = (0..1_000).map(|nth| waiter(lines[nth % 5])).collect();
+        waiters.iter().for_each(|waiter| queues.add(&mut shard.keyspace, b"k", waiter));
+        assert_eq!(shard.keyspace.events.awaited_keys(), 1);
+        assert_eq!(served(&mut queues, &mut shard, &waiters), (vec![], 0), "nothing has come");
+        run(&mut shard, "XADD k 6-1 f v");
+        assert_eq!(served(&mut queues, &mut shard, &waiters), (vec![2, 7, 12], 3));
+        run(&mut shard, "DEL k");
+        assert_eq!(served(&mut queues, &mut shard, &waiters), (vec![4, 9, 14], 3), "it is gone");
+        run(&mut shard, "RPUSH k v");
+        assert_eq!(served(&mut queues, &mut shard, &waiters), (vec![0, 5, 10], 3));
+        run(&mut shard, "DEL k");
+        run(&mut shard, "ZADD k 1 m");
+        assert_eq!(served(&mut queues, &mut shard, &waiters), (vec![1, 6, 11], 3));
+    }
+
+    #[test]
+    fn those_whose_wait_is_over_are_dropped_wherever_they_stand() {
+        let mut shard = Shard::new(1, Settings::default());
+        let mut queues = Queues::new(1);
+        let waiters: Vec<Waiter> = (0..100).map(|_| waiter("BLPOP k l 0")).collect();
+        for waiter in &waiters {
+            queues.add(&mut shard.keyspace, b"k", waiter);
+            queues.add(&mut shard.keyspace, b"l", waiter);
+        }
+        assert!(waiters[3..].iter().all(Waiter::claim));
+        run(&mut shard, "RPUSH k v");
+        assert_eq!(served(&mut queues, &mut shard, &waiters).0, [0, 1, 2]);
+        queues.sweep(&mut shard.keyspace, 1_000);
+        assert_eq!(shard.keyspace.events.awaited_keys(), 0);
+        assert!(queues.queues.is_empty() && queues.sweep.is_empty());
     }
 }

@@ -47,6 +47,8 @@ pub(super) struct Watch {
     pub(super) may_wait: bool,
     /// A script of EVAL, no function.
     pub(super) is_eval: bool,
+    /// Commands that it has called.
+    pub(super) commands: u64,
     /// The time that its commands see, in microseconds since the Unix epoch.
     pub(super) now_us: i64,
     /// There was no memory to be had when it began.
@@ -99,7 +101,7 @@ impl Host<'_> {
         self.has_keys(call) && self.has_coupled(call)
     }
 
-    /// Whether the shards are here to which elements may go on that the command pushes.
+    /// Whether the shards are here that serving those needs who wait for what the command fills.
     fn has_coupled(&mut self, call: &Call<'_>) -> bool {
         let Some(couplings) = self.couplings else { return true };
         let (command, args) = (call.command, &call.args);
@@ -155,6 +157,7 @@ impl Host<'_> {
     /// Counts a command that has been executed, and notes it if it was slow.
     #[inline]
     fn note(&mut self, call: &Call<'_>, error: Option<&CommandError>) {
+        self.watch.commands += 1;
         let nanos = self.stopwatch.lap_ns();
         self.metrics.executed(call.command, nanos, error);
         if self.slow.is_slow(nanos) {

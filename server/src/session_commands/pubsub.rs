@@ -10,7 +10,10 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use tessera_engine::{
     command::{Command, CommandError},
-    notice::{Client, audience::Kind},
+    notice::{
+        Client,
+        audience::{Audience, Kind},
+    },
     transaction::ShardMap,
 };
 use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter, glob_matches, parse_i64};
@@ -127,10 +130,16 @@ pub(crate) fn farewell(
 
 /// Begins or ends the subscriptions named in a part.
 pub(super) fn change_part(worker: &mut Worker, args: &Args<'_>, reply: &mut ReplyWriter<'_>) {
-    let number = |at: usize| args.get(at).and_then(parse_i64).unwrap_or(-1);
+    let args: Vec<&[u8]> = args.iter().collect();
+    change_audience(worker.shard.keyspace.audience_mut(), &args);
+    reply.ok();
+}
+
+/// The same for the audience of a shard.
+pub(crate) fn change_audience(audience: &mut Audience, args: &[&[u8]]) {
+    let number = |at: usize| args.get(at).copied().and_then(parse_i64).unwrap_or(-1);
     let client = Client { worker: number(2) as u32, connection: number(3) as u64 };
-    let (begins, kind) = (&args[0] == b"+", kind_of(&args[1]));
-    let audience = worker.shard.keyspace.audience_mut();
+    let (begins, kind) = (args[0] == b"+", kind_of(args[1]));
     for name in args.iter().skip(4) {
         if begins {
             audience.subscribe(kind, &Bytes::copy_from_slice(name), client);
@@ -138,7 +147,11 @@ pub(super) fn change_part(worker: &mut Worker, args: &Args<'_>, reply: &mut Repl
             audience.unsubscribe(kind, name, client);
         }
     }
-    reply.ok();
+}
+
+/// Whether a command begins or ends subscriptions.
+pub(crate) fn changes_subscriptions(command: &Command) -> bool {
+    command.full_name.ends_with("subscribe")
 }
 
 /// Writes one confirmation.

@@ -74,12 +74,22 @@ pub(crate) fn last_live_id(keyspace: &mut Keyspace, key: &[u8]) -> Option<Stream
     of(keyspace.peek(key)?.body()).ok()?.entries.last_live_id()
 }
 
-/// Whether a reader of `group` at `key` of the selected database need not wait: there are entries that
-/// the group has not read, or the group is gone, or the stream is.
-pub(crate) fn has_news(keyspace: &mut Keyspace, key: &[u8], group: &[u8]) -> bool {
-    let Some(entry) = keyspace.peek(key) else { return true };
-    let Ok(stream) = of(entry.body()) else { return true };
-    stream.group(group).is_none_or(|group| stream.entries.has_after(group.last_id))
+/// Why a reader of a group need not wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// There are entries that the group has not read.
+    Entries,
+    /// The group is gone, or the stream is.
+    Gone,
+}
+
+/// What there is for readers of `group` at `key` of the selected database, if anything is.
+pub(crate) fn news(keyspace: &mut Keyspace, key: &[u8], group: &[u8]) -> Option<News> {
+    let stream = keyspace.peek(key).and_then(|entry| of(entry.body()).ok());
+    let Some((stream, group)) = stream.and_then(|it| Some((it, it.group(group)?))) else {
+        return Some(News::Gone);
+    };
+    stream.entries.has_after(group.last_id).then_some(News::Entries)
 }
 
 #[cfg(test)]

@@ -71,8 +71,9 @@ impl Gathered {
         loop {
             let here = self.shards_here();
             let map = self.map;
-            let is_here = |key: &[u8]| here.contains(map.owner(key));
-            let may_serve = |next: &Waiter| next.transfer().is_none_or(|(_, to)| is_here(to));
+            let may_serve = |next: &Waiter| {
+                !next.is_spread() || next.has_all(|key| here.contains(map.owner(key)))
+            };
             let Some(shard) = self.get_mut(id) else { return };
             let Some(waiter) = shard.next_waiter(place, may_serve) else { return };
             self.serve(id, place, &waiter);
@@ -80,8 +81,7 @@ impl Gathered {
         }
     }
 
-    /// Executes the command of a waiter that was claimed: over all shards of its keys, if they are
-    /// here; else it is over the one whose key has something for it.
+    /// Executes the command of a waiter that was claimed, over all shards of its keys.
     fn serve(&mut self, id: ShardId, place: &DatabaseKey, waiter: &Waiter) {
         let Some(call) = waiter.call() else { return };
         let concerned = self.splitter.shards(self.map, call.command, &call.args);

@@ -20,7 +20,7 @@ use crate::{
     shard::{Answer, Call, Caller, Shard},
     transaction::{
         Gathered, Missing, Route, ShardId, ShardSet,
-        couplings::{Announcements, Change, Couplings, Pair},
+        couplings::{Announcements, Change, Coupling, Couplings},
         parts::Splitter,
         simulation::random::Random,
     },
@@ -305,11 +305,11 @@ impl Worker {
             Some(Fault::HeardAfterCut) => self.announcements.heard(),
             _ => self.heard,
         };
-        if let Some(pair) = Pair::of(&call, shared.map)
+        if let Some(coupling) = Coupling::of(&call, shared.map)
             && !shared.has_fault(Fault::Unannounced)
-            && !self.announcements.begin_wait(&pair, heard)
+            && !self.announcements.begin_wait(&coupling, heard)
         {
-            let again = self.announcements.announce(pair, unit);
+            let again = self.announcements.announce(coupling, unit);
             return self.promised.extend(again);
         }
         let waiter = self.gathered.wait(&call);
@@ -356,10 +356,10 @@ impl Worker {
 
     fn end_wait(&mut self, shared: &mut Shared, at: usize, outcome: Outcome) {
         let Wait { origin, waiter } = self.waits.swap_remove(at);
-        if let Some(pair) = Pair::of_waiter(&waiter)
+        if let Some(coupling) = waiter.call().and_then(|call| Coupling::of(&call, shared.map))
             && !shared.has_fault(Fault::Unannounced)
         {
-            self.announcements.end_wait(&pair);
+            self.announcements.end_wait(&coupling);
         }
         let client = &mut shared.clients[origin.client];
         client.is_stopped = client.has_left;
