@@ -170,8 +170,7 @@ impl Worker {
                 Ok(Route::Shard(shard)) => needed.insert(shard),
                 Ok(Route::Session) => {
                     is_session = true;
-                    let of_libraries =
-                        matches!(self.codes.get(command), Some(Code::Libraries(_)));
+                    let of_libraries = matches!(self.codes.get(command), Some(Code::Libraries(_)));
                     // Subscriptions take effect in their place, wherever the channels belong.
                     if of_libraries || pubsub::changes_subscriptions(command) {
                         needed.extend(ShardSet::all(self.map.shards()));

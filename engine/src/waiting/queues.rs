@@ -318,7 +318,7 @@ mod tests {
         run(&mut shard, "XADD k 6-1 f v");
         assert_eq!(served(&mut queues, &mut shard, &waiters), (vec![2, 7, 12], 3));
         run(&mut shard, "DEL k");
-        assert_eq!(served(&mut queues, &mut shard, &waiters), (vec![4, 9, 14], 3), "it is gone");
+        assert_eq!(served(&mut queues, &mut shard, &waiters), (vec![4, 9, 14], 0), "it is gone");
         run(&mut shard, "RPUSH k v");
         assert_eq!(served(&mut queues, &mut shard, &waiters), (vec![0, 5, 10], 3));
         run(&mut shard, "DEL k");

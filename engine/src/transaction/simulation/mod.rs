@@ -1,5 +1,8 @@
 //! A deterministic simulation of workers, mailboxes and clients, judged for the one order.
 //!
+//! Rounds, cuts and loans are played step by step over plain numbers (`rounds`, `atomic`); clients that
+//! wait over the engine's own shards, queues and couplings (`waiters`).
+//!
 //! One seed decides the workload, who moves at each step, and who is held up where. A failing seed
 //! is printed; `TESSERA_SEED=<seed>` runs that one alone. `TESSERA_SEEDS=<count>` says how many
 //! seeds each workload runs.

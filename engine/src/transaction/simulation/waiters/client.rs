@@ -66,6 +66,10 @@ pub(super) fn numbers(reply: &[u8]) -> Vec<u32> {
 pub(super) struct Client {
     /// The worker that serves it.
     pub(super) worker: usize,
+    /// How long it thinks before it sends, in steps.
+    pace: u64,
+    /// When the last reply came.
+    thinks_since: u64,
     /// What it has still to send.
     script: VecDeque<Vec<Op>>,
     /// What has arrived and is not executed, by number.
@@ -80,9 +84,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(worker: usize, script: Vec<Vec<Op>>) -> Self {
+    pub(super) fn new(worker: usize, script: Vec<Vec<Op>>, pace: u64) -> Self {
         Self {
             worker,
+            pace,
+            thinks_since: 0,
             script: script.into(),
             input: VecDeque::new(),
             calls: Vec::new(),
@@ -97,14 +103,19 @@ impl Client {
     }
 
     /// Whether the client has all replies and more to send.
-    pub(super) fn may_send(&self) -> bool {
+    fn has_more(&self) -> bool {
         !self.has_left && self.replied == self.calls.len() && !self.script.is_empty()
+    }
+
+    /// Whether it has, and has thought enough.
+    pub(super) fn may_send(&self, now: u64) -> bool {
+        self.has_more() && now >= self.thinks_since + self.pace
     }
 
     /// Whether nothing is left to be done for it, unless it waits.
     pub(super) fn is_settled(&self) -> bool {
         let waits = self.calls.get(self.replied).is_none_or(|call| call.waited < u64::MAX);
-        !self.may_send() && (self.has_left || waits)
+        !self.has_more() && (self.has_left || waits)
     }
 
     /// Sends its next pipeline.
@@ -130,7 +141,7 @@ impl Client {
         while let Some(call) = self.calls.get_mut(self.replied)
             && call.outcome != Outcome::Waits
         {
-            call.returned = now;
+            (call.returned, self.thinks_since) = (now, now);
             self.replied += 1;
         }
     }

@@ -120,10 +120,12 @@ impl Worker {
 
     pub(super) fn step(&mut self, shared: &mut Shared, random: &mut Random) {
         let is_packing = !self.packed.is_empty();
+        // What is planted here shows only if a packed push lies for long.
+        let hears = shared.has_fault(Fault::HearWhilePacked);
         match random.below(8) {
-            0 | 1 if is_packing => self.post(shared),
+            0 | 1 if is_packing && (!hears || random.one_in(20)) => self.post(shared),
             0..=3 => self.route_next(shared, random),
-            4 | 5 if !is_packing || shared.has_fault(Fault::HearWhilePacked) => self.serve(shared),
+            4 | 5 if !is_packing || hears => self.serve(shared),
             6 if !is_packing => self.cut(shared),
             6 | 7 if random.one_in(4) => self.give_up(shared, random),
             7 if !is_packing => self.announce(shared, random),
@@ -301,10 +303,7 @@ impl Worker {
             shared.clients[origin.client].is_stopped = false;
             return;
         }
-        let heard = match shared.settings.fault {
-            Some(Fault::HeardAfterCut) => self.announcements.heard(),
-            _ => self.heard,
-        };
+        let heard = self.heard;
         if let Some(coupling) = Coupling::of(&call, shared.map)
             && !shared.has_fault(Fault::Unannounced)
             && !self.announcements.begin_wait(&coupling, heard)

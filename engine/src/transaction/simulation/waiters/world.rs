@@ -20,8 +20,6 @@ use crate::{
 pub(super) enum Fault {
     /// A client waits, and nobody is told that its keys are coupled.
     Unannounced,
-    /// What was heard when the shards are there counts, and not what was before the cut.
-    HeardAfterCut,
     /// A worker hears of couplings while something is packed that was routed without them.
     HearWhilePacked,
     /// What is needed of couplings is one step of them.
@@ -97,7 +95,7 @@ pub(super) fn run(
         }
         let choice = random.below(shared.clients.len() + 4 * workers.len());
         if let Some(client) = shared.clients.get_mut(choice) {
-            if client.may_send() {
+            if client.may_send(shared.now) {
                 client.send(shared.now);
             }
             continue;
