@@ -262,6 +262,17 @@ impl Value {
     }
 }
 
+/// What to put into an entry for the string `text`, as SET would keep it.
+pub fn new_string(text: &[u8]) -> NewBody<'_, Object> {
+    match canonical_i64(text) {
+        Some(number) => NewBody::Int(number),
+        None if text.len() <= INLINE_STRING_BYTES_MAX => {
+            NewBody::Inline { kind: inline::STRING, bytes: text }
+        }
+        None => NewBody::Object(Box::new(Object::String(Bytes::copy_from_slice(text)))),
+    }
+}
+
 impl From<List> for Value {
     fn from(list: List) -> Self {
         match list.packed() {

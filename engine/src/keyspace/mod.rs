@@ -348,6 +348,21 @@ impl Keyspace {
         self.find(database, key, touch).0
     }
 
+    /// The place of `key` in `database`, whose hash [`prefetch`](Self::prefetch) has answered, if the
+    /// key is not there.
+    #[inline]
+    pub fn vacant_slot<'k>(
+        &mut self,
+        database: usize,
+        hash: KeyHash,
+        key: &'k [u8],
+    ) -> Option<Slot<'_, 'k>> {
+        let Self { databases, aside, moment, .. } = self;
+        let Database { table, objects } = &mut databases[database];
+        let slot = Slot::new(table.entry(hash, key), objects, aside, moment);
+        slot.is_vacant().then_some(slot)
+    }
+
     /// The one look-up: finds the place of `key`, removes what has expired there, notes the use. The
     /// counters come along, as they cannot be reached while the place is borrowed.
     #[inline]

@@ -148,9 +148,9 @@ impl<'t, 'k> Slot<'t, 'k> {
         value.put_with(|body| self.put_used(body, deadline, usage));
     }
 
-    /// `usage` is for a new key; one that is there keeps its own.
+    /// Makes the key hold `body`. `usage` is for a new key; one that is there keeps its own.
     #[inline]
-    fn put_used(mut self, body: NewBody<'_, Object>, deadline: Deadline, usage: u32) {
+    pub fn put_used(mut self, body: NewBody<'_, Object>, deadline: Deadline, usage: u32) {
         self.preserve(true);
         self.forget_fields();
         let mut due = None;

@@ -18,7 +18,7 @@
 //! rdb           Redis's format of values and of whole databases
 //! snapshot      a capture of the keyspace, made into the pieces of a file
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod base;
 pub mod cure;

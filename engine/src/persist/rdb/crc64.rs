@@ -1,39 +1,45 @@
 //! The checksum of RDB: CRC-64 with Jones's polynomial, reflected, from zero to no final change.
+//!
+//! Long stretches are folded by carry-less multiplication where the processor has it (see `fold`);
+//! the rest goes through tables.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 
-use crc::{CRC_64_REDIS, Crc, Digest, Table};
+use crc::{CRC_64_REDIS, Crc, Table};
 
-/// Sixteen bytes a step by tables: about 2 GB/s, beside which reading and writing values counts.
+use super::fold;
+
+/// Sixteen bytes a step by tables: about 2 GB/s.
 type Tables = Table<16>;
 
 static CRC: Crc<u64, Tables> = Crc::<u64, Tables>::new(&CRC_64_REDIS);
 
 /// A checksum of bytes that come one piece after the other.
-#[derive(Clone)]
-pub struct Crc64(Digest<'static, u64, Tables>);
+#[derive(Clone, Copy, Default)]
+pub struct Crc64(u64);
 
 impl Crc64 {
     /// The checksum of nothing.
     pub fn new() -> Self {
-        Self(CRC.digest())
+        Self(0)
     }
 
     /// Goes on with `bytes`.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        let rest = match fold::fold(self.0, bytes) {
+            Some((folded, rest)) => {
+                self.0 = tables(0, &folded);
+                rest
+            }
+            None => bytes,
+        };
+        self.0 = tables(self.0, rest);
     }
 
     /// The checksum of all that was given.
     pub fn value(&self) -> u64 {
-        self.0.clone().finalize()
-    }
-}
-
-impl Default for Crc64 {
-    fn default() -> Self {
-        Self::new()
+        self.0
     }
 }
 
@@ -43,13 +49,25 @@ impl fmt::Debug for Crc64 {
     }
 }
 
+/// Goes on from the checksum `sum` with `bytes`, by tables.
+fn tables(sum: u64, bytes: &[u8]) -> u64 {
+    // The crate takes the value from before its reflection.
+    let mut digest = CRC.digest_with_initial(sum.reverse_bits());
+    digest.update(bytes);
+    digest.finalize()
+}
+
 /// The checksum of `bytes`.
 pub fn crc64(bytes: &[u8]) -> u64 {
-    CRC.checksum(bytes)
+    let mut crc = Crc64::new();
+    crc.update(bytes);
+    crc.value()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     /// Bit by bit, as the definition says.
@@ -68,13 +86,19 @@ mod tests {
     }
 
     #[test]
-    fn pieces_make_the_same_as_the_whole_and_as_the_definition() {
-        let bytes: Vec<u8> = (0..1_000_u32).map(|n| ((n * n) >> 3) as u8).collect();
-        for cut in [0, 1, 15, 16, 17, 500, 1_000] {
+    fn stretches_of_every_length_are_summed_as_the_definition_says() {
+        let bytes: Vec<u8> = (0..400_u32).map(|n| ((n * n) >> 3) as u8).collect();
+        for len in 0..bytes.len() {
+            assert_eq!(crc64(&bytes[..len]), naive(&bytes[..len]), "{len}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_the_same_as_the_whole(pieces in vec(vec(any::<u8>(), 0..700), 0..6)) {
             let mut crc = Crc64::new();
-            crc.update(&bytes[..cut]);
-            crc.update(&bytes[cut..]);
-            assert_eq!(crc.value(), naive(&bytes));
+            pieces.iter().for_each(|piece| crc.update(piece));
+            prop_assert_eq!(crc.value(), naive(&pieces.concat()));
         }
     }
 }

@@ -266,15 +266,10 @@ impl Collection {
 
 /// The value that one string is.
 fn blob(kind: u8, text: Text<'_>, thresholds: &Thresholds) -> Result<Decoded, RdbError> {
-    let bytes = match (kind, text) {
-        (kind::STRING, Text::Int(int)) => return Ok(Decoded::Value(Value::Int(int))),
-        (kind::STRING, Text::Plain(text)) => return Ok(Decoded::Value(Value::string(text))),
-        (kind::STRING, Text::Unpacked(text)) => {
-            return Ok(Decoded::Value(Value::owned_string(text.into())));
-        }
-        (_, text) => text,
-    };
-    bytes.with_bytes(|bytes| match kind {
+    if kind == kind::STRING {
+        return Ok(Decoded::Value(text.into_string()));
+    }
+    text.with_bytes(|bytes| match kind {
         kind::LIST_ZIPLIST => {
             let mut list = List::new();
             push_all(&mut list, ziplist::Reader::new(bytes)?, thresholds)?;

@@ -6,7 +6,11 @@
 #![forbid(unsafe_code)]
 
 use super::{RdbError, lzf};
-use crate::types::Element;
+use crate::{
+    keyspace::NewBody,
+    types::Element,
+    value::{Object, Value, new_string},
+};
 
 /// Why something could not be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +60,24 @@ impl Text<'_> {
         }
     }
 
+    /// The value of a key that holds the string.
+    pub(super) fn into_string(self) -> Value {
+        match self {
+            Self::Int(int) => Value::Int(int),
+            Self::Plain(bytes) => Value::string(bytes),
+            Self::Unpacked(bytes) => Value::owned_string(bytes.into()),
+        }
+    }
+
+    /// Calls `put` with what to put into the entry of a key that holds the string: without a copy of
+    /// what is short.
+    pub(super) fn with_string<R>(self, put: impl FnOnce(NewBody<'_, Object>) -> R) -> R {
+        match self {
+            Self::Plain(bytes) => put(new_string(bytes)),
+            text => text.into_string().put_with(put),
+        }
+    }
+
     /// Calls `f` with the string's bytes.
     pub(super) fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         self.element().with_bytes(f)
@@ -66,7 +88,7 @@ impl Text<'_> {
 ///
 /// What was taken counts once it is [committed](Self::commit): when a later piece of the same token
 /// is missing, everything since is taken again with more bytes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Input<'a> {
     bytes: &'a [u8],
     at: usize,

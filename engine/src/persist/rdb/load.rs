@@ -2,11 +2,19 @@
 //!
 //! Every shard's worker reads the file for itself and passes by what belongs to others: passing by
 //! is much cheaper than building values, and the shards need not wait for each other.
+//!
+//! Strings are put into the keyspace several at a time, after the places of all of them in the table
+//! were asked for: to wait for memory once a key is most of what loading takes.
 #![forbid(unsafe_code)]
 
-use super::{Event, LoadedEntry, LoadedKey, ReadError, Reader, Usage};
+use smallvec::SmallVec;
+
+use super::{
+    Event, LoadedEntry, LoadedKey, ReadError, Reader, Usage,
+    reader::{STRINGS_MAX, StringEntry, Strings},
+};
 use crate::{
-    keyspace::{Held, Keyspace, usage::Policy},
+    keyspace::{Deadline, Held, KeyHash, Keyspace, usage::Policy},
     sys::clock::Clock,
     types::Thresholds,
 };
@@ -110,46 +118,96 @@ impl Load {
         owns: impl Fn(&[u8]) -> bool,
     ) -> Result<LoadStep, LoadError> {
         let now_ms = keyspace.now_ms();
+        let Self { reader, collision, stats: LoadStats { loaded, expired, empty } } = self;
+        let mut wants = |key: &[u8], deadline: Option<i64>| {
+            let is_own = owns(key);
+            let has_passed = deadline.is_some_and(|deadline| deadline <= now_ms);
+            *expired += u64::from(is_own && has_passed);
+            is_own && !has_passed
+        };
         loop {
-            let expired = &mut self.stats.expired;
-            let wants = |key: &LoadedKey| {
-                let is_own = owns(&key.key);
-                let has_passed = key.deadline.is_some_and(|deadline| deadline <= now_ms);
-                *expired += u64::from(is_own && has_passed);
-                is_own && !has_passed
-            };
-            match self.reader.next(thresholds, wants)? {
+            let before = reader.offset();
+            *loaded += put_strings(keyspace, reader.strings(&mut wants), *collision)?;
+            if reader.offset() > before {
+                continue;
+            }
+            match reader.next(thresholds, |key| wants(&key.key, key.deadline))? {
                 Event::NeedMore(bytes) => return Ok(LoadStep::NeedMore(bytes)),
                 Event::Aux { name, value } => return Ok(LoadStep::Aux { name, value }),
                 Event::Function(code) => return Ok(LoadStep::Function(code)),
                 Event::End => return Ok(LoadStep::Done),
                 Event::Sizes { .. } => {}
-                Event::EmptyKey(_) => self.stats.empty += 1,
-                Event::Entry(entry) => self.put(keyspace, *entry)?,
+                Event::EmptyKey(_) => *empty += 1,
+                Event::Entry(entry) => {
+                    let LoadedEntry { key, value } = *entry;
+                    let LoadedKey { database, key, deadline, usage } = key;
+                    let usage = usage_bits(usage, keyspace.usage_policy(), keyspace.clock());
+                    let held = Held { value, deadline, usage };
+                    check_database(keyspace, database)?;
+                    put(keyspace, database, &key, held, *collision)?;
+                    *loaded += 1;
+                }
             }
         }
     }
+}
 
-    fn put(&mut self, keyspace: &mut Keyspace, entry: LoadedEntry) -> Result<(), LoadError> {
-        let LoadedEntry { key: LoadedKey { database, key, deadline, usage }, value } = entry;
-        let number = database as usize;
-        if number >= keyspace.database_count() {
-            return Err(LoadError::Database(database));
-        }
-        let (policy, clock) = (keyspace.usage_policy(), keyspace.clock());
-        let held = Held { value, deadline, usage: usage_bits(usage, policy, clock) };
-        let slot = keyspace.slot_of(number, &key);
-        if slot.is_vacant() {
-            slot.put_held(held);
-        } else if self.collision == Collision::Replace {
-            slot.remove();
-            keyspace.slot_of(number, &key).put_held(held);
-        } else {
-            return Err(LoadError::Duplicate { database, key });
-        }
-        self.stats.loaded += 1;
+fn check_database(keyspace: &Keyspace, database: u32) -> Result<(), LoadError> {
+    if (database as usize) < keyspace.database_count() {
         Ok(())
+    } else {
+        Err(LoadError::Database(database))
     }
+}
+
+/// Puts several strings into the keyspace; how many.
+fn put_strings(
+    keyspace: &mut Keyspace,
+    entries: Strings<'_>,
+    collision: Collision,
+) -> Result<u64, LoadError> {
+    let count = entries.len() as u64;
+    let mut hashes = SmallVec::<[KeyHash; STRINGS_MAX]>::new();
+    for entry in &entries {
+        check_database(keyspace, entry.database)?;
+        hashes.push(keyspace.prefetch(entry.database as usize, entry.key.bytes()));
+    }
+    let (policy, clock) = (keyspace.usage_policy(), keyspace.clock());
+    for (entry, hash) in entries.into_iter().zip(hashes) {
+        let StringEntry { database, key, deadline, usage, value } = entry;
+        let usage = usage_bits(usage, policy, clock);
+        match keyspace.vacant_slot(database as usize, hash, key.bytes()) {
+            Some(slot) => {
+                let deadline = deadline.map_or(Deadline::Never, Deadline::At);
+                value.with_string(|body| slot.put_used(body, deadline, usage));
+            }
+            None => {
+                let held = Held { value: value.into_string(), deadline, usage };
+                put(keyspace, database, key.bytes(), held, collision)?;
+            }
+        }
+    }
+    Ok(count)
+}
+
+fn put(
+    keyspace: &mut Keyspace,
+    database: u32,
+    key: &[u8],
+    held: Held,
+    collision: Collision,
+) -> Result<(), LoadError> {
+    let number = database as usize;
+    let slot = keyspace.slot_of(number, key);
+    if slot.is_vacant() {
+        slot.put_held(held);
+    } else if collision == Collision::Replace {
+        slot.remove();
+        keyspace.slot_of(number, key).put_held(held);
+    } else {
+        return Err(LoadError::Duplicate { database, key: key.to_vec() });
+    }
+    Ok(())
 }
 
 /// The usage bits of a key that comes with `usage`; what the policy in force cannot use is passed

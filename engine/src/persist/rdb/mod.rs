@@ -10,7 +10,7 @@
 //!   than the longest single string (or packed blob) that the value holds.
 //!
 //! ```text
-//! crc64        the checksum           grammar   what each type is made of, to skip values
+//! crc64, fold  the checksum           grammar   what each type is made of, to skip values
 //! lzf          the compression        encode    values to bytes
 //! input        lengths and strings    decode    bytes to values
 //! output       the same, written      payload   DUMP, RESTORE
@@ -45,12 +45,13 @@
 //!
 //! The format has no specification but Redis's `rdb.c`; the description above each type here is
 //! made from observing files and from public descriptions of them.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod crc64;
 pub mod decode;
 pub mod encode;
 mod error;
+mod fold;
 pub mod functions;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;

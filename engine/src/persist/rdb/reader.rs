@@ -8,12 +8,16 @@
 //! chunk, or the longest string of the file.
 #![forbid(unsafe_code)]
 
+mod strings;
+
 use super::{
     Crc64, Decoded, Decoder, Input, RdbError, Stop, Usage, VERSION_READ_MAX, VERSION_VALKEY,
     grammar::{Skip, pass_module_data},
     kind, opcode,
 };
 use crate::{types::Thresholds, value::Value};
+
+pub(super) use strings::{STRINGS_MAX, StringEntry, Strings};
 
 /// Bytes of `REDIS` and a version of four digits.
 const MAGIC_BYTES: usize = 9;
@@ -109,6 +113,8 @@ pub struct Reader {
     supplied: u64,
     total: Option<u64>,
     crc: Option<Crc64>,
+    /// Up to where in the buffer the bytes taken are summed up: at once as much as there is.
+    summed: usize,
     version: u32,
     stage: Stage,
     database: u32,
@@ -126,6 +132,7 @@ impl Reader {
             supplied: 0,
             total,
             crc: checksum.then(Crc64::new),
+            summed: 0,
             version: 0,
             stage: Stage::Magic,
             database: 0,
@@ -137,8 +144,9 @@ impl Reader {
     /// The file's next bytes.
     pub fn supply(&mut self, bytes: &[u8]) {
         if self.at >= DROP_BYTES || self.at == self.buffer.len() {
+            self.sum_up();
             self.buffer.drain(..self.at);
-            self.at = 0;
+            (self.at, self.summed) = (0, 0);
         }
         self.buffer.extend_from_slice(bytes);
         self.supplied += bytes.len() as u64;
@@ -165,17 +173,15 @@ impl Reader {
         mut wants: impl FnMut(&LoadedKey) -> bool,
     ) -> Result<Event, ReadError> {
         loop {
-            let beyond = self.total.map_or(u64::MAX, |total| total.saturating_sub(self.supplied));
+            if matches!(self.stage, Stage::Checksum) {
+                self.sum_up();
+            }
+            let beyond = self.beyond();
             // The buffer is lent out while `self` is worked on.
             let buffer = std::mem::take(&mut self.buffer);
             let mut input = Input::part(&buffer[self.at..], beyond);
             let outcome = self.step(&mut input, thresholds, &mut wants);
             let committed = input.committed();
-            if let Some(crc) = &mut self.crc
-                && !matches!(self.stage, Stage::Ended)
-            {
-                crc.update(&buffer[self.at..self.at + committed]);
-            }
             self.buffer = buffer;
             self.at += committed;
             self.offset += committed as u64;
@@ -192,6 +198,19 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// How many bytes may come after those that were supplied.
+    fn beyond(&self) -> u64 {
+        self.total.map_or(u64::MAX, |total| total.saturating_sub(self.supplied))
+    }
+
+    /// Sums up what was taken.
+    fn sum_up(&mut self) {
+        if let Some(crc) = &mut self.crc {
+            crc.update(&self.buffer[self.summed..self.at]);
+        }
+        self.summed = self.at;
     }
 
     /// Takes one piece; an event, if it makes one.
