@@ -216,6 +216,24 @@ fn read_body(body: &[u8], spans: &mut Vec<Span>) -> Result<RecordHead, RecordErr
     Ok(RecordHead { sequence, stamp, database })
 }
 
+/// The length of the record that `bytes` begin with, its database and its second argument, as they
+/// stand there: nothing is vouched for. Nothing if the record is not whole. For those who want to have
+/// something ready when they come to it.
+pub fn peek(bytes: &[u8]) -> Option<(usize, usize, &[u8])> {
+    let (_, len) = split_prefix(*bytes.first_chunk()?);
+    let end = PREFIX_BYTES.checked_add(len)?;
+    let mut reader = Reader { bytes: bytes.get(PREFIX_BYTES..end)?, at: NUMBERS_BYTES };
+    let (database, count) = (reader.number().ok()?, reader.number().ok()?);
+    let name_len = reader.number().ok()?;
+    reader.skip(name_len).ok()?;
+    if count < 2 {
+        return Some((end, database, &[]));
+    }
+    let key_len = reader.number().ok()?;
+    let key = reader.bytes.get(reader.at..reader.at.checked_add(key_len)?)?;
+    Some((end, database, key))
+}
+
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,

@@ -2,7 +2,7 @@
 
 use tessera_proto::Span;
 
-use super::record::{Record, RecordBuffer, RecordError, RecordHead, check_reading, encode};
+use super::record::{Record, RecordBuffer, RecordError, RecordHead, check_reading, encode, peek};
 use crate::{
     command::testing::Bench,
     keyspace::events::Class,
@@ -547,5 +547,26 @@ fn hostile_bytes_with_a_right_checksum_are_no_record() {
         let checksum = crc32c::crc32c(&bytes[4..]);
         bytes[..4].copy_from_slice(&checksum.to_le_bytes());
         check_reading(&bytes);
+    }
+}
+
+#[test]
+fn a_glance_at_a_record_shows_its_length_and_key() {
+    let mut bytes = RecordBuffer::new();
+    let head = RecordHead { sequence: 9, stamp: 4, database: 3 };
+    let words: [&[&[u8]]; 2] = [&[b"SET", b"some key", b"v"], &[b"FLUSHALL"]];
+    for words in words {
+        encode(&mut bytes, head, words.len(), words.iter().copied());
+    }
+    let (len, database, key) = peek(&bytes).expect("a record");
+    assert_eq!((database, key), (3, &b"some key"[..]));
+    assert_eq!(peek(&bytes[len..]), Some((bytes.len() - len, 3, &b""[..])));
+    assert_eq!(peek(&bytes[..len - 1]), None);
+    assert_eq!(peek(&[]), None);
+    // Whatever the bytes are, it ends.
+    for at in 0..bytes.len() {
+        let mut hostile = bytes.clone();
+        hostile[at] = 0xFF;
+        let _ = peek(&hostile);
     }
 }

@@ -30,14 +30,17 @@ use super::{
     envelope::EnvelopeError,
     manifest::{FILE_NAME, Generation, Manifest, segment_name},
     replay::{FunctionCommand, Replay},
-    scan::{Damage, Group, GroupError, Scan, read_group, scan_log},
+    scan::{Damage, Group, GroupError, Scan, read_group, read_group_ahead, scan_log},
 };
 use crate::{
-    journal::record::Record,
+    journal::record::{Record, peek},
+    keyspace::Keyspace,
     shard::{Settings, Shard},
     sys::disk::{Directory, read_whole},
 };
 
+/// How many records ahead keys are asked for.
+const LOOK_AHEAD: usize = 8;
 /// How many keys are looked up at a time when they move to other shards.
 const MOVED_AT_ONCE: usize = 256;
 
@@ -486,7 +489,9 @@ fn replay(
 ) -> Result<Vec<FunctionCommand>, RecoveryError> {
     let (mut replay, mut payload) = (Replay::default(), Vec::new());
     for group in &scan.groups {
-        let outcome = read_group(directory, scan, group, &mut payload, |record| {
+        let mut ahead = Ahead::default();
+        let outcome = read_group_ahead(directory, scan, group, &mut payload, |record, rest| {
+            ahead.look(rest, &shard.keyspace);
             if record.head.sequence <= scan.start_sequence {
                 // The base has it.
                 return Ok(());
@@ -501,6 +506,33 @@ fn replay(
         while shard.keyspace.free_slice() {}
     }
     Ok(replay.into_functions())
+}
+
+/// Looks ahead in the bytes of records: asks the processor for the places of the keys that come next,
+/// as waiting for memory is much of what a record takes.
+#[derive(Default)]
+struct Ahead {
+    /// How many records behind the present one have been looked at.
+    records: usize,
+    /// Where the next one begins, counted from the end of the group, which stays in place.
+    to_end: Option<usize>,
+}
+
+impl Ahead {
+    /// The present record is followed by `rest`.
+    fn look(&mut self, rest: &[u8], keyspace: &Keyspace) {
+        self.records = self.records.saturating_sub(1);
+        let mut to_end = self.to_end.unwrap_or(rest.len()).min(rest.len());
+        while self.records < LOOK_AHEAD {
+            let Some((len, database, key)) = peek(&rest[rest.len() - to_end..]) else { break };
+            if database < keyspace.database_count() {
+                keyspace.prefetch(database, key);
+            }
+            to_end -= len;
+            self.records += 1;
+        }
+        self.to_end = Some(to_end);
+    }
 }
 
 /// Moves every key to the shard that owns it among `new`.

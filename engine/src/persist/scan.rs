@@ -20,8 +20,9 @@ use crate::{
     sys::disk::Directory,
 };
 
-/// How much is read at a time, in bytes.
-const WINDOW_BYTES: usize = 256 << 10;
+/// How much is read at a time, in bytes: little where groups are long, as their headers alone are
+/// looked at, and yet many groups where they are short.
+const WINDOW_BYTES: usize = 64 << 10;
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// A group where it stands.
@@ -321,6 +322,21 @@ pub fn read_group(
     payload: &mut Vec<u8>,
     mut each: impl FnMut(&Record<'_>) -> Result<(), String>,
 ) -> Result<(), GroupError> {
+    read_group_ahead(directory, scan, group, payload, |record, _| each(record))
+}
+
+/// The same; `each` also gets the bytes behind the record, which are not checked yet.
+///
+/// # Errors
+///
+/// As [`read_group`].
+pub fn read_group_ahead(
+    directory: &dyn Directory,
+    scan: &Scan,
+    group: &Group,
+    payload: &mut Vec<u8>,
+    mut each: impl FnMut(&Record<'_>, &[u8]) -> Result<(), String>,
+) -> Result<(), GroupError> {
     let name = segment_name(scan.run, scan.shard, group.segment);
     let start = group.offset + group.extent.payload_start;
     // The scan has seen that the file is as long.
@@ -338,8 +354,8 @@ pub fn read_group(
         if (record.head.sequence, record.head.stamp) != (sequence, group.header.epoch) {
             return Err(damage(at, format!("record {sequence} should stand here")));
         }
-        each(&record).map_err(|reason| damage(at, format!("record {sequence}: {reason}")))?;
         rest = &rest[len..];
+        each(&record, rest).map_err(|reason| damage(at, format!("record {sequence}: {reason}")))?;
     }
     if rest.is_empty() {
         Ok(())
