@@ -7,6 +7,8 @@ use std::{
     os::{fd::OwnedFd, unix::fs::FileExt as _},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::Instant,
 };
 
 use rustix::fs::{FallocateFlags, fallocate};
@@ -14,6 +16,9 @@ use tessera_engine::{journal::record::RecordBuffer, sys::disk::Directory};
 
 use super::lock::{DirectoryLock, Use};
 use crate::{faults::SyncPoint, storage};
+
+/// Zeros that are written at a time: what a durable write of others may have to wait for.
+const ZEROS_BYTES: usize = 256 << 10;
 
 /// A directory whose files are read and replaced whole, and in which segments are made.
 #[derive(Clone, Debug)]
@@ -55,6 +60,10 @@ impl DataDirectory {
     /// Makes a segment: a file with `block` in front and `bytes` bytes set aside, which is there
     /// after a crash. What had the name before is gone.
     ///
+    /// With `zeroed` the bytes are written too, as zeros: a durable write to them later changes
+    /// nothing but them, where one to bytes that were only set aside must wait for the file system's
+    /// journal too. `tuning.md` has the figures.
+    ///
     /// # Errors
     ///
     /// Of the file system; the file is then not there.
@@ -63,9 +72,10 @@ impl DataDirectory {
         name: &str,
         block: &RecordBuffer,
         bytes: u64,
+        zeroed: bool,
     ) -> io::Result<OwnedFd> {
         let path = self.path.join(name);
-        let made = self.fill_segment(&path, block, bytes);
+        let made = self.fill_segment(&path, block, (bytes, zeroed));
         if made.is_err() {
             // It may not have been made at all.
             let _ = storage::remove(&path);
@@ -101,7 +111,12 @@ impl DataDirectory {
         storage::sync_directory(&self.path, SyncPoint::BaseDirectory)
     }
 
-    fn fill_segment(&self, path: &Path, block: &RecordBuffer, bytes: u64) -> io::Result<OwnedFd> {
+    fn fill_segment(
+        &self,
+        path: &Path,
+        block: &RecordBuffer,
+        (bytes, zeroed): (u64, bool),
+    ) -> io::Result<OwnedFd> {
         let file = storage::create_direct(path)?;
         match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
             Ok(()) => {}
@@ -109,11 +124,30 @@ impl DataDirectory {
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
         }
+        if zeroed {
+            write_zeros(&file, bytes)?;
+        }
         storage::write_all_at(&file, block, 0)?;
         storage::sync(&file, SyncPoint::Segment)?;
         storage::sync_directory(&self.path, SyncPoint::SegmentDirectory)?;
         Ok(file.into())
     }
+}
+
+/// Writes `bytes` zeros, whole blocks, and leaves the disk to others half of the time.
+fn write_zeros(file: &File, bytes: u64) -> io::Result<()> {
+    let mut zeros = RecordBuffer::new();
+    zeros.resize(ZEROS_BYTES, 0);
+    let mut at = 0;
+    while at < bytes {
+        let len = (bytes - at).min(ZEROS_BYTES as u64);
+        let start = Instant::now();
+        // Nobody notes it: what was set aside reads as zeros before, too.
+        file.write_all_at(&zeros[..len as usize], at)?;
+        at += len;
+        thread::sleep(start.elapsed());
+    }
+    Ok(())
 }
 
 /// Makes durable which names are in a directory; for tools that work on one while no server does.

@@ -16,11 +16,17 @@ use super::DataDirectory;
 use crate::runtime::wake::Doorbell;
 
 /// A segment that is wanted.
+pub(super) struct Wanted {
+    pub(super) name: String,
+    pub(super) segment: u32,
+    pub(super) block: RecordBuffer,
+    pub(super) bytes: u64,
+    /// Whether its bytes are written as zeros (see [`DataDirectory::make_segment`]).
+    pub(super) zeroed: bool,
+}
+
 struct Order {
-    name: String,
-    segment: u32,
-    block: RecordBuffer,
-    bytes: u64,
+    wanted: Wanted,
     to: Sender<Made>,
     bell: Doorbell,
 }
@@ -39,11 +45,12 @@ impl Keeper {
     pub(super) fn start(directory: DataDirectory) -> io::Result<Self> {
         let (orders, wanted) = mpsc::channel::<Order>();
         thread::Builder::new().name("log-keeper".into()).spawn(move || {
-            for order in wanted {
-                let file = directory.make_segment(&order.name, &order.block, order.bytes);
+            for Order { wanted, to, bell } in wanted {
+                let Wanted { name, segment, block, bytes, zeroed } = wanted;
+                let file = directory.make_segment(&name, &block, bytes, zeroed);
                 // A worker that is gone needs no segment.
-                let _ = order.to.send(Made { segment: order.segment, file });
-                order.bell.ring();
+                let _ = to.send(Made { segment, file });
+                bell.ring();
             }
         })?;
         Ok(Self(orders))
@@ -65,9 +72,9 @@ pub(super) struct Counter {
 }
 
 impl Counter {
-    pub(super) fn order(&self, name: String, segment: u32, block: RecordBuffer, bytes: u64) {
-        let (to, bell) = (self.to.clone(), self.bell.clone());
-        let order = Order { name, segment, block, bytes, to, bell };
+    pub(super) fn order(&self, wanted: Wanted) {
+        let segment = wanted.segment;
+        let order = Order { wanted, to: self.to.clone(), bell: self.bell.clone() };
         if self.orders.send(order).is_err() {
             let file = Err(io::Error::other("the thread that makes segments has ended"));
             // The other end is held here.

@@ -13,7 +13,7 @@ use tessera_engine::{
     sys::disk::{DiskEvent, LogDisk},
 };
 
-use super::keeper::{Counter, Made};
+use super::keeper::{Counter, Made, Wanted};
 use crate::{net::Network, session::Session};
 
 /// Segments that are written to.
@@ -24,13 +24,16 @@ pub(super) struct Segments {
     open: Vec<(u32, OwnedFd)>,
     /// Segments that were ordered and are not here.
     ordered: usize,
+    /// Whether segments are wanted that were written with zeros.
+    pub(super) zeroed: bool,
     /// What happened without the ring.
     events: Vec<DiskEvent>,
 }
 
 impl Segments {
     pub(super) fn new(run: u64, shard: u32, counter: Counter) -> Self {
-        Self { run, shard, counter, open: Vec::new(), ordered: 0, events: Vec::new() }
+        let (open, events) = (Vec::new(), Vec::new());
+        Self { run, shard, counter, open, ordered: 0, zeroed: false, events }
     }
 
     /// What has become of submissions that did not go to the ring.
@@ -62,7 +65,8 @@ impl LogDisk for RingDisk<'_> {
     fn make(&mut self, segment: u32, block: RecordBuffer, bytes: u64) {
         let name = segment_name(self.segments.run, self.segments.shard, segment);
         self.segments.ordered += 1;
-        self.segments.counter.order(name, segment, block, bytes);
+        let zeroed = self.segments.zeroed;
+        self.segments.counter.order(Wanted { name, segment, block, bytes, zeroed });
     }
 
     fn write(

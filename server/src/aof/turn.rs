@@ -165,6 +165,7 @@ impl Worker {
         let counter = open.keeper.counter(self.shared.board.bell(self.own as usize));
         let run = open.generation.run;
         let mut segments = Segments::new(run, self.own, counter);
+        segments.zeroed = policy(self.config.get()) == SyncPolicy::Always;
         let mut disk = RingDisk { segments: &mut segments, network: &mut self.network };
         let shards = self.shared.workers as u32;
         let identity = LogIdentity { run, shard: self.own, shards };
@@ -342,6 +343,7 @@ impl Worker {
     fn write_groups(&mut self, log: &mut WorkerLog) {
         let WorkerLog { writer, segments, .. } = log;
         writer.set_policy(policy(self.config.get()));
+        segments.zeroed = writer.policy() == SyncPolicy::Always;
         let mut disk = RingDisk { segments, network: &mut self.network };
         let journal = &mut self.shard.keyspace.journal;
         let is_ending = self.shared.stop.is_asked() || log.ending.is_asked();
