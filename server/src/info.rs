@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod debug;
 pub(crate) mod memory;
 mod sections;
 
@@ -47,7 +48,7 @@ const DEFAULT_SECTIONS: [&str; 11] = [
 type WriteSection = fn(&mut Page);
 
 /// All sections, in the order in which they are shown.
-const ALL_SECTIONS: [(&str, WriteSection); 14] = [
+const ALL_SECTIONS: [(&str, WriteSection); 15] = [
     ("server", sections::server),
     ("clients", sections::clients),
     ("memory", memory::memory),
@@ -62,6 +63,7 @@ const ALL_SECTIONS: [(&str, WriteSection); 14] = [
     ("cluster", sections::cluster),
     ("keyspace", sections::keyspace),
     ("shards", sections::shards),
+    ("debug", debug::debug),
 ];
 
 /// What INFO is made of.
@@ -118,7 +120,8 @@ fn is_wanted(name: &str, sections: &[&[u8]]) -> bool {
         return by_default;
     }
     sections.iter().any(|section| match section.to_ascii_lowercase().as_slice() {
-        b"all" | b"everything" => true,
+        // As in Redis, it must be asked for by its name.
+        b"all" | b"everything" => name != "debug",
         b"default" => by_default,
         b"module_list" => name == "modules",
         named => named == name.as_bytes(),

@@ -26,14 +26,24 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
 
 /// The same, for writing past the page cache, if its file system can do that.
 pub(crate) fn create_direct(path: &Path) -> io::Result<File> {
+    direct(path, true).map(|(file, _)| file)
+}
+
+/// The file at `path`, made if it is not there, for writing past the page cache; whether its file
+/// system can do that.
+pub(crate) fn open_direct(path: &Path) -> io::Result<(File, bool)> {
+    direct(path, false)
+}
+
+fn direct(path: &Path, is_emptied: bool) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    let file = match options.clone().custom_flags(libc::O_DIRECT).open(path) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => options.open(path),
-        opened => opened,
-    }?;
+    options.write(true).create(true).truncate(is_emptied);
+    let (file, is_direct) = match options.clone().custom_flags(libc::O_DIRECT).open(path) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => (options.open(path)?, false),
+        opened => (opened?, true),
+    };
     faults::opened(path, &file);
-    Ok(file)
+    Ok((file, is_direct))
 }
 
 /// Writes all of `bytes` at `offset`.

@@ -81,6 +81,8 @@ pub struct Worker {
     pub(crate) pool: BufferPool,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) stopwatch: Stopwatch,
+    /// Measures the turns.
+    turns: Stopwatch,
     pub(crate) random: Random,
     /// The turn's time in microseconds since the Unix epoch.
     pub(crate) now_us: i64,
@@ -276,6 +278,7 @@ impl Worker {
             pool: BufferPool::default(),
             metrics: shared.metrics.worker(own as usize),
             stopwatch: Stopwatch::new(),
+            turns: Stopwatch::new(),
             random: Random::from_seed(seed.rotate_left(32)),
             now_us: wall_clock_us(),
             limits: Default::default(),
@@ -371,6 +374,7 @@ impl Worker {
     ///
     /// The ring has failed, and with it the worker.
     pub async fn wait(&mut self, pacer: &mut Pacer, deadline: Option<Instant>) -> io::Result<()> {
+        self.note_turn(pacer.take_yielded());
         if self.saving.is_some() {
             // Replies leave before what may wait is done.
             let (log, aof) = (self.log.as_deref(), &self.shared.aof);
@@ -378,7 +382,9 @@ impl Worker {
             let (own, mail, sleeper) = (self.own, &self.mail, &self.sleeper);
             let mailroom = Mailroom { own, mail, sleeper, log, aof, moor, may_moor: false };
             self.network.poll(Wait::NONE, &mailroom)?;
-            let has_requests = self.network.has_events() || mailroom.has_mail();
+            let has_mail = mailroom.has_mail();
+            self.take_save_events();
+            let has_requests = has_mail || self.network.has_events();
             self.save_slice(has_requests);
         }
         let may_moor = self.may_moor();
@@ -389,7 +395,22 @@ impl Worker {
         let moor = RefCell::new((&mut self.shard, self.shared.berths.of(self.own)));
         let (own, mail, sleeper) = (self.own, &self.mail, &self.sleeper);
         let mailroom = Mailroom { own, mail, sleeper, log, aof, moor, may_moor };
-        pacer.turn(&mut self.network, &mailroom, deadline).await
+        let outcome = pacer.turn(&mut self.network, &mailroom, deadline).await;
+        self.turns.start();
+        outcome
+    }
+
+    /// Enters how long the turn that ends now has taken, and how long background tasks have had the
+    /// core before it.
+    #[inline]
+    fn note_turn(&mut self, yielded: Duration) {
+        let nanos = self.turns.lap_ns();
+        let steps = &self.metrics.steps;
+        steps.turns.record(nanos);
+        steps.nanos.add(nanos);
+        if !yielded.is_zero() {
+            steps.turns.record(yielded.as_nanos() as u64);
+        }
     }
 
     /// One turn: serves everything that has come.

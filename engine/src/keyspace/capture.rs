@@ -290,6 +290,14 @@ impl Keyspace {
         Some(preserved)
     }
 
+    /// Frees a key that was preserved and is not needed any more: in slices, if it is large.
+    pub fn free_preserved(&mut self, preserved: Preserved) {
+        let bytes = preserved.bytes;
+        if let Value::Object(object) = preserved.into_value() {
+            self.aside.garbage.add_object(*object, bytes);
+        }
+    }
+
     /// Bytes that preserved keys take which nobody has fetched yet.
     #[inline]
     pub fn preserved_bytes(&self) -> usize {

@@ -5,16 +5,21 @@
 //! first, as it takes memory; then the walk goes on. A value that is too large for one step is held
 //! by its root and written over many.
 //!
-//! Several shards write one file at the same time. A piece says where it may stand: most stand on
-//! their own, with keys whole and their database named, so that pieces of different shards may be
-//! mixed. Only a value larger than a piece needs several in a row. Its length must be known before the first,
-//! so it is encoded twice, first to be measured. A shard that has the file for itself needs none of that.
+//! Pieces are whole blocks in memory that is aligned to blocks, so that they can go to the disk past
+//! the page cache, without a copy. A shard that has the file for itself cuts its pieces wherever they
+//! are full, as they follow each other. Several shards write one file at the same time, so theirs
+//! must stand on their own: their keys are whole, their database is named, and what is left of the
+//! last block is filled with a field that readers pass over ([`put_filler`]). Only a value larger
+//! than a piece needs several in a row. Its length must be known before the first, so it is encoded
+//! twice, first to be measured.
 //!
 //! # Invariants
 //!
-//! - the pieces of a snapshot hold every captured key once;
-//! - besides what the keyspace preserves, a snapshot holds one piece and the root of one value;
-//! - a step's work is bounded: by what it was allowed, and one small value or packed blob more.
+//! - the pieces of a snapshot hold every captured key once, and are whole blocks long;
+//! - besides what the keyspace preserves, a snapshot holds one piece, the root of one value, and
+//!   empty buffers that were given back to it;
+//! - a step's work is bounded: by what it was allowed, and one small value or packed blob more. What
+//!   was large is freed by the keyspace, in slices.
 #![forbid(unsafe_code)]
 
 pub mod checksum;
@@ -25,9 +30,10 @@ use std::{mem, ops::ControlFlow};
 
 use super::rdb::{
     Crc64, Options, Progress,
-    writer::{EntryHead, Usage, Writer},
+    writer::{EntryHead, Usage, Writer, filler_len, put_filler},
 };
 use crate::{
+    journal::record::{BLOCK_BYTES, RecordBuffer},
     keyspace::{
         CapturedKey, Keyspace, Preserved,
         usage::{Policy, idle_seconds},
@@ -35,8 +41,12 @@ use crate::{
     sys::clock::Clock,
 };
 
-/// From this length on a piece is handed out.
+/// From this length on a piece is handed out. Whole blocks.
 pub const PIECE_BYTES: usize = 256 << 10;
+/// Memory of a piece: a key that does not fit is still written whole.
+const PIECE_CAPACITY: usize = PIECE_BYTES + (96 << 10);
+/// Most empty buffers that are kept.
+const SPARE_MAX: usize = 16;
 /// Work after which a value is left to later steps, in bytes: some tens of microseconds.
 const VALUE_WORK: usize = 16 << 10;
 /// Work that a key costs besides its bytes, in bytes that could be copied meanwhile.
@@ -80,8 +90,8 @@ impl UsageKept {
 /// A part of the file.
 #[derive(Debug)]
 pub struct Piece {
-    /// Its bytes, at least one.
-    pub bytes: Vec<u8>,
+    /// Its bytes: whole blocks, at least one.
+    pub bytes: RecordBuffer,
     /// Their checksum, if they are summed up.
     pub sum: u64,
     /// Where it stands.
@@ -117,11 +127,14 @@ pub enum Step {
 pub struct Snapshot {
     options: SnapshotOptions,
     writer: Writer,
-    piece: Vec<u8>,
-    /// How much of the piece is summed up, and the sum.
-    summed: usize,
+    /// The piece so far, and its checksum.
+    piece: RecordBuffer,
     sum: Crc64,
+    /// What follows it: written in this step, short, and so still in the processor's cache when it
+    /// is summed up and moved into the piece.
+    fresh: Vec<u8>,
     large: Option<Large>,
+    spare: Vec<RecordBuffer>,
     keys: u64,
     policy: Policy,
     cut: Clock,
@@ -149,10 +162,11 @@ impl Snapshot {
         Self {
             writer: Writer::new(options.values),
             options,
-            piece: Vec::with_capacity(PIECE_BYTES + VALUE_WORK),
-            summed: 0,
+            piece: RecordBuffer::with_capacity(PIECE_CAPACITY),
             sum: Crc64::new(),
+            fresh: Vec::new(),
             large: None,
+            spare: Vec::new(),
             keys: 0,
             policy: keyspace.usage_policy(),
             cut: keyspace.clock(),
@@ -164,42 +178,59 @@ impl Snapshot {
         self.keys
     }
 
+    /// Takes back the buffer of a piece that is in the file, for another one.
+    pub fn recycle(&mut self, mut buffer: RecordBuffer) {
+        if self.spare.len() < SPARE_MAX && buffer.capacity() <= 2 * PIECE_CAPACITY {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
     /// Does about `work` bytes of work. `keyspace` is the one whose capture this writes.
     pub fn step(&mut self, keyspace: &mut Keyspace, work: usize) -> Step {
+        if self.options.is_alone && self.len() >= PIECE_BYTES {
+            return self.piece_if_full();
+        }
         if let Some(large) = self.large.take() {
-            return self.step_large(large, work);
+            return self.step_large(keyspace, large, work);
         }
         if let Some(preserved) = keyspace.next_preserved() {
-            if let Some(way) = self.put(&preserved.view()) {
-                self.large = Some(Large { key: preserved, way });
+            match self.put(&preserved.view()) {
+                Some(way) => self.large = Some(Large { key: preserved, way }),
+                None => keyspace.free_preserved(preserved),
             }
             return self.piece_if_full();
         }
         let mut left = work;
         let walked = keyspace.walk_capture(|key| {
-            let before = self.piece.len();
+            let before = self.len();
             if let Some(way) = self.put(&key) {
                 self.large = Some(Large { key: Preserved::copy_of(&key), way });
             }
-            left = left.saturating_sub(self.piece.len() - before + KEY_WORK);
-            let is_over = left == 0 || self.large.is_some() || self.piece.len() >= PIECE_BYTES;
+            left = left.saturating_sub(self.len() - before + KEY_WORK);
+            let is_over = left == 0 || self.large.is_some() || self.len() >= PIECE_BYTES;
             if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        if walked.is_break() || self.large.is_some() {
+        if walked.is_break() || self.large.is_some() || self.len() >= PIECE_BYTES {
             self.piece_if_full()
-        } else if self.piece.is_empty() {
+        } else if self.len() == 0 {
             Step::Done
         } else {
             Step::Piece(self.hand_out(Place::Anywhere))
         }
     }
 
+    /// Length of the piece so far, with what is not moved into it yet.
+    fn len(&self) -> usize {
+        self.piece.len() + self.fresh.len()
+    }
+
     /// Writes a key and at least the beginning of its value into the piece. Answers how the value is
     /// gone on with, if that was not all.
     fn put(&mut self, key: &CapturedKey<'_>) -> Option<Way> {
-        let key_at = self.piece.len();
+        let key_at = self.len();
         let value_at = self.put_head(key);
-        match self.writer.step(&key.body, &mut self.piece, VALUE_WORK) {
+        match self.writer.step(&key.body, &mut self.fresh, VALUE_WORK) {
             Progress::More => Some(Way::Piece { key_at, value_at }),
             Progress::Done => {
                 self.keys += 1;
@@ -213,56 +244,64 @@ impl Snapshot {
         let usage = self.options.usage.of(key.usage, self.policy, self.cut);
         let CapturedKey { database, key: name, deadline, .. } = *key;
         let head = EntryHead { database, key: name, deadline, usage };
-        self.writer.begin(&head, &key.body, &mut self.piece);
-        self.piece.len()
+        self.writer.begin(&head, &key.body, &mut self.fresh);
+        self.len()
     }
 
     /// Goes on with a large value.
-    fn step_large(&mut self, mut large: Large, work: usize) -> Step {
+    fn step_large(&mut self, keyspace: &mut Keyspace, mut large: Large, work: usize) -> Step {
         let view = large.key.view();
-        let progress = self.writer.step(&view.body, &mut self.piece, work);
-        let is_done = progress == Progress::Done;
-        let is_full = self.piece.len() >= PIECE_BYTES;
+        let is_done = self.writer.step(&view.body, &mut self.fresh, work) == Progress::Done;
+        let is_full = self.len() >= PIECE_BYTES;
         let step = match &mut large.way {
+            Way::Piece { .. } if is_done || !is_full || self.options.is_alone => {
+                self.piece_if_full()
+            }
             Way::Piece { key_at, value_at } => {
-                if is_done || !is_full || self.options.is_alone {
-                    self.piece_if_full()
-                } else {
-                    let (key_at, bytes) = (*key_at, (self.piece.len() - *value_at) as u64);
-                    large.way = Way::Measure { bytes };
-                    self.cut_back(key_at)
-                }
+                let (key_at, bytes) = (*key_at, (self.len() - *value_at) as u64);
+                large.way = Way::Measure { bytes };
+                self.cut_back(key_at)
             }
             Way::Measure { bytes } => {
-                *bytes += self.piece.len() as u64;
-                self.piece.clear();
+                *bytes += self.fresh.len() as u64;
+                self.fresh.clear();
                 if is_done {
                     let total = *bytes + self.put_head(&view) as u64;
-                    large.way = Way::Run { total: Some(total) };
+                    large.way = Way::Run { total: Some(total + filler_len(total)) };
                     self.large = Some(large);
                     return Step::More;
                 }
                 Step::More
             }
-            Way::Run { total } if is_full || (is_done && !self.piece.is_empty()) => {
+            Way::Run { total } if is_full || is_done => {
                 let place = total.take().map_or(Place::Next, |total| Place::Run { total });
-                Step::Piece(self.hand_out(place))
+                Step::Piece(if is_done { self.hand_out(place) } else { self.cut_off(place) })
             }
-            Way::Run { .. } => Step::More,
+            Way::Run { .. } => {
+                self.settle(PIECE_BYTES);
+                Step::More
+            }
         };
         if is_done {
             self.keys += 1;
+            keyspace.free_preserved(large.key);
         } else {
             self.large = Some(large);
         }
         step
     }
 
-    /// Takes back what the piece has from `at` on; what is before that is handed out.
+    /// Takes back what was written from `at` on; what is before that is handed out.
     fn cut_back(&mut self, at: usize) -> Step {
-        self.piece.truncate(at);
-        if self.summed > at {
-            (self.summed, self.sum) = (0, Crc64::new());
+        if let Some(kept) = at.checked_sub(self.piece.len()) {
+            self.fresh.truncate(kept);
+        } else {
+            self.fresh.clear();
+            self.piece.resize(at, 0);
+            self.sum = Crc64::new();
+            if self.options.checksum {
+                self.sum.update(&self.piece);
+            }
         }
         self.writer.begin_chunk();
         if at == 0 { Step::More } else { Step::Piece(self.hand_out(Place::Anywhere)) }
@@ -270,29 +309,49 @@ impl Snapshot {
 
     /// Hands the piece out if it is long enough.
     fn piece_if_full(&mut self) -> Step {
-        if self.piece.len() >= PIECE_BYTES {
-            return Step::Piece(self.hand_out(Place::Anywhere));
+        if self.len() < PIECE_BYTES {
+            self.settle(PIECE_BYTES);
+            Step::More
+        } else if self.options.is_alone {
+            Step::Piece(self.cut_off(Place::Anywhere))
+        } else {
+            Step::Piece(self.hand_out(Place::Anywhere))
         }
-        self.sum_up();
-        Step::More
     }
 
+    /// Hands out a full piece; what does not fit begins the next one.
+    fn cut_off(&mut self, place: Place) -> Piece {
+        self.settle(PIECE_BYTES);
+        self.take_piece(place)
+    }
+
+    /// Hands out all that was written, and fills the last block.
     fn hand_out(&mut self, place: Place) -> Piece {
-        self.sum_up();
-        let sum = mem::take(&mut self.sum).value();
-        self.summed = 0;
+        let filler = filler_len(self.len() as u64);
+        put_filler(&mut self.fresh, filler);
+        self.settle(usize::MAX);
+        self.take_piece(place)
+    }
+
+    fn take_piece(&mut self, place: Place) -> Piece {
+        debug_assert!(self.piece.len().is_multiple_of(BLOCK_BYTES) && !self.piece.is_empty());
         if !self.options.is_alone {
             self.writer.begin_chunk();
         }
-        let next = Vec::with_capacity(PIECE_BYTES + VALUE_WORK);
+        let sum = mem::take(&mut self.sum).value();
+        let new = || RecordBuffer::with_capacity(PIECE_CAPACITY);
+        let next = self.spare.pop().unwrap_or_else(new);
         Piece { bytes: mem::replace(&mut self.piece, next), sum, place }
     }
 
-    /// Sums up what was added to the piece, so that a whole piece is not to be summed in one step.
-    fn sum_up(&mut self) {
+    /// Moves what is fresh into the piece, as long as that has no more than `bytes_max`.
+    fn settle(&mut self, bytes_max: usize) {
+        let len = self.fresh.len().min(bytes_max.saturating_sub(self.piece.len()));
+        let settled = &self.fresh[..len];
         if self.options.checksum {
-            self.sum.update(&self.piece[self.summed..]);
+            self.sum.update(settled);
         }
-        self.summed = self.piece.len();
+        self.piece.extend_from_slice(settled);
+        self.fresh.drain(..len);
     }
 }

@@ -220,7 +220,7 @@ pub(super) fn stats(page: &mut Page) {
     page.field("reply_buffer_shrinks", 0);
     page.field("reply_buffer_expands", 0);
     page.field("eventloop_cycles", totals.loop_turns);
-    page.field("eventloop_duration_sum", totals.loop_us);
+    page.field("eventloop_duration_sum", page.snapshot.steps.nanos / 1000);
     let commands_us: u64 = page.snapshot.commands.iter().map(|c| c.nanos).sum::<u64>() / 1000;
     page.field("eventloop_duration_cmd_sum", commands_us);
     page.field("instantaneous_eventloop_cycles_per_sec", rates.turns as u64);

@@ -177,6 +177,7 @@ mod tests {
             },
             syncs_on_the_way: false,
             shards: 3,
+            memory_bytes: 0,
             began_at_s: 0,
             log: None,
         }

@@ -112,8 +112,6 @@ counters! {
         unfilled_stalls,
         /// Turns of the worker's loop.
         loop_turns,
-        /// Microseconds that the turns took, without waiting.
-        loop_us,
     }
     gauges {
         /// Clients connected.

@@ -16,6 +16,7 @@ mod histogram;
 mod process;
 mod sampler;
 mod snapshot;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,10 +24,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use counters::{Counter, Counters, Totals};
 pub use histogram::{Counts, Histogram};
-pub use process::{CpuTime, ProcessInfo, cpu_times, random_id, resident_bytes, unix_time};
+pub use process::{
+    CpuTime, ProcessInfo, cpu_times, random_id, resident_bytes, thread_cpu_time, unix_time,
+};
 pub use sampler::SAMPLE_PERIOD_MS;
 use sampler::Sampler;
 pub use snapshot::{CommandTotals, DatabaseKeys, Snapshot};
+pub use steps::{StepCounts, Steps};
 
 /// What one command did on one worker.
 #[derive(Debug, Default)]
@@ -49,6 +53,8 @@ const ERROR_PREFIXES_MAX: usize = 128;
 pub struct WorkerMetrics {
     /// Plain counters.
     pub counters: Counters,
+    /// How long it does not look at its clients.
+    pub steps: Steps,
     commands: Box<[CommandMetrics]>,
     errors: Mutex<BTreeMap<String, u64>>,
     databases: Mutex<Vec<DatabaseKeys>>,
@@ -59,6 +65,7 @@ impl WorkerMetrics {
     pub fn new(commands: usize) -> WorkerMetrics {
         WorkerMetrics {
             counters: Counters::default(),
+            steps: Steps::default(),
             commands: (0..commands).map(|_| CommandMetrics::default()).collect(),
             errors: Mutex::default(),
             databases: Mutex::default(),
@@ -254,7 +261,7 @@ impl Metrics {
                 input: sum.input + counters.net_input_bytes.get(),
                 output: sum.output + counters.net_output_bytes.get(),
                 turns: sum.turns + counters.loop_turns.get(),
-                turns_us: sum.turns_us + counters.loop_us.get(),
+                turns_us: sum.turns_us + worker.steps.nanos.get() / 1000,
             }
         })
     }
@@ -296,6 +303,7 @@ mod tests {
         worker.record_call(0, 10, false);
         worker.record_latency(0, 10);
         worker.record_error(b"ERR x");
+        worker.steps.turns.record(5);
         worker.counters.connected_clients.set(3);
         metrics.reset();
         let snapshot = metrics.snapshot();
@@ -304,6 +312,7 @@ mod tests {
         assert_eq!(snapshot.commands[0].calls, 0);
         assert_eq!(snapshot.commands[0].latency.total(), 0);
         assert!(snapshot.errors.is_empty());
+        assert_eq!(snapshot.steps.turns.total(), 0);
         worker.record_call(0, 10, false);
         assert_eq!(metrics.snapshot().commands[0].calls, 1);
     }

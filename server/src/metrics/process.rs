@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time used.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -19,6 +20,12 @@ pub struct CpuTime {
 pub fn cpu_times() -> (CpuTime, CpuTime) {
     let time_of = |who| getrusage(who).map(|usage| cpu_time(&usage)).unwrap_or_default();
     (time_of(UsageWho::RUSAGE_SELF), time_of(UsageWho::RUSAGE_THREAD))
+}
+
+/// Processor time that the calling thread has taken, to the nanosecond.
+pub fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 fn cpu_time(usage: &Usage) -> CpuTime {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CommandMetrics, Counts, Totals, WorkerMetrics, lock};
+use super::{CommandMetrics, Counts, StepCounts, Totals, WorkerMetrics, lock};
 
 /// Keys of one database of one shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub totals: Totals,
     /// Each worker's own counters.
     pub workers: Vec<Totals>,
+    /// How long workers did not look at their clients.
+    pub steps: StepCounts,
     /// By row of the command table.
     pub commands: Vec<CommandTotals>,
     /// Error replies by their first word.
@@ -54,6 +56,7 @@ impl Snapshot {
         let mut own = Totals::default();
         own.add(&worker.counters);
         self.workers.push(own);
+        self.steps.add(&worker.steps);
         self.commands.resize(worker.commands.len(), CommandTotals::default());
         for (totals, metrics) in self.commands.iter_mut().zip(&worker.commands) {
             totals.add(metrics);
@@ -80,6 +83,7 @@ impl Snapshot {
 
     pub(super) fn subtract(&mut self, baseline: &Snapshot) {
         self.totals.subtract_counts(&baseline.totals);
+        self.steps.subtract(&baseline.steps);
         for (worker, earlier) in self.workers.iter_mut().zip(&baseline.workers) {
             worker.subtract_counts(earlier);
         }

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::runtime::{
     RuntimeError,
-    ring::{Completion, Lease, Ring, RingConfig, Wait},
+    ring::{Completion, Lease, Ring, RingConfig, SaveEvent, Wait},
     wake::Mail,
 };
 
@@ -105,6 +105,8 @@ pub struct Network<S> {
     gate: Gate,
     /// What has become of the log's files.
     disk_events: Vec<DiskEvent>,
+    /// What has become of the file of a save.
+    save_events: Vec<SaveEvent>,
     resting: Vec<u32>,
     rest_reported: Option<Instant>,
     counters: Counters,
@@ -152,6 +154,7 @@ impl<S: Default> Network<S> {
             listeners: addresses,
             gate: Gate::default(),
             disk_events: Vec::new(),
+            save_events: Vec::new(),
             resting: Vec::new(),
             rest_reported: None,
             counters: Counters::default(),
@@ -201,7 +204,7 @@ impl<S: Default> Network<S> {
 
     /// Whether [`Network::take_event`] has something to tell.
     pub fn has_events(&self) -> bool {
-        !self.events.is_empty() || !self.disk_events.is_empty()
+        !(self.events.is_empty() && self.disk_events.is_empty() && self.save_events.is_empty())
     }
 
     /// The connection of this id, unless it is gone.
@@ -313,6 +316,16 @@ impl<S: Default> Network<S> {
     #[inline]
     pub fn take_disk_event(&mut self) -> Option<DiskEvent> {
         self.disk_events.pop()
+    }
+
+    /// What has become of operations on the file of a save, until there is no more.
+    pub fn take_save_event(&mut self) -> Option<SaveEvent> {
+        self.save_events.pop()
+    }
+
+    /// The ring, for operations on the file of a save.
+    pub(crate) fn ring(&mut self) -> &mut Ring {
+        &mut self.ring
     }
 
     /// Has `Readable` reported again, for input that the worker has left for a later turn.
@@ -437,6 +450,7 @@ impl<S: Default> Network<S> {
                 }
             }
             Completion::Disk(event) => self.disk_events.push(event),
+            Completion::Save(event) => self.save_events.push(event),
             // The worker looks at its mail in every turn, and a paused connection needs nothing.
             Completion::Rung | Completion::Stopped { .. } => {}
         }

@@ -1,16 +1,16 @@
-//! Files of background tasks: written beside the worker's turns, never during one.
+//! Files of background tasks: opened, ended and renamed beside the worker's turns, never during one.
 //!
 //! What: positioned writes and syncs go through the executor's ring; opening, renaming and what
 //! else has no asynchronous form goes to the executor's thread for blocking calls. A task awaits
 //! them, and its worker goes on meanwhile.
 //!
-//! Why through the page cache: a snapshot's file is made of pieces of any length that workers write
-//! at any offsets, which direct I/O cannot do; the kernel's cache is not the server's memory; and
-//! whatever is written counts only after [`File::sync`].
+//! What is long, the pieces of a save, does not go this way but through the worker's own ring, past
+//! the page cache ([`open_direct`]); only the ends of the file do, which are no whole blocks.
 #![forbid(unsafe_code)]
 
 use std::{
     fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +18,7 @@ use glommio::{
     GlommioError,
     io::{BufferedFile, OpenOptions},
 };
+use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::{
     faults::{self, SyncPoint},
@@ -62,7 +63,7 @@ impl File {
     }
 
     /// Waits until all that was written is durable.
-    pub async fn sync(&self) -> io::Result<()> {
+    async fn sync(&self) -> io::Result<()> {
         if let Some(change) = faults::syncing(self.point, &self.file) {
             self.file.fdatasync().await.map_err(plain)?;
             change.done();
@@ -74,6 +75,42 @@ impl File {
     pub async fn close(self) -> io::Result<()> {
         self.file.close().await.map_err(plain)
     }
+}
+
+/// A file whose blocks are written through the worker's ring.
+#[derive(Debug)]
+pub struct DirectFile {
+    /// The file.
+    pub descriptor: OwnedFd,
+    /// Whether writes go past the page cache; some file systems cannot do that.
+    pub is_direct: bool,
+}
+
+impl DirectFile {
+    /// Closes the file, on a thread where that may take its time.
+    pub async fn close(self) {
+        let closed = blocking(move || {
+            drop(self);
+            Ok(())
+        });
+        // Dropping a descriptor reports nothing; what must be durable is synced by whoever ends it.
+        let _ = closed.await;
+    }
+}
+
+/// Opens the file at `path` for writing whole blocks past the page cache, and sets `room` aside for
+/// them: an offset and a length. Makes the file if it is not there; what is in it stays.
+pub async fn open_direct(path: &Path, room: Option<(u64, u64)>) -> io::Result<DirectFile> {
+    let path = path.to_owned();
+    blocking(move || {
+        let (file, is_direct) = storage::open_direct(&path)?;
+        if let Some((offset, len)) = room {
+            // Without it, writes find their room by themselves, or tell that there is none.
+            let _ = fallocate(&file, FallocateFlags::empty(), offset, len);
+        }
+        Ok(DirectFile { descriptor: file.into(), is_direct })
+    })
+    .await
 }
 
 /// Gives the file `from` the name `to`, in place of whatever had it, and waits until that is durable.
@@ -93,7 +130,9 @@ pub async fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Does what blocks on the executor's thread for that.
-async fn blocking(call: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     glommio::executor().spawn_blocking(call).await
 }
 

@@ -13,7 +13,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
-    io,
+    io, mem,
     os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd},
     pin::pin,
     rc::Rc,
@@ -45,6 +45,8 @@ pub struct Pacer {
     background: Background,
     spin: Spin,
     yielded: Instant,
+    /// How long background tasks have had the core in the last turn.
+    yielded_for: Duration,
     /// Whether the last turn brought something.
     busy: bool,
     park: Option<Park>,
@@ -61,6 +63,7 @@ impl Pacer {
                 mean: Duration::ZERO,
             },
             yielded: Instant::now(),
+            yielded_for: Duration::ZERO,
             busy: false,
             park: None,
         }
@@ -110,9 +113,17 @@ impl Pacer {
         Ok(())
     }
 
+    /// How long background tasks have had the core since this was asked last.
+    #[inline]
+    pub fn take_yielded(&mut self) -> Duration {
+        mem::take(&mut self.yielded_for)
+    }
+
     async fn yield_now(&mut self) {
+        let start = Instant::now();
         glommio::executor().yield_task_queue_now().await;
         self.yielded = Instant::now();
+        self.yielded_for += self.yielded - start;
     }
 
     async fn wait_parked<S: Default>(

@@ -34,9 +34,9 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use tessera_engine::sys::disk::DiskEvent;
 use tessera_proto::ReplyBuffer;
 
-pub use self::buffers::Lease;
 #[cfg(test)]
 pub(crate) use self::buffers::lease_of;
+pub use self::{buffers::Lease, files::SaveEvent};
 use self::{buffers::Pool, socket::Socket};
 use super::{
     RuntimeError,
@@ -111,6 +111,8 @@ pub enum Completion {
     Timer,
     /// A file of the log was written or synced.
     Disk(DiskEvent),
+    /// So was the file of a save.
+    Save(SaveEvent),
 }
 
 /// A completion as the kernel wrote it.

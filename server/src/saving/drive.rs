@@ -8,7 +8,6 @@
 
 use std::{
     mem,
-    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,16 +18,22 @@ use tessera_engine::{
 };
 use tessera_proto::{Mark, ReplyWriter};
 
-use super::{Save, Why, lanes::Lanes, plan, plan_rewrite, points};
+use super::{Save, Why, outlet::Outlet, plan, plan_rewrite, points};
 use crate::{
-    libraries, net::ConnectionId, parcel::CallHeader, server::Shared,
-    session_commands::PART_PROTOCOL, worker::Worker,
+    libraries,
+    metrics::thread_cpu_time,
+    net::ConnectionId,
+    parcel::CallHeader,
+    runtime::ring::{Ring, SaveEvent},
+    server::Shared,
+    session_commands::PART_PROTOCOL,
+    worker::Worker,
 };
 
-/// Work of one step in bytes, between two looks at the clock: 10 to 50 µs.
+/// Work of one step in bytes, between two looks at the clock: some ten µs.
 const STEP_WORK: usize = 4 << 10;
 /// The length of a slice: what a request waits for that comes during one.
-const SLICE: Duration = Duration::from_micros(100);
+const SLICE: Duration = Duration::from_micros(50);
 /// How many times its own length a slice is followed by requests, if there are any: with nothing
 /// preserved, and with the budget full.
 const REST_MOST: u32 = 4;
@@ -39,13 +44,13 @@ const BUDGET_MIN: usize = 2 << 20;
 const BUDGET_MAX: usize = 32 << 20;
 /// Nobody waits for the answers to a save that is made by itself.
 pub(crate) const NOBODY: ConnectionId = ConnectionId { index: u32::MAX, generation: u32::MAX };
-/// How often a worker looks whether a lane has room again, or whether a save has ended.
+/// How often a worker looks whether a save goes on, if nothing tells it before.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The save that a worker takes part in.
 pub(crate) struct Saving {
     save: Arc<Save>,
-    lanes: Rc<Lanes>,
+    outlet: Outlet,
     phase: Phase,
     budget: usize,
     is_over_budget: bool,
@@ -59,6 +64,8 @@ pub(crate) struct Saving {
 
 enum Phase {
     Writing(Box<Snapshot>),
+    /// All pieces are made; the disk has not taken all of them.
+    Draining,
     /// It has failed: the capture is being given up.
     GivingUp,
 }
@@ -81,7 +88,7 @@ pub(crate) struct SaveWaiter {
 
 impl Saving {
     /// Captures `keyspace` as it is now.
-    fn begin(keyspace: &mut Keyspace, changes: u64, save: Arc<Save>, lanes: Rc<Lanes>) -> Self {
+    fn begin(keyspace: &mut Keyspace, changes: u64, save: Arc<Save>, outlet: Outlet) -> Self {
         let databases = 0..keyspace.database_count();
         save.shard_begins(databases.map(|database| keyspace.len(database) as u64).sum(), changes);
         let budget = (keyspace.used_bytes() / BUDGET_SHARE).clamp(BUDGET_MIN, BUDGET_MAX);
@@ -98,7 +105,7 @@ impl Saving {
         let preserved = keyspace.preserved_total();
         Self {
             save,
-            lanes,
+            outlet,
             phase,
             budget,
             is_over_budget: false,
@@ -111,7 +118,19 @@ impl Saving {
 
     /// Whether there is something to do now.
     fn is_pressing(&self) -> bool {
-        self.save.has_failed() || self.lanes.has_room()
+        match self.phase {
+            Phase::Writing(_) => self.save.has_failed() || self.outlet.has_room(),
+            // The ring tells when the disk has taken a piece.
+            Phase::Draining | Phase::GivingUp => false,
+        }
+    }
+
+    /// Takes in what the disk has done.
+    fn take(&mut self, event: SaveEvent) {
+        let buffer = self.outlet.take(event);
+        if let (Some(buffer), Phase::Writing(snapshot)) = (buffer, &mut self.phase) {
+            snapshot.recycle(buffer);
+        }
     }
 
     /// Whether requests that wait must go on waiting for a slice.
@@ -122,39 +141,32 @@ impl Saving {
     }
 
     /// Goes on for a slice. Answers whether this worker is through with it.
-    fn slice(&mut self, keyspace: &mut Keyspace) -> bool {
+    fn slice(&mut self, keyspace: &mut Keyspace, ring: &mut Ring) -> bool {
         let start = Instant::now();
-        let is_through = self.go_on(keyspace, start);
+        self.go_on(keyspace, ring, start);
         self.rested_since = Instant::now();
         self.last_slice = self.rested_since - start;
-        is_through
+        match self.phase {
+            Phase::Writing(_) => false,
+            Phase::Draining => self.outlet.is_settled(),
+            Phase::GivingUp => self.outlet.is_settled() && keyspace.may_begin_capture(),
+        }
     }
 
-    fn go_on(&mut self, keyspace: &mut Keyspace, start: Instant) -> bool {
-        if self.save.has_failed() && matches!(self.phase, Phase::Writing(_)) {
+    fn go_on(&mut self, keyspace: &mut Keyspace, ring: &mut Ring, start: Instant) {
+        if self.save.has_failed() && !matches!(self.phase, Phase::GivingUp) {
             keyspace.abort_capture();
             self.phase = Phase::GivingUp;
         }
-        let is_through = match &mut self.phase {
-            Phase::GivingUp => keyspace.may_begin_capture(),
-            Phase::Writing(snapshot) => write(snapshot, keyspace, &self.lanes, start),
-        };
-        self.tell(keyspace);
-        if is_through {
-            self.lanes.close();
-        }
-        is_through
-    }
-
-    /// Lets INFO know how far it is.
-    fn tell(&mut self, keyspace: &Keyspace) {
-        let keys = match &self.phase {
-            Phase::Writing(snapshot) => snapshot.keys(),
-            Phase::GivingUp => self.keys,
-        };
-        let preserved = keyspace.preserved_total();
+        let Phase::Writing(snapshot) = &mut self.phase else { return };
+        let is_all = write(snapshot, keyspace, &mut self.outlet, ring, start);
+        let (keys, preserved) = (snapshot.keys(), keyspace.preserved_total());
+        // INFO shows how far it is.
         self.save.note_progress(keys - self.keys, preserved - self.preserved);
         (self.keys, self.preserved) = (keys, preserved);
+        if is_all {
+            self.phase = Phase::Draining;
+        }
     }
 
     /// How full the budget is, in per cent.
@@ -165,11 +177,17 @@ impl Saving {
 
 /// Makes pieces as long as a slice that began at `start` is, and as there is room for them. Answers
 /// whether there are no more.
-fn write(snapshot: &mut Snapshot, keyspace: &mut Keyspace, lanes: &Lanes, start: Instant) -> bool {
-    while lanes.has_room() {
+fn write(
+    snapshot: &mut Snapshot,
+    keyspace: &mut Keyspace,
+    outlet: &mut Outlet,
+    ring: &mut Ring,
+    start: Instant,
+) -> bool {
+    while outlet.has_room() {
         match snapshot.step(keyspace, STEP_WORK) {
             Step::More => {}
-            Step::Piece(piece) => lanes.push(piece),
+            Step::Piece(piece) => outlet.push(piece, ring),
             Step::Done => return true,
         }
         if start.elapsed() >= SLICE {
@@ -183,7 +201,7 @@ impl Worker {
     /// Captures the shard for the save under way. Runs at this worker's place in the cut.
     pub(crate) fn begin_saving(&mut self) {
         let Some(save) = self.shared.saves.current() else { return };
-        let lanes = Lanes::start(Arc::clone(&self.shared), Arc::clone(&save), &self.background);
+        let outlet = Outlet::open(Arc::clone(&save), &self.background);
         let changes = self.shard.changes();
         if let Some(log) = save.log() {
             self.begin_log_of(log);
@@ -192,7 +210,17 @@ impl Worker {
         if self.own == libraries::RECORDING_SHARD {
             save.note_functions(libraries::in_rdb_form(&self.shared));
         }
-        self.saving = Some(Saving::begin(&mut self.shard.keyspace, changes, save, lanes));
+        self.saving = Some(Saving::begin(&mut self.shard.keyspace, changes, save, outlet));
+    }
+
+    /// Takes in what the disk has done for the save under way.
+    pub(crate) fn take_save_events(&mut self) {
+        while let Some(event) = self.network.take_save_event() {
+            // A save is there as long as something of it is under way.
+            if let Some(saving) = &mut self.saving {
+                saving.take(event);
+            }
+        }
     }
 
     /// A slice of the save under way, if there is one and it is its turn. `has_requests`: some wait
@@ -203,15 +231,19 @@ impl Worker {
         if has_requests && !saving.has_rested(keyspace) {
             return;
         }
-        let is_through = saving.slice(keyspace);
+        let cpu_before = thread_cpu_time();
+        let is_through = saving.slice(keyspace, self.network.ring());
+        let cpu = thread_cpu_time().saturating_sub(cpu_before);
+        self.metrics.steps.slices.record(saving.last_slice.as_nanos() as u64);
+        self.metrics.steps.slices_cpu.record(cpu.as_nanos() as u64);
         let is_over = !is_through && saving.fullness(keyspace) >= 100;
         if is_over != saving.is_over_budget {
             saving.is_over_budget = is_over;
             self.shared.saves.note_budget(is_over);
             self.metrics.counters.save_stalls.add(u64::from(is_over));
         }
-        if is_through {
-            self.saving = None;
+        if is_through && let Some(saving) = self.saving.take() {
+            saving.outlet.end(Arc::clone(&self.shared), &self.background);
         }
     }
 

@@ -23,9 +23,9 @@ use tessera_engine::persist::{
     manifest::LogStart,
     rdb::{
         Options, crc64,
-        writer::{END, put_header},
+        writer::{END, filler_len, put_filler, put_header},
     },
-    snapshot::{SnapshotOptions, UsageKept, checksum::join},
+    snapshot::{SnapshotOptions, UsageKept, checksum::Joiner},
 };
 
 use super::Why;
@@ -39,8 +39,12 @@ use crate::{
     server::Shared,
 };
 
-/// Pieces whose checksums are joined in one slice.
-const JOINS_A_SLICE: usize = 32;
+/// Pieces whose checksums are joined in one slice: some ten µs, more where lengths differ.
+const JOINS_A_SLICE: usize = 16;
+/// How much of the disk is set aside for a file at a time, in bytes: no more at once than its data
+/// take in memory.
+const ROOM_BYTES: u64 = 64 << 20;
+const ROOM_BYTES_MIN: u64 = 1 << 20;
 
 /// What is decided before a save begins.
 pub struct Plan {
@@ -58,6 +62,8 @@ pub struct Plan {
     pub syncs_on_the_way: bool,
     /// Number of shards.
     pub shards: usize,
+    /// Bytes of memory that the keys and values take.
+    pub memory_bytes: u64,
     /// Now, in Unix seconds.
     pub began_at_s: u64,
     /// The append-only log that the file is made for, if it is.
@@ -98,6 +104,7 @@ pub fn plan(shared: &Shared, why: Why) -> Plan {
         options,
         syncs_on_the_way: config.rdb_save_incremental_fsync,
         shards: shared.workers,
+        memory_bytes: memory,
         began_at_s,
         log: None,
     }
@@ -135,6 +142,8 @@ pub struct Save {
     plan: Plan,
     temporary: PathBuf,
     end: AtomicU64,
+    /// Up to where the disk was set aside for the file.
+    set_aside: AtomicU64,
     extents: Mutex<Vec<Extent>>,
     shards_left: AtomicUsize,
     failure: OnceLock<io::Error>,
@@ -151,13 +160,17 @@ pub struct Save {
 }
 
 impl Save {
-    pub(super) fn new(plan: Plan) -> Self {
+    pub(super) fn new(mut plan: Plan) -> Self {
+        // Pieces begin with blocks.
+        let filler = filler_len(plan.head.len() as u64);
+        put_filler(&mut plan.head, filler);
         // As Redis names it, so that an operator knows what a process that was killed left behind.
         let kind = if plan.why == Why::Rewrite { "rewriteaof-bg-" } else { "" };
         let temporary = plan.directory.join(format!("temp-{kind}{}.rdb", std::process::id()));
         Self {
             temporary,
             end: AtomicU64::new(plan.head.len() as u64),
+            set_aside: AtomicU64::new(0),
             extents: Mutex::default(),
             shards_left: AtomicUsize::new(plan.shards),
             failure: OnceLock::new(),
@@ -274,6 +287,18 @@ impl Save {
         self.end.fetch_add(len, Ordering::Relaxed)
     }
 
+    /// The part of the disk that is to be set aside next, as an offset and a length, if the file
+    /// has come near the end of what was.
+    pub(super) fn next_room(&self) -> Option<(u64, u64)> {
+        let room = self.plan.memory_bytes.clamp(ROOM_BYTES_MIN, ROOM_BYTES);
+        let at = self.set_aside.load(Ordering::Relaxed);
+        let is_far = self.end.load(Ordering::Relaxed) + room / 2 <= at;
+        let (relaxed, next) = (Ordering::Relaxed, at + room);
+        let is_ours =
+            !is_far && self.set_aside.compare_exchange(at, next, relaxed, relaxed).is_ok();
+        is_ours.then_some((at, room))
+    }
+
     /// The save cannot succeed any more. The first reason counts.
     pub fn fail(&self, error: io::Error) {
         // A later failure follows from the first one.
@@ -347,12 +372,12 @@ impl Save {
         let mut extents =
             std::mem::take(&mut *self.extents.lock().unwrap_or_else(PoisonError::into_inner));
         extents.sort_unstable();
-        let mut sum = crc64(&self.plan.head);
+        let (mut sum, mut joiner) = (crc64(&self.plan.head), Joiner::new());
         for slice in extents.chunks(JOINS_A_SLICE) {
-            sum = slice.iter().fold(sum, |sum, piece| join(sum, piece.sum, piece.len));
+            sum = slice.iter().fold(sum, |sum, piece| joiner.join(sum, piece.sum, piece.len));
             yield_now().await;
         }
-        join(sum, crc64(last), last.len() as u64)
+        joiner.join(sum, crc64(last), last.len() as u64)
     }
 }
 

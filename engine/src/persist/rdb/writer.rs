@@ -17,7 +17,7 @@ use super::{
     opcode,
     output::{put_length, put_plain},
 };
-use crate::{keyspace::Body, value::Object};
+use crate::{journal::record::BLOCK_BYTES, keyspace::Body, value::Object};
 
 /// What is remembered of a key's use, in the form that files have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +132,44 @@ pub fn put_function(out: &mut Vec<u8>, code: &[u8]) {
     super::output::put_raw(out, code);
 }
 
+/// The name of a field that only takes room.
+const FILLER_NAME: &[u8] = b"filler";
+/// Bytes of a filler besides its value, if that is short.
+const FILLER_BYTES_MIN: u64 = 3 + FILLER_NAME.len() as u64;
+/// Longest value whose length takes one byte.
+const FILLER_SHORT_MAX: usize = 63;
+
+/// How many bytes of filler must follow `len` bytes, for whole blocks to come of them; none if they
+/// are whole blocks, and at most a block and the shortest filler.
+pub fn filler_len(len: u64) -> u64 {
+    let block = BLOCK_BYTES as u64;
+    match len.next_multiple_of(block) - len {
+        0 => 0,
+        gap if gap < FILLER_BYTES_MIN => gap + block,
+        gap => gap,
+    }
+}
+
+/// Appends a field for information that says nothing and takes `len` bytes, as [`filler_len`] gives
+/// them. It may stand between any two entries; readers pass over fields whose name they do not know.
+pub fn put_filler(out: &mut Vec<u8>, len: u64) {
+    if len == 0 {
+        return;
+    }
+    out.push(opcode::AUX);
+    put_plain(out, FILLER_NAME);
+    let value_len = (len - FILLER_BYTES_MIN) as usize;
+    if value_len <= FILLER_SHORT_MAX {
+        out.push(value_len as u8);
+        out.resize(out.len() + value_len, b' ');
+    } else {
+        // The longer form, which a value of one byte less than its shortest has, too.
+        let value_len = value_len - 1;
+        out.extend_from_slice(&[0x40 | (value_len >> 8) as u8, value_len as u8]);
+        out.resize(out.len() + value_len, b' ');
+    }
+}
+
 /// The mark of the end, which the checksum of the file follows, itself included: eight bytes,
 /// little-endian. For those who sum up by themselves.
 pub const END: u8 = opcode::EOF;
@@ -162,5 +200,39 @@ impl Trailer {
         let mut end = [opcode::EOF; 9];
         end[1..].copy_from_slice(&sum.to_le_bytes());
         end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::reader::{Event, Reader},
+        *,
+    };
+    use crate::types::Thresholds;
+
+    #[test]
+    fn fillers_of_every_length_make_whole_blocks_that_are_read() {
+        for len in 0..2 * BLOCK_BYTES as u64 {
+            let filler = filler_len(len);
+            let mut bytes = Vec::new();
+            put_filler(&mut bytes, filler);
+            assert_eq!(bytes.len() as u64, filler);
+            assert!((len + filler).is_multiple_of(BLOCK_BYTES as u64), "{len} + {filler}");
+            assert_eq!(filler == 0, len.is_multiple_of(BLOCK_BYTES as u64));
+            if filler == 0 {
+                continue;
+            }
+            let mut file = Vec::new();
+            put_header(&mut file, &[]);
+            file.extend_from_slice(&bytes);
+            let mut reader = Reader::new(None, false);
+            reader.supply(&file);
+            let event = reader.next(&Thresholds::default(), |_| true).expect("a field");
+            let Event::Aux { name, value } = event else { panic!("a field: {event:?}") };
+            assert_eq!(name, FILLER_NAME);
+            assert!(value.iter().all(|&byte| byte == b' '));
+            assert_eq!(reader.offset(), file.len() as u64);
+        }
     }
 }

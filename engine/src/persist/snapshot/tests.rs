@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::{super::rdb, PIECE_BYTES, Piece, Place, Snapshot, SnapshotOptions, Step, UsageKept};
 use crate::{
+    journal::record::BLOCK_BYTES,
     keyspace::{Body, Deadline, Keyspace, NewBody},
     persist::{
         rdb::{
@@ -185,7 +186,9 @@ fn take(keyspaces: &mut [Keyspace], is_alone: bool, random: &mut Random) -> File
             Step::More => {}
             Step::Piece(piece) => {
                 assert!((1..PIECE_BYTES * 2).contains(&piece.bytes.len()));
+                assert!(piece.bytes.len().is_multiple_of(BLOCK_BYTES));
                 file.put(shard, &piece);
+                snapshot.recycle(piece.bytes);
             }
             Step::Done => snapshots[shard] = None,
         }
@@ -239,7 +242,9 @@ fn what_is_said_of_the_use_follows_the_policy() {
         let mut snapshot = Snapshot::new(&keyspace, options);
         let Step::Piece(piece) = snapshot.step(&mut keyspace, 1_000) else { panic!("a piece") };
         let used = if usage == UsageKept::Idle { 9 } else { piece.bytes[3] };
-        assert_eq!(piece.bytes, [0xFE, 0, opcode, used, rdb::kind::STRING, 1, b'k', 0xC0, 7]);
+        let entry = [0xFE, 0, opcode, used, rdb::kind::STRING, 1, b'k', 0xC0, 7];
+        assert_eq!(piece.bytes[..entry.len()], entry);
+        assert_eq!(piece.bytes[entry.len()], 0xFA, "the block is filled");
         assert!(matches!(snapshot.step(&mut keyspace, 1_000), Step::Done));
         assert_eq!(snapshot.keys(), 1);
     }

@@ -1,4 +1,4 @@
-//! Writing the log's files through the ring.
+//! Writing files through the ring: those of the log, and the one of a save.
 //!
 //! Bytes are whole blocks in memory that is aligned as direct I/O wants it, so nothing is copied on
 //! their way. A write that must be durable says so itself (RWF_DSYNC), which costs one operation
@@ -10,7 +10,7 @@
 
 use std::{io, os::fd::AsRawFd, os::fd::BorrowedFd};
 
-use io_uring::{opcode, types};
+use io_uring::{opcode, squeue, types};
 use tessera_engine::{journal::record::RecordBuffer, sys::disk::DiskEvent};
 
 use super::{Completion, Ring};
@@ -20,18 +20,41 @@ use crate::faults::{self, Change, SyncPoint};
 const WRITE_BYTES_MAX: usize = 1 << 30;
 const WRITE: u64 = 7 << 32;
 const SYNC: u64 = 8 << 32;
+const SET_ASIDE: u64 = 9 << 32;
 
-/// A write or a sync that is under way.
+/// What has become of an operation on the file of a save.
+#[derive(Debug)]
+pub enum SaveEvent {
+    /// A piece is written, all of it, or could not be.
+    Written {
+        /// Its bytes come back.
+        bytes: RecordBuffer,
+        /// Whether it could.
+        result: io::Result<()>,
+    },
+    /// What was written before is durable, or could not be made so.
+    Synced(io::Result<()>),
+    /// Room was set aside, or not: then writes find it by themselves.
+    SetAside,
+}
+
+/// A write, a sync or another operation that is under way.
 pub(super) struct Operation {
     descriptor: i32,
-    segment: u32,
+    owner: Owner,
     write: Option<Write>,
-    /// Nothing for a sync that is left out.
+    /// Nothing for a sync that is left out, and for what changes no bytes.
     change: Option<Change>,
 }
 
+/// Whose file it is.
+#[derive(Clone, Copy)]
+enum Owner {
+    Log { ticket: u64, segment: u32 },
+    Save,
+}
+
 struct Write {
-    ticket: u64,
     bytes: RecordBuffer,
     offset: u64,
     /// How much is written.
@@ -51,27 +74,58 @@ impl Ring {
         durable: bool,
     ) {
         let durable = durable && !faults::skips(SyncPoint::Group);
-        let change = Some(faults::writing(&file, offset, bytes.len()));
-        let write = Some(Write { ticket, bytes, offset, done: 0, durable });
-        let descriptor = file.as_raw_fd();
-        let number = self.keep_operation(Operation { descriptor, segment, write, change });
-        self.push_write(number);
+        let write = Write { bytes, offset, done: 0, durable };
+        self.start_write(file, Owner::Log { ticket, segment }, write);
     }
 
     /// Makes durable what was written to the file; [`Completion::Disk`] tells when that is done.
     pub fn sync_file(&mut self, file: BorrowedFd<'_>, segment: u32) {
+        self.start_sync(file, Owner::Log { ticket: 0, segment }, SyncPoint::Group);
+    }
+
+    /// Writes a piece of a save; [`Completion::Save`] tells when that is done, as for all that
+    /// follows.
+    pub fn write_piece(&mut self, file: BorrowedFd<'_>, offset: u64, bytes: RecordBuffer) {
+        self.start_write(file, Owner::Save, Write { bytes, offset, done: 0, durable: false });
+    }
+
+    /// Makes durable what was written to the file of a save, which is what `point` says.
+    pub(crate) fn sync_pieces(&mut self, file: BorrowedFd<'_>, point: SyncPoint) {
+        self.start_sync(file, Owner::Save, point);
+    }
+
+    /// Sets `len` bytes of the disk aside for the file of a save, from `offset` on.
+    pub fn set_aside(&mut self, file: BorrowedFd<'_>, offset: u64, len: u64) {
+        let entry = opcode::Fallocate::new(types::Fd(file.as_raw_fd()), len).offset(offset).build();
         let descriptor = file.as_raw_fd();
-        let change = faults::syncing(SyncPoint::Group, &file);
+        let operation = Operation { descriptor, owner: Owner::Save, write: None, change: None };
+        self.start(operation, SET_ASIDE, entry);
+    }
+
+    fn start_write(&mut self, file: BorrowedFd<'_>, owner: Owner, write: Write) {
+        let change = Some(faults::writing(&file, write.offset, write.bytes.len()));
+        let (descriptor, write) = (file.as_raw_fd(), Some(write));
+        let number = self.keep_operation(Operation { descriptor, owner, write, change });
+        self.push_write(number);
+    }
+
+    fn start_sync(&mut self, file: BorrowedFd<'_>, owner: Owner, point: SyncPoint) {
+        let descriptor = file.as_raw_fd();
+        let change = faults::syncing(point, &file);
         let entry = match change {
             Some(_) => {
                 opcode::Fsync::new(types::Fd(descriptor)).flags(types::FsyncFlags::DATASYNC).build()
             }
             None => opcode::Nop::new().build(),
         };
-        let number = self.keep_operation(Operation { descriptor, segment, write: None, change });
-        let entry = entry.user_data(SYNC | number as u64);
-        // SAFETY: a sync points to no memory.
-        unsafe { self.push(entry) };
+        self.start(Operation { descriptor, owner, write: None, change }, SYNC, entry);
+    }
+
+    /// Submits an operation that points to no memory.
+    fn start(&mut self, operation: Operation, kind: u64, entry: squeue::Entry) {
+        let number = self.keep_operation(operation);
+        // SAFETY: syncing and setting room aside point to no memory.
+        unsafe { self.push(entry.user_data(kind | number as u64)) };
         self.in_flight += 1;
     }
 
@@ -109,9 +163,18 @@ impl Ring {
         match kind {
             WRITE => self.written(number as usize, result),
             SYNC => {
-                let Operation { segment, change, .. } = *self.files[number as usize].take()?;
+                let Operation { owner, change, .. } = *self.files[number as usize].take()?;
                 let result = outcome(result).map(|_| change.map_or((), Change::done));
-                Some(Completion::Disk(DiskEvent::Synced { segment, result }))
+                Some(match owner {
+                    Owner::Log { segment, .. } => {
+                        Completion::Disk(DiskEvent::Synced { segment, result })
+                    }
+                    Owner::Save => Completion::Save(SaveEvent::Synced(result)),
+                })
+            }
+            SET_ASIDE => {
+                self.files[number as usize].take()?;
+                Some(Completion::Save(SaveEvent::SetAside))
             }
             _ => None,
         }
@@ -136,12 +199,17 @@ impl Ring {
             }
             Err(error) => Err(error),
         };
-        let Operation { write, change, .. } = *self.files[number].take()?;
-        let Write { ticket, bytes, durable, .. } = write?;
+        let Operation { owner, write, change, .. } = *self.files[number].take()?;
+        let Write { bytes, durable, .. } = write?;
         if let (Some(change), Ok(())) = (change, &result) {
             if durable { change.durable(SyncPoint::Group) } else { change.done() }
         }
-        Some(Completion::Disk(DiskEvent::Written { ticket, bytes, result }))
+        Some(match owner {
+            Owner::Log { ticket, .. } => {
+                Completion::Disk(DiskEvent::Written { ticket, bytes, result })
+            }
+            Owner::Save => Completion::Save(SaveEvent::Written { bytes, result }),
+        })
     }
 }
 
