@@ -1,4 +1,7 @@
-//! An SVG with one panel a unit and scenario: bars by figure, one colour a server.
+//! An SVG with one panel a unit and scenario: bars by figure, one colour a server; then what goes on
+//! over time, as curves.
+
+mod curves;
 
 use std::fmt::Write;
 
@@ -18,6 +21,7 @@ pub(crate) fn svg(all: &[(&str, Figures)]) -> String {
         for unit in figures.units() {
             y = panel(&mut body, y, &format!("{name}, {unit}"), figures, unit);
         }
+        y = curves::panels(&mut body, y, name, figures);
     }
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{y}\" \
@@ -31,14 +35,7 @@ fn panel(body: &mut String, mut y: f64, title: &str, figures: &Figures, unit: &s
     let rows: Vec<&Row> = figures.rows.iter().filter(|row| row.unit == unit).collect();
     let medians = rows.iter().flat_map(|row| row.samples.iter().filter_map(|all| median(all)));
     let most = medians.fold(f64::MIN_POSITIVE, f64::max);
-    text(body, 10.0, y + 14.0, &format!("<tspan font-weight=\"bold\">{}</tspan>", escape(title)));
-    let mut x = LABEL_WIDTH;
-    for (at, column) in figures.columns.iter().enumerate() {
-        rectangle(body, x, y + 4.0, 12.0, at);
-        text(body, x + 16.0, y + 14.0, &escape(column));
-        x += 40.0 + 7.0 * column.len() as f64;
-    }
-    y += 24.0;
+    y = heading(body, y, title, figures);
     for row in rows {
         text(body, 10.0, y + 11.0, &escape(&row.name));
         for (at, samples) in row.samples.iter().enumerate() {
@@ -51,6 +48,18 @@ fn panel(body: &mut String, mut y: f64, title: &str, figures: &Figures, unit: &s
         y += GAP;
     }
     y + 16.0
+}
+
+/// The title of a panel and the colours of the columns; where the panel goes on.
+fn heading(body: &mut String, y: f64, title: &str, figures: &Figures) -> f64 {
+    text(body, 10.0, y + 14.0, &format!("<tspan font-weight=\"bold\">{}</tspan>", escape(title)));
+    let mut x = WIDTH - 20.0;
+    for (at, column) in figures.columns.iter().enumerate().rev() {
+        x -= 40.0 + 7.0 * column.len() as f64;
+        rectangle(body, x, y + 4.0, 12.0, at);
+        text(body, x + 16.0, y + 14.0, &escape(column));
+    }
+    y + 24.0
 }
 
 fn rectangle(body: &mut String, x: f64, y: f64, width: f64, column: usize) {

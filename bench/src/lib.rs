@@ -13,7 +13,7 @@
 //! | `client` | a small RESP client, for what load tools cannot do |
 //! | `load` | runs redis-benchmark and memtier_benchmark, and reads their output |
 //! | `pace` | load at a fixed rate, with the latency of every request |
-//! | `throughput`, `collections`, `several`, `memory`, `growth`, `snapshot`, `connections`, `pubsub` | scenarios |
+//! | `throughput`, `collections`, `several`, `memory`, `growth`, `snapshot`, `recovery`, `durability`, `connections`, `pubsub` | scenarios |
 //! | `report`, `chart` | tables with ratios, and an SVG |
 //! | `instructions` | instructions of the hot path, counted by valgrind |
 //!
@@ -25,6 +25,7 @@ mod chart;
 mod client;
 mod collections;
 mod connections;
+mod durability;
 mod error;
 mod growth;
 
@@ -37,6 +38,7 @@ mod pace;
 mod probe;
 mod progress;
 mod pubsub;
+mod recovery;
 mod report;
 mod servers;
 mod several;

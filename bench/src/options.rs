@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::prelude::*;
 
@@ -9,7 +10,10 @@ use crate::error::BenchError;
 use crate::progress::Progress;
 use crate::report::Figures;
 use crate::servers::Server;
-use crate::{collections, connections, growth, memory, pubsub, several, snapshot, throughput};
+use crate::{
+    collections, connections, durability, growth, memory, pubsub, recovery, several, snapshot,
+    throughput,
+};
 
 /// What `--help` prints.
 pub(crate) const USAGE: &str = "\
@@ -26,6 +30,8 @@ with the load on another. Without a SCENARIO all run:
   memory         RSS a key: ten sizes, values of 8 and 32 bytes, deadlines, churn
   growth         from 0 to 20 million keys: the slowest commands
   snapshot       a BGSAVE under load: latency, duration, memory
+  recovery       the start over 3 million keys: from the log and from snapshots
+  durability     SET with appendfsync always and everysec
   connections    10,000 connections; CPU with 1,000 idle ones
   pubsub         PUBLISH to 100 subscribers: CPU a message delivered
 instructions     instructions of a GET and a SET, counted by valgrind; --check compares them with
@@ -155,6 +161,16 @@ const SCENARIOS: &[Scenario] = &[
         run: snapshot::run,
     },
     Scenario {
+        name: "recovery",
+        about: "the start over 3 million keys with values of 64 bytes, files in the page cache",
+        run: recovery::run,
+    },
+    Scenario {
+        name: "durability",
+        about: "SET of 64 bytes, a million keys at random, one shard pinned to one CPU",
+        run: durability::run,
+    },
+    Scenario {
         name: "connections",
         about: "many connections held, and idle ones",
         run: connections::run,
@@ -171,6 +187,11 @@ impl Options {
     pub(crate) fn scenarios(&self) -> impl Iterator<Item = &'static Scenario> + '_ {
         let is_asked = |name| self.names.is_empty() || self.names.iter().any(|asked| asked == name);
         SCENARIOS.iter().filter(move |scenario| is_asked(scenario.name))
+    }
+
+    /// `time`, or the short time of a smoke run.
+    pub(crate) fn lasting(&self, time: Duration) -> Duration {
+        if self.smoke { Duration::from_millis(50) } else { time }
     }
 
     /// `amount`, or the small amount of a smoke run.

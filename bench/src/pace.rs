@@ -15,19 +15,47 @@ use std::time::{Duration, Instant};
 /// A pause after which a server counts as dead.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// Latencies in milliseconds, sorted.
-pub(crate) struct Latencies(Vec<f64>);
+/// Latencies of requests.
+pub(crate) struct Latencies {
+    /// When the load began.
+    pub(crate) start: Instant,
+    /// By when they were due: seconds since the start, milliseconds.
+    requests: Vec<(f64, f64)>,
+    /// Milliseconds, in order.
+    sorted: Vec<f64>,
+}
 
 impl Latencies {
-    /// The latency that the part `part` of all requests does not exceed.
+    fn new(start: Instant, mut requests: Vec<(f64, f64)>) -> Self {
+        requests.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let mut sorted: Vec<f64> = requests.iter().map(|&(_, latency)| latency).collect();
+        sorted.sort_by(f64::total_cmp);
+        Self { start, requests, sorted }
+    }
+
+    /// The latency in milliseconds that the part `part` of all requests does not exceed.
     pub(crate) fn at(&self, part: f64) -> f64 {
-        let last = self.0.len().saturating_sub(1) as f64;
-        self.0.get((last * part).round() as usize).copied().unwrap_or(0.0)
+        let last = self.sorted.len().saturating_sub(1) as f64;
+        self.sorted.get((last * part).round() as usize).copied().unwrap_or(0.0)
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.0.len()
+        self.sorted.len()
+    }
+
+    /// Those of requests that were due between two moments, in seconds.
+    pub(crate) fn between(&self, from: f64, to: f64) -> Self {
+        let within = self.requests.iter().filter(|(due, _)| (from..=to).contains(due));
+        Self::new(self.start, within.copied().collect())
+    }
+
+    /// The worst latency of each stretch of `seconds`.
+    pub(crate) fn worst_of_each(&self, seconds: f64) -> Vec<(f64, f64)> {
+        let stretch = |due: f64| (due / seconds).floor();
+        let stretches = self.requests.chunk_by(|one, other| stretch(one.0) == stretch(other.0));
+        let worst = |all: &[(f64, f64)]| all.iter().map(|it| it.1).fold(0.0, f64::max);
+        stretches.map(|all| (stretch(all[0].0) * seconds, worst(all))).collect()
     }
 }
 
@@ -85,9 +113,9 @@ pub(crate) fn run(
             return Err(ErrorKind::TimedOut.into());
         }
     }
-    let mut latencies = latencies.into_iter().collect::<io::Result<Vec<f64>>>()?;
-    latencies.sort_by(f64::total_cmp);
-    Ok(Latencies(latencies))
+    let requests = latencies.into_iter().collect::<io::Result<Vec<(Instant, f64)>>>()?;
+    let since_start = |(due, latency): (Instant, f64)| ((due - start).as_secs_f64(), latency);
+    Ok(Latencies::new(start, requests.into_iter().map(since_start).collect()))
 }
 
 impl Lane {
@@ -104,8 +132,8 @@ impl Lane {
         self.stream.write_all(request)
     }
 
-    /// The latency in milliseconds of the request on its way, if its reply is here.
-    fn receive(&mut self) -> io::Result<Option<f64>> {
+    /// When the request on its way was due and its latency in milliseconds, if its reply is here.
+    fn receive(&mut self) -> io::Result<Option<(Instant, f64)>> {
         let mut bytes = [0; 4096];
         match self.stream.read(&mut bytes) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
@@ -117,7 +145,7 @@ impl Lane {
             return Ok(None);
         }
         self.input.clear();
-        Ok(self.due.take().map(|due| due.elapsed().as_secs_f64() * 1e3))
+        Ok(self.due.take().map(|due| (due, due.elapsed().as_secs_f64() * 1e3)))
     }
 }
 
@@ -153,12 +181,16 @@ mod tests {
 
     #[test]
     fn percentiles_are_those_of_sorted_latencies() {
-        let latencies = Latencies((0..=1000).map(f64::from).collect());
+        let at = |n: u32| (f64::from(n) / 100.0, f64::from(n));
+        let latencies = Latencies::new(Instant::now(), (0..=1000).rev().map(at).collect());
         assert_eq!(
             (latencies.at(0.5), latencies.at(0.999), latencies.at(1.0)),
             (500.0, 999.0, 1000.0)
         );
         assert_eq!(latencies.count(), 1001);
-        assert_eq!(Latencies(Vec::new()).at(0.5), 0.0);
+        let some = latencies.between(1.0, 2.0);
+        assert_eq!((some.count(), some.at(0.0), some.at(1.0)), (101, 100.0, 200.0));
+        assert_eq!(some.worst_of_each(0.75), [(0.75, 149.0), (1.5, 200.0)]);
+        assert_eq!(Latencies::new(Instant::now(), Vec::new()).at(0.5), 0.0);
     }
 }

@@ -27,6 +27,18 @@ pub(crate) fn cpu_ns(id: u32) -> Result<u64, BenchError> {
     Ok(sum)
 }
 
+/// Nanoseconds of user and kernel time of process `id`, of tasks and children that have ended too, as
+/// long as it has waited for these. The kernel counts them by hundredths of a second.
+pub(crate) fn cpu_ns_with_ended(id: u32) -> Result<u64, BenchError> {
+    const TICK_NS: u64 = 10_000_000;
+    let path = PathBuf::from(format!("/proc/{id}/stat"));
+    let text = read(&path)?;
+    // Behind the name in parentheses: the state is the first field, user time the twelfth.
+    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields).split_ascii_whitespace();
+    let times = fields.skip(11).take(4).filter_map(|digits| digits.parse::<u64>().ok());
+    Ok(times.sum::<u64>() * TICK_NS)
+}
+
 /// Bytes of physical memory that process `id` uses.
 pub(crate) fn resident_bytes(id: u32) -> Result<u64, BenchError> {
     let path = PathBuf::from(format!("/proc/{id}/status"));
@@ -66,5 +78,9 @@ pub(crate) fn machine() -> String {
 fn this_process_has_used_cpu_and_memory() {
     let id = std::process::id();
     assert!(cpu_ns(id).expect("our own process") > 0);
+    let started = std::time::Instant::now();
+    while cpu_ns_with_ended(id).expect("our own process") == 0 {
+        assert!(started.elapsed().as_secs() < 60, "this loop takes processor time");
+    }
     assert!(resident_bytes(id).expect("our own process") > 1 << 16);
 }

@@ -18,6 +18,8 @@ pub(crate) enum Target {
     AtMost(f64),
     /// The first column's median is at most this part of the named column's.
     AtMostTimes(f64, &'static str),
+    /// The first column's median is at least so many times the named column's.
+    TimesOrMore(f64, &'static str),
 }
 
 /// One figure over all columns.
@@ -30,16 +32,31 @@ pub(crate) struct Row {
     pub(crate) target: Option<Target>,
 }
 
+/// How something goes on over time, for the chart.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    /// The title of its panel, which lines of other columns share.
+    pub(crate) panel: String,
+    pub(crate) column: usize,
+    /// Seconds, and values above zero.
+    pub(crate) points: Vec<(f64, f64)>,
+    /// When what is shown began and ended, in seconds.
+    pub(crate) marks: [f64; 2],
+}
+
 /// What a scenario found.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) columns: Vec<String>,
     pub(crate) rows: Vec<Row>,
+    /// What is drawn over time.
+    pub(crate) lines: Vec<Line>,
 }
 
 impl Figures {
     pub(crate) fn new(columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Figures { columns: columns.into_iter().map(Into::into).collect(), rows: Vec::new() }
+        let columns = columns.into_iter().map(Into::into).collect();
+        Figures { columns, ..Figures::default() }
     }
 
     /// The units of the rows, each once, in order.
@@ -103,14 +120,17 @@ impl Target {
     /// The target in words, and whether it is reached; `None` when a figure is missing.
     fn judge(self, row: &Row, columns: &[String]) -> Option<(String, bool)> {
         let own = median(row.samples.first()?)?;
-        match self {
-            Target::AtMost(most) => Some((format!("<= {}", number(most)), own <= most)),
+        let of =
+            |name: &str| median(&row.samples[columns.iter().position(|column| column == name)?]);
+        Some(match self {
+            Target::AtMost(most) => (format!("<= {}", number(most)), own <= most),
             Target::AtMostTimes(ratio, name) => {
-                let column = columns.iter().position(|column| column == name)?;
-                let other = median(&row.samples[column])?;
-                Some((format!("<= {ratio} x {name}"), own <= ratio * other))
+                (format!("<= {ratio} x {name}"), own <= ratio * of(name)?)
             }
-        }
+            Target::TimesOrMore(ratio, name) => {
+                (format!(">= {ratio} x {name}"), own >= ratio * of(name)?)
+            }
+        })
     }
 }
 

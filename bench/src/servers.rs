@@ -17,7 +17,9 @@ use crate::client::Client;
 use crate::error::BenchError;
 use crate::options::{Options, Place};
 
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often it is asked whether a server answers.
+const LOOK: Duration = Duration::from_millis(2);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -107,20 +109,37 @@ pub(crate) struct Running {
     child: Child,
     pub(crate) name: &'static str,
     pub(crate) port: u16,
-    dir: tempfile::TempDir,
+    log: PathBuf,
+    /// Its directory, if nobody else needs that.
+    dir: Option<tempfile::TempDir>,
 }
 
 impl Server {
     /// Starts the server with `shards` threads on `cpus`, and waits until it answers.
     pub(crate) fn start(&self, shards: usize, cpus: &[usize]) -> Result<Running, BenchError> {
         let dir = tempfile::tempdir()?;
+        let mut running = self.start_in(dir.path(), shards, cpus, &[])?;
+        running.dir = Some(dir);
+        Ok(running)
+    }
+
+    /// The same in the directory `dir`, with options `extra`. What is in the directory is loaded
+    /// before it answers.
+    pub(crate) fn start_in(
+        &self,
+        dir: &Path,
+        shards: usize,
+        cpus: &[usize],
+        extra: &[&str],
+    ) -> Result<Running, BenchError> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let log = File::create(dir.path().join("log"))?;
+        let log = dir.join("log");
+        let file = File::create(&log)?;
         let mut command = Command::new(&self.program);
-        command.args(self.arguments(port, shards)).current_dir(dir.path());
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.args(self.arguments(port, shards)).args(extra).current_dir(dir);
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = spawn_pinned(&mut command, cpus)?;
-        let mut running = Running { child, name: self.name, port, dir };
+        let mut running = Running { child, name: self.name, port, log, dir: None };
         running.wait_for_answer()?;
         Ok(running)
     }
@@ -163,13 +182,21 @@ impl Running {
         while !self.connect().is_ok_and(|mut client| client.call(&["PING"]).is_ok()) {
             let ended = self.child.try_wait()?;
             if ended.is_some() || Instant::now() > deadline {
-                let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
                 let last = log.lines().last().unwrap_or("it wrote no log").to_owned();
                 let what = format!("does not start: {last}");
                 return Err(BenchError::Server { server: self.name.into(), what });
             }
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(LOOK);
         }
+        Ok(())
+    }
+
+    /// Ends the server as an operator does, without saving.
+    pub(crate) fn shut_down(mut self) -> Result<(), BenchError> {
+        // It answers by closing the connection.
+        let _ = self.connect()?.call(&["SHUTDOWN", "NOSAVE"]);
+        self.child.wait()?;
         Ok(())
     }
 }

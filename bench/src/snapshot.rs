@@ -2,12 +2,15 @@
 //! memory.
 //!
 //! Latency is measured at a fixed rate, quiet and from the BGSAVE to its end, over many strings, and
-//! over one hash and one sorted set that every request writes to. Memory is measured while a client
-//! writes as fast as it can.
+//! over one hash and one sorted set that every request writes to. What the server itself can answer
+//! for stands beside it: how long its own steps were, by its own figures (INFO debug). Memory is
+//! measured while a client writes as fast as it can.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::client::{Client, encode, key};
 use crate::error::BenchError;
@@ -15,7 +18,7 @@ use crate::options::Options;
 use crate::pace::{self, Latencies};
 use crate::probe;
 use crate::progress::Progress;
-use crate::report::{Figures, Target};
+use crate::report::{Figures, Line, Target};
 use crate::servers::{Running, Server};
 
 const KEYS: u64 = 3_000_000;
@@ -23,12 +26,18 @@ const VALUE: [u8; 256] = [b'x'; 256];
 const MEMBERS: u64 = 1_000_000;
 const CONNECTIONS: usize = 20;
 const QUIET: Duration = Duration::from_secs(10);
+/// The load goes on for so long before the BGSAVE and after its end, for the chart.
+const MARGIN: Duration = Duration::from_secs(1);
+/// Each point of the chart is the worst latency of so many seconds.
+const STRETCH_S: f64 = 0.02;
 /// How often it is asked whether the save is over, and what memory is taken.
 const LOOK: Duration = Duration::from_millis(50);
 const SAVE_TIMEOUT: Duration = Duration::from_secs(300);
 /// p99.9 in a snapshot against the quiet one, by the same server.
 const LATENCY_RATIO: f64 = 2.0;
 const LATENCY_MAX_MS: f64 = 5.0;
+/// The longest slice of a save inside the server.
+const SLICE_MAX_MS: f64 = 0.5;
 /// How long a snapshot may take, against redis-server's.
 const DURATION_RATIO: f64 = 1.5;
 /// Memory at its most, against the quiet one.
@@ -89,24 +98,35 @@ fn field(text: &str, name: &str) -> Option<i64> {
     line.and_then(|value| value.trim().parse().ok())
 }
 
-/// Waits until the save is over; how long it took, in seconds.
-fn watch_save(
-    client: &mut Client,
-    start: Instant,
-    is_over: &AtomicBool,
-) -> Result<f64, BenchError> {
-    loop {
-        let text = client.call(&["INFO", "persistence"])?;
-        if field(&text, "rdb_bgsave_in_progress") == Some(0) {
-            is_over.store(true, Ordering::Relaxed);
-            return Ok(start.elapsed().as_secs_f64());
+/// Begins a save and waits until it is over. Then the load may end.
+fn save(client: &mut Client, margin: Duration, may_end: &AtomicBool) -> Result<Saved, BenchError> {
+    let mut begin_and_wait = || -> Result<Saved, BenchError> {
+        thread::sleep(margin);
+        let began = Instant::now();
+        client.call(&["BGSAVE"])?;
+        loop {
+            let text = client.call(&["INFO", "persistence"])?;
+            if field(&text, "rdb_bgsave_in_progress") == Some(0) {
+                break;
+            }
+            if began.elapsed() > SAVE_TIMEOUT {
+                return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+            }
+            thread::sleep(LOOK);
         }
-        if start.elapsed() > SAVE_TIMEOUT {
-            is_over.store(true, Ordering::Relaxed);
-            return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-        }
-        thread::sleep(LOOK);
-    }
+        let ended = Instant::now();
+        thread::sleep(margin);
+        Ok(Saved { began, ended })
+    };
+    let saved = begin_and_wait();
+    may_end.store(true, Ordering::Relaxed);
+    saved
+}
+
+/// When a save was.
+struct Saved {
+    began: Instant,
+    ended: Instant,
 }
 
 fn load(
@@ -117,26 +137,54 @@ fn load(
 ) -> Result<Latencies, BenchError> {
     let mut random = fastrand::Rng::with_seed(3);
     let write = |n, output: &mut Vec<u8>| (workload.write)(options, n, &mut random, output);
-    Ok(pace::run(server.address(), CONNECTIONS, workload.rate, write, is_over)?)
+    // The thread stays off the server's CPU. A CPU that is not there is passed over.
+    let mut cpus = CpuSet::new();
+    options.load_cpus.iter().for_each(|&cpu| cpus.set(cpu));
+    let before = sched_getaffinity(None).ok();
+    let _ = sched_setaffinity(None, &cpus);
+    let latencies = pace::run(server.address(), CONNECTIONS, workload.rate, write, is_over);
+    if let Some(before) = before {
+        let _ = sched_setaffinity(None, &before);
+    }
+    Ok(latencies?)
 }
 
-/// Latencies from the BGSAVE to its end, and how long it took in seconds.
+/// Latencies before, in and after a save, and when that was.
 fn load_while_saving(
     options: &Options,
     server: &Running,
     workload: Workload,
-) -> Result<(Latencies, f64), BenchError> {
+) -> Result<(Latencies, Saved), BenchError> {
     let mut client = server.connect()?;
-    let is_over = AtomicBool::new(false);
+    let may_end = AtomicBool::new(false);
     thread::scope(|scope| {
-        let start = Instant::now();
-        client.call(&["BGSAVE"])?;
-        let is_over = &is_over;
-        let watcher = scope.spawn(move || watch_save(&mut client, start, is_over));
-        let latencies = load(options, server, workload, |_| is_over.load(Ordering::Relaxed));
-        let seconds = watcher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok((latencies?, seconds))
+        let may_end = &may_end;
+        let margin = options.lasting(MARGIN);
+        let saver = scope.spawn(move || save(&mut client, margin, may_end));
+        let latencies = load(options, server, workload, |_| may_end.load(Ordering::Relaxed));
+        let saved = saver.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok((latencies?, saved))
     })
+}
+
+/// What a server says of the length of its own steps, in milliseconds.
+struct Inside {
+    turn: f64,
+    slice: f64,
+    slice_cpu: f64,
+}
+
+/// The longest steps since the last CONFIG RESETSTAT; nothing if the server does not say.
+fn longest_inside(server: &Running) -> Result<Option<Inside>, BenchError> {
+    let text = server.connect()?.call(&["INFO", "debug"])?;
+    let most = |name: &str| -> Option<f64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let (_, most) = line.trim().rsplit_once("max=")?;
+        most.parse::<f64>().ok().map(|micros| micros / 1e3)
+    };
+    let turn = most("eventloop_duration_percentiles_usec");
+    let slices = most("save_slice_percentiles_usec").zip(most("save_slice_cpu_percentiles_usec"));
+    Ok(turn.zip(slices).map(|(turn, (slice, slice_cpu))| Inside { turn, slice, slice_cpu }))
 }
 
 fn measure_latency(
@@ -147,18 +195,43 @@ fn measure_latency(
     figures: &mut Figures,
 ) -> Result<(), BenchError> {
     (workload.fill)(options, &mut server.connect()?)?;
-    let quiet_for = if options.smoke { Duration::from_millis(50) } else { QUIET };
-    let quiet = load(options, server, workload, |elapsed| elapsed >= quiet_for)?;
-    let (saving, seconds) = load_while_saving(options, server, workload)?;
     let name = workload.name;
-    figures.add(&format!("{name}: p99.9 quiet"), "ms", column, quiet.at(0.999));
-    figures.add(&format!("{name}: p99.9 in a snapshot"), "ms", column, saving.at(0.999));
-    figures.add(&format!("{name}: max quiet"), "ms", column, quiet.at(1.0));
-    figures.add(&format!("{name}: max in a snapshot"), "ms", column, saving.at(1.0));
-    let ratio = saving.at(0.999) / quiet.at(0.999).max(1e-3);
-    figures.add(&format!("{name}: p99.9 in a snapshot / quiet"), "ratio", column, ratio);
-    figures.add(&format!("{name}: snapshot takes"), "s", column, seconds);
-    figures.add(&format!("{name}: requests in it"), "k", column, saving.count() as f64 / 1e3);
+    let cpu = || probe::cpu_ns_with_ended(server.process_id());
+    let quiet_for = options.lasting(QUIET);
+    server.connect()?.call(&["CONFIG", "RESETSTAT"])?;
+    let before = cpu()?;
+    let quiet = load(options, server, workload, |elapsed| elapsed >= quiet_for)?;
+    let quiet_cpu = (cpu()? - before) as f64 / quiet_for.as_nanos() as f64;
+    if let Some(inside) = longest_inside(server)? {
+        figures.add(&format!("{name}: longest own turn, quiet"), "ms", column, inside.turn);
+    }
+    server.connect()?.call(&["CONFIG", "RESETSTAT"])?;
+    let before = cpu()?;
+    let (all, saved) = load_while_saving(options, server, workload)?;
+    let used = (cpu()? - before) as f64 / 1e9;
+    let span = (saved.ended + options.lasting(MARGIN) * 2 - saved.began).as_secs_f64();
+    let since = |moment: Instant| moment.saturating_duration_since(all.start).as_secs_f64();
+    let (began, ended) = (since(saved.began), since(saved.ended));
+    let saving = all.between(began, ended);
+    let mut add = |what: &str, unit, value| {
+        figures.add(&format!("{name}: {what}"), unit, column, value);
+    };
+    add("p99.9 quiet", "ms", quiet.at(0.999));
+    add("p99.9 in a snapshot", "ms", saving.at(0.999));
+    add("max quiet", "ms", quiet.at(1.0));
+    add("max in a snapshot", "ms", saving.at(1.0));
+    if let Some(inside) = longest_inside(server)? {
+        add("longest own turn in it", "ms", inside.turn);
+        add("longest own slice, by the clock", "ms", inside.slice);
+        add("longest own slice, of processor time", "ms", inside.slice_cpu);
+    }
+    add("p99.9 in a snapshot / quiet", "ratio", saving.at(0.999) / quiet.at(0.999).max(1e-3));
+    add("snapshot takes", "s", ended - began);
+    add("processor time of it", "CPU s", (used - quiet_cpu * span).max(0.0));
+    add("requests in it", "k", saving.count() as f64 / 1e3);
+    let panel = format!("{name}: worst latency of each {:.0} ms, in ms", STRETCH_S * 1e3);
+    let points = all.worst_of_each(STRETCH_S);
+    figures.lines.push(Line { panel, column, points, marks: [began, ended] });
     Ok(())
 }
 
@@ -225,6 +298,10 @@ pub(crate) fn run(
             Target::AtMost(LATENCY_RATIO),
         );
         figures.target(&named("max in a snapshot"), "ms", Target::AtMost(LATENCY_MAX_MS));
+        let slices = ["longest own slice, by the clock", "longest own slice, of processor time"];
+        for slice in slices {
+            figures.target(&named(slice), "ms", Target::AtMost(SLICE_MAX_MS));
+        }
         let duration = Target::AtMostTimes(DURATION_RATIO, "redis");
         figures.target(&named("snapshot takes"), "s", duration);
     }
