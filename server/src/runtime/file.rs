@@ -86,31 +86,15 @@ pub struct DirectFile {
     pub is_direct: bool,
 }
 
-impl DirectFile {
-    /// Closes the file, on a thread where that may take its time.
-    pub async fn close(self) {
-        let closed = blocking(move || {
-            drop(self);
-            Ok(())
-        });
-        // Dropping a descriptor reports nothing; what must be durable is synced by whoever ends it.
-        let _ = closed.await;
-    }
-}
-
 /// Opens the file at `path` for writing whole blocks past the page cache, and sets `room` aside for
-/// them: an offset and a length. Makes the file if it is not there; what is in it stays.
-pub async fn open_direct(path: &Path, room: Option<(u64, u64)>) -> io::Result<DirectFile> {
-    let path = path.to_owned();
-    blocking(move || {
-        let (file, is_direct) = storage::open_direct(&path)?;
-        if let Some((offset, len)) = room {
-            // Without it, writes find their room by themselves, or tell that there is none.
-            let _ = fallocate(&file, FallocateFlags::empty(), offset, len);
-        }
-        Ok(DirectFile { descriptor: file.into(), is_direct })
-    })
-    .await
+/// them: an offset and a length. Makes the file if it is not there; what is in it stays. It blocks.
+pub fn open_direct(path: &Path, room: Option<(u64, u64)>) -> io::Result<DirectFile> {
+    let (file, is_direct) = storage::open_direct(path)?;
+    if let Some((offset, len)) = room {
+        // Without it, writes find their room by themselves, or tell that there is none.
+        let _ = fallocate(&file, FallocateFlags::empty(), offset, len);
+    }
+    Ok(DirectFile { descriptor: file.into(), is_direct })
 }
 
 /// Gives the file `from` the name `to`, in place of whatever had it, and waits until that is durable.
@@ -130,9 +114,7 @@ pub async fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Does what blocks on the executor's thread for that.
-async fn blocking<T: Send + 'static>(
-    call: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
+async fn blocking(call: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
     glommio::executor().spawn_blocking(call).await
 }
 

@@ -201,7 +201,7 @@ impl Worker {
     /// Captures the shard for the save under way. Runs at this worker's place in the cut.
     pub(crate) fn begin_saving(&mut self) {
         let Some(save) = self.shared.saves.current() else { return };
-        let outlet = Outlet::open(Arc::clone(&save), &self.background);
+        let outlet = Outlet::open(Arc::clone(&save));
         let changes = self.shard.changes();
         if let Some(log) = save.log() {
             self.begin_log_of(log);

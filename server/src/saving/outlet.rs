@@ -20,11 +20,10 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    cell::OnceCell,
     io,
     os::fd::{AsFd as _, BorrowedFd},
-    rc::Rc,
-    sync::Arc,
+    sync::{Arc, OnceLock},
+    thread,
 };
 
 use tessera_engine::{
@@ -52,7 +51,7 @@ const SYNC_BYTES: u64 = 32 << 20;
 pub(crate) struct Outlet {
     save: Arc<Save>,
     /// The file; nothing in it if it could not be opened.
-    file: Rc<OnceCell<Option<DirectFile>>>,
+    file: Arc<OnceLock<Option<DirectFile>>>,
     extents: Vec<Extent>,
     /// Where the next piece of a run belongs.
     next: u64,
@@ -63,16 +62,20 @@ pub(crate) struct Outlet {
 }
 
 impl Outlet {
-    /// An outlet into the file of `save`, which is opened in the background.
-    pub(crate) fn open(save: Arc<Save>, background: &Background) -> Self {
-        let file = Rc::new(OnceCell::new());
-        let (opening, opened) = (Arc::clone(&save), Rc::clone(&file));
-        background.spawn(async move {
-            let room = opening.next_room();
-            let outcome = file::open_direct(opening.temporary(), room).await;
+    /// An outlet into the file of `save`, which is opened on a thread of its own.
+    pub(crate) fn open(save: Arc<Save>) -> Self {
+        let file = Arc::new(OnceLock::new());
+        let (opening, opened) = (Arc::clone(&save), Arc::clone(&file));
+        // Not on the executor's thread for blocking calls, which must not outlive the executor.
+        let spawned = thread::Builder::new().name("save-file".into()).spawn(move || {
+            let outcome = file::open_direct(opening.temporary(), opening.next_room());
             // Nobody else sets it.
             let _ = opened.set(outcome.map_err(|error| opening.fail(error)).ok());
         });
+        if let Err(error) = spawned {
+            save.fail(error);
+            let _ = file.set(None);
+        }
         Self { save, file, extents: Vec::new(), next: 0, under_way: 0, unsynced: 0 }
     }
 
@@ -134,11 +137,9 @@ impl Outlet {
     pub(crate) fn end(self, shared: Arc<Shared>, background: &Background) {
         debug_assert!(self.is_settled());
         let Self { save, file, extents, .. } = self;
-        let file = Rc::into_inner(file).and_then(OnceCell::into_inner).flatten();
+        // Nothing of it waits to be written back.
+        drop(file);
         background.spawn(async move {
-            if let Some(file) = file {
-                file.close().await;
-            }
             if save.shard_ends(extents) {
                 conclude(&shared, &save).await;
             }
