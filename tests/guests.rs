@@ -47,8 +47,8 @@ fn what_is_written_on_a_guest_is_there_for_everybody(shards: usize) {
     for n in 0..400 {
         let expected = match n % 3 {
             0 => Reply::NullBulk,
-            1 => Reply::bulk(&(n + 1).to_string()),
-            _ => Reply::bulk(&n.to_string()),
+            1 => Reply::bulk((n + 1).to_string()),
+            _ => Reply::bulk(n.to_string()),
         };
         assert_eq!(others[n % 4].call(["GET", &key(n)]), expected, "{}", key(n));
     }
@@ -100,7 +100,7 @@ fn changes_of_a_guest_are_told_as_soon_as_somebody_listens(shards: usize) {
     for n in 0..100 {
         client.call(["SET", &key(n), "after"]);
         let told = listener.receive().into_items();
-        assert_eq!(told[2..], [Reply::bulk("__keyevent@0__:set"), Reply::bulk(&key(n))]);
+        assert_eq!(told[2..], [Reply::bulk("__keyevent@0__:set"), Reply::bulk(key(n))]);
     }
 }
 
@@ -118,10 +118,10 @@ fn a_pipeline_over_guests_is_answered_in_order(shards: usize) {
         client.flush();
         for n in 0..40 {
             assert_eq!(client.receive(), Reply::ok());
-            assert_eq!(client.receive(), Reply::bulk(&format!("{round}:{n}")));
+            assert_eq!(client.receive(), Reply::bulk(format!("{round}:{n}")));
             if n % 7 == 0 {
                 let both = [format!("{round}:0"), format!("{round}:{n}")];
-                let both = both.iter().map(|value| Reply::bulk(value)).collect();
+                let both = both.iter().map(Reply::bulk).collect();
                 assert_eq!(client.receive(), Reply::Array(both));
             }
         }
