@@ -109,11 +109,33 @@ fn the_log_refuses_writes_until_there_is_room(shards: usize) {
     let written = write_until_refused(&mut client);
     assert_eq!(server.info("aof_last_write_status"), "err");
     assert_eq!(client.call(["GET", "key:0"]), Reply::bulk(value()));
+    everything_that_writes_is_refused(&mut client);
     fs::remove_file(&filler).expect("it is there");
     wait_until("writes are taken again", || client.run("SET after room") == Reply::ok());
     assert_eq!(server.info("aof_last_write_status"), "ok");
     // Its last words are durable when it has ended well.
     check_after_end(server, shards, &disk, "everysec", written + 1);
+}
+
+/// While the log cannot be written every way to write is closed, and every way to read open.
+fn everything_that_writes_is_refused(client: &mut Client) {
+    let refused = "MISCONF Errors writing to the AOF file: No space left on device";
+    let error = |text: &str| Reply::Error(text.into());
+    assert_eq!(client.run("DEL key:0"), error(refused));
+    assert_eq!(client.run("PING"), error(refused));
+    let script = "return redis.pcall('SET', KEYS[1], 'x')";
+    assert_eq!(client.call(["EVAL", script, "1", "key:0"]), error(refused));
+    assert_eq!(
+        client.call(["EVAL", "return #redis.call('GET', KEYS[1])", "1", "key:0"]),
+        Reply::Integer(8 << 10)
+    );
+    client.run("MULTI");
+    assert_eq!(client.run("SET key:0 x"), error(refused));
+    let aborted = "EXECABORT Transaction discarded because of previous errors.";
+    assert_eq!(client.run("EXEC"), error(aborted));
+    client.run("MULTI");
+    client.run("STRLEN key:0");
+    assert_eq!(client.run("EXEC"), Reply::Array(vec![Reply::Integer(8 << 10)]));
 }
 
 /// Text that does not become shorter when it is compressed.

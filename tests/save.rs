@@ -21,6 +21,7 @@ on_1_2_and_4_shards!(
     one_save_at_a_time,
     another_number_of_shards_loads_the_file,
     an_end_during_a_save_leaves_no_half_file,
+    a_slow_save_holds_up_only_what_it_would_have_to_preserve,
 );
 
 /// How long a save may take here.
@@ -348,4 +349,46 @@ fn a_save_point_that_is_reached_saves() {
         assert!(server.directory().join("dump.rdb").exists());
         assert_eq!(server.info("rdb_changes_since_last_save"), "0");
     }
+}
+
+/// A save whose disk is slow is told to be so by a time for each key. What commands have to preserve
+/// meanwhile is bounded: those that would add to it wait, and no others.
+fn a_slow_save_holds_up_only_what_it_would_have_to_preserve(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    let value = "x".repeat(20_000);
+    for n in 0..400 * shards {
+        client.push(["SET", &format!("key:{n}"), &value]);
+    }
+    client.flush();
+    client.receive_all(400 * shards);
+    assert_eq!(client.run("CONFIG SET rdb-key-save-delay 1000000"), Reply::ok());
+    assert_eq!(client.run("BGSAVE"), Reply::Simple("Background saving started".into()));
+    // Whoever overwrites everything exhausts the budget of a shard, and waits.
+    let mut writer = server.connect();
+    for n in 0..400 * shards {
+        writer.push(["SET", &format!("key:{n}"), "short"]);
+    }
+    writer.flush();
+    let deadline = Instant::now() + SAVE_TIMEOUT;
+    while server.info("rdb_write_stalls") == "0" || server.info("blocked_clients") == "0" {
+        assert!(Instant::now() < deadline, "nobody waits");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let preserved: usize = server.info("current_cow_size").parse().expect("a number");
+    assert!(preserved < (8 << 20) * shards, "{preserved} bytes are preserved");
+    // Reads go on; and with a single shard, where it is known what is captured, so do writes to keys
+    // that are new, or preserved already.
+    assert_eq!(client.run("STRLEN key:1"), Reply::Integer(5));
+    if shards == 1 {
+        assert_eq!(client.run("SET new key"), Reply::ok());
+        assert_eq!(client.run("APPEND key:0 er"), Reply::Integer(7));
+    }
+    assert_eq!(client.run("CONFIG SET rdb-key-save-delay 0"), Reply::ok());
+    assert!(writer.receive_all(400 * shards).iter().all(|reply| *reply == Reply::ok()));
+    wait_for_save(&server);
+    let Some(redis) = loaded_by_redis(server.directory()) else { return };
+    let mut other = redis.connect();
+    assert_eq!(other.run("DBSIZE").into_integer(), 400 * shards as i64);
+    assert_eq!(other.run("STRLEN key:0"), Reply::Integer(20_000));
 }

@@ -390,6 +390,11 @@ impl Shard {
         self.keyspace.journal.conclude(database, call.args.len(), call.args.iter());
     }
 
+    /// Keys whose removal some client waits for (XREADGROUP).
+    pub fn keys_awaited_to_go(&self) -> usize {
+        self.queues.awaited_to_go()
+    }
+
     /// Changes since the start, as `rdb_changes_since_last_save` counts them.
     pub fn changes(&self) -> u64 {
         self.changes

@@ -60,6 +60,7 @@ use crate::{
     net::{CloseMode, Connection, ConnectionId},
     parcel::{Addressee, CallHeader},
     route::Route,
+    saving::drive::Saving,
     session::{Held, Session, Standing},
     worker::Worker,
 };
@@ -111,18 +112,21 @@ pub(crate) enum Pause {
     /// Commands that write wait, and those whose effects reach replicas: PUBLISH, PFCOUNT, and
     /// scripts that do not promise to write nothing.
     Writes,
+    /// A save has too much to preserve: commands wait that would change what it has not captured yet.
+    Uncaptured,
     /// All commands wait.
     All,
 }
 
 impl Pause {
     /// Whether a command waits. What is known of it is its row: a script may yet have to wait for
-    /// what it declares ([`Pause::holds_script`]).
+    /// what it declares ([`Pause::holds_script`]), and a command of one shard need not wait for a
+    /// save (see `in_place`).
     #[inline]
     pub(crate) fn holds(self, command: &Command) -> bool {
         match self {
             Self::Off => false,
-            Self::Writes => {
+            Self::Writes | Self::Uncaptured => {
                 let may_change = command.flags.has(flag::WRITE | flag::MAY_REPLICATE);
                 may_change && !matches!(command.run, Run::Script)
             }
@@ -134,8 +138,8 @@ impl Pause {
     pub(crate) fn holds_script(self, command: &Command, flags: ScriptFlags) -> bool {
         match self {
             Self::Off => false,
-            Self::Writes if flags.is_declared() => !flags.forbids_writes(),
-            Self::Writes => command.flags.has(flag::WRITE | flag::MAY_REPLICATE),
+            Self::Writes | Self::Uncaptured if flags.is_declared() => !flags.forbids_writes(),
+            Self::Writes | Self::Uncaptured => command.flags.has(flag::WRITE | flag::MAY_REPLICATE),
             Self::All => true,
         }
     }
@@ -320,6 +324,7 @@ impl Worker {
             pause: self.pause,
             couplings: self.coupled.any(),
             splitter: &mut self.splitter,
+            preserve_bytes_max: self.saving.as_ref().map(Saving::budget),
             busy: self.busy,
             is_loading: self.is_loading,
             care: self.care,

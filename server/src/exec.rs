@@ -23,7 +23,10 @@ mod run;
 mod watch;
 
 use tessera_engine::{
-    command::{Command, CommandError, Run, table::flag},
+    command::{
+        Command, CommandError, Run,
+        table::{Flags, flag},
+    },
     transaction::{
         Route, ShardId, ShardSet,
         exec::{Queue, Transaction, Watch},
@@ -41,7 +44,7 @@ use crate::{
     parcel::{Addressee, Attachment, CallHeader},
     replies::NO_SHARD,
     session::{Held, Session},
-    session_commands::{Code, pubsub},
+    session_commands::{Code, permit_write, pubsub},
     worker::Worker,
 };
 
@@ -84,9 +87,8 @@ impl Worker {
                 Ok(())
             });
         }
-        if queue.flags().has(flag::DENYOOM)
-            && let Err(error) = permit_memory(&self.shared)
-        {
+        let flags = queue.flags();
+        if let Err(error) = self.permit_transaction(flags) {
             let text = format!("EXECABORT Transaction discarded because of: {error}");
             return self.end_exec(id, held, |_| Err(CommandError::text(text)));
         }
@@ -101,6 +103,14 @@ impl Worker {
             }
             Place::Shard(_) | Place::Here(_) => Some(self.hold(id, held, Advance::Cut)),
         }
+    }
+
+    /// Whether a transaction whose commands have these flags may be executed now.
+    fn permit_transaction(&self, flags: Flags) -> Result<(), CommandError> {
+        if self.care & flag::WRITE != 0 && flags.has(flag::WRITE) {
+            permit_write(&self.shared)?;
+        }
+        if flags.has(flag::DENYOOM) { permit_memory(&self.shared) } else { Ok(()) }
     }
 
     /// Whether any command of a connection's transaction waits for the end of CLIENT PAUSE.

@@ -151,6 +151,8 @@ pub(crate) struct InPlace<'a> {
     /// Keys that are coupled, if any are.
     pub(crate) couplings: Option<&'a Couplings>,
     pub(crate) splitter: &'a mut Splitter,
+    /// Bytes that commands may preserve for a save.
+    pub(crate) preserve_bytes_max: Option<usize>,
     /// A script that runs too long, anywhere.
     pub(crate) busy: Option<Busy>,
     /// Some shard is not loaded yet: no key may be looked at.
@@ -183,6 +185,7 @@ impl InPlace<'_> {
                 }
             };
             self.execute_batch(connection, ahead);
+            self.look_at_budget();
             if connection.is_over_limit(self.output_bytes_max) {
                 return Stop::With(Advance::Overrun);
             }
@@ -190,6 +193,26 @@ impl InPlace<'_> {
                 return stop;
             }
         }
+    }
+
+    /// A save under way may have as much preserved as it takes: what would add to that waits from the
+    /// next request on.
+    #[inline]
+    fn look_at_budget(&mut self) {
+        if let Some(max) = self.preserve_bytes_max
+            && self.pause == Pause::Off
+            && self.shard.is_here()
+            && self.shard.keyspace.preserved_bytes() >= max
+        {
+            self.pause = Pause::Uncaptured;
+        }
+    }
+
+    /// Whether `shard` has more to preserve for a save than it may.
+    fn is_over_budget(&self, shard: u32) -> bool {
+        let is_own = shard == self.own && self.shard.is_here();
+        let is_full = |max: usize| is_own && self.shard.keyspace.preserved_bytes() >= max;
+        self.preserve_bytes_max.is_some_and(is_full) || self.shared.saves.is_over_budget(shard)
     }
 
     /// Looks at the front of the input for a group, before any of the group executes.
@@ -207,7 +230,7 @@ impl InPlace<'_> {
         let mut at = 0;
         if let Some(held) = session.held {
             let held = self.routed_again(session, bytes, held);
-            if !self.is_here(session, &held) {
+            if !self.is_here(session, &held, bytes) {
                 return End::Held(held);
             }
             session.held = None;
@@ -231,7 +254,7 @@ impl InPlace<'_> {
                 return End::Queued { consumed, command };
             }
             let held = Held { consumed, command, route, is_paused: false };
-            if !self.is_here(session, &held) {
+            if !self.is_here(session, &held, &bytes[at..]) {
                 return End::Held(held);
             }
             at = self.take_up(session, bytes, at, held, ahead);
@@ -239,9 +262,9 @@ impl InPlace<'_> {
         End::Full
     }
 
-    /// Whether the request that was parsed last can be executed in a batch.
+    /// Whether the request that was parsed last, in `bytes`, can be executed in a batch.
     #[inline]
-    fn is_here(&self, session: &Session, held: &Held) -> bool {
+    fn is_here(&self, session: &Session, held: &Held, bytes: &[u8]) -> bool {
         let Route::Shard(shard) = held.route else { return false };
         let may_run = match shard == self.own {
             true => self.may_run,
@@ -250,7 +273,36 @@ impl InPlace<'_> {
         may_run
             && held.consumed < OWNED_REQUEST_MIN
             && session.parser.borrows_input()
-            && !self.pause.holds(held.command)
+            && !self.is_held_up(session, held, bytes)
+    }
+
+    /// Whether the request that was parsed last, in `bytes`, waits for the end of a pause.
+    #[inline]
+    fn is_held_up(&self, session: &Session, held: &Held, bytes: &[u8]) -> bool {
+        match self.pause {
+            Pause::Off => false,
+            Pause::Uncaptured => self.would_preserve(session, held, bytes),
+            pause => pause.holds(held.command),
+        }
+    }
+
+    /// Whether the request would change what a save, which has too much to preserve already, has not
+    /// captured yet. Of other shards it is not known what is captured, so their budget decides.
+    #[cold]
+    fn would_preserve(&self, session: &Session, held: &Held, bytes: &[u8]) -> bool {
+        match held.route {
+            _ if !self.pause.holds(held.command) => false,
+            Route::Shard(shard) if !self.is_over_budget(shard) => false,
+            Route::Shard(shard) if shard == self.own && self.shard.is_here() => {
+                let args = session.parser.args(bytes);
+                let mut positions = Vec::new();
+                let found = held.command.keys.positions(&args, &mut positions);
+                let (database, keyspace) = (session.database as usize, &self.shard.keyspace);
+                let is_lacking = |&at: &usize| keyspace.is_to_be_captured(database, &args[at]);
+                found.is_err() || positions.iter().any(is_lacking)
+            }
+            _ => true,
+        }
     }
 
     /// Adds the request that was parsed last, at `at`, to the batch and asks for its bucket; answers
@@ -404,14 +456,11 @@ impl InPlace<'_> {
                 Some(Stop::With(Advance::Idle))
             }
             End::Held(held) => {
-                if held.route == Route::Shard(self.own)
-                    && self.may_run
-                    && !self.pause.holds(held.command)
-                {
+                let is_paused = self.is_held_up(session, &held, input.bytes());
+                if held.route == Route::Shard(self.own) && self.may_run && !is_paused {
                     self.execute_held(connection, held);
                     return None;
                 }
-                let is_paused = self.pause.holds(held.command);
                 session.held = Some(Held { is_paused, ..held });
                 if is_paused {
                     return Some(Stop::With(Advance::NextTurn));

@@ -10,6 +10,7 @@
 //! loading             the RDB file of the start becomes the keyspace
 //! aof                 the append-only log: epochs, files, recovery at the start
 //! check               tessera-check: what a data directory holds, without a server
+//! upkeep              a worker's background work on its shard: expiry, freeing
 //! worker              one thread: a shard, its connections, its end of the mesh; one turn
 //! dispatch            rounds: the one order of commands over all shards
 //! in_place            commands of the own shard: look ahead, prefetch, execute
@@ -97,6 +98,7 @@ mod stopwatch;
 mod storage;
 mod supervision;
 pub mod tracking;
+mod upkeep;
 pub mod waiting;
 mod whole;
 pub mod worker;

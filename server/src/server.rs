@@ -98,7 +98,7 @@ impl Shared {
     ) -> Self {
         let process = ProcessInfo::gather();
         Self {
-            saves: Saves::new(process.started.as_secs()),
+            saves: Saves::new(process.started.as_secs(), workers),
             memory: Arc::new(Budget::new(workers)),
             over_limit: OverLimit::default(),
             aof,

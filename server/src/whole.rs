@@ -64,6 +64,9 @@ impl Reload {
     }
 }
 
+/// What a client reads whose SHUTDOWN fails.
+const CANNOT_EXIT: &str = "ERR Errors trying to SHUTDOWN. Check logs.";
+
 /// How SHUTDOWN is meant.
 struct Shutdown {
     saves: bool,
@@ -113,6 +116,10 @@ impl Worker {
     ) -> Option<Advance> {
         match self.shutdown_wanted(id)? {
             Err(error) => Some(self.refuse(id, held, &error)),
+            Ok(Shutdown { is_forced: false, .. }) if self.shared.aof.is_beginning() => {
+                tracing::warn!("Writing initial AOF, can't exit");
+                Some(self.refuse(id, held, &CommandError::text(CANNOT_EXIT)))
+            }
             Ok(Shutdown { saves: true, .. }) => Some(self.hold(id, held, Advance::Cut)),
             Ok(Shutdown { saves: false, .. }) => {
                 tracing::warn!("User requested shutdown...");
@@ -182,11 +189,11 @@ impl Worker {
     }
 
     /// Whether the server saves when it ends and nobody says whether it should: if there are save
-    /// points, and no log that holds everything.
+    /// points, and no log that holds everything (one that was just turned on does not yet).
     fn saves_at_end(&self) -> bool {
         !self.config.get().save.is_empty()
             && !self.shared.loading.is_active()
-            && !self.shared.aof.is_on()
+            && !self.shared.aof.is_complete()
     }
 
     /// Does work over all shards, which are here.
@@ -206,7 +213,7 @@ impl Worker {
                     tracing::warn!("Error trying to save the DB, can't exit.");
                     self.shared.stop.signal().withdraw();
                     self.has_heeded_signal = false;
-                    reply(Some("ERR Errors trying to SHUTDOWN. Check logs."));
+                    reply(Some(CANNOT_EXIT));
                     return After::GoOn;
                 }
                 if self.shared.aof.is_on() {

@@ -59,6 +59,7 @@ use crate::{
     shard_settings::{own_settings, shard},
     slowlog::Watch,
     stopwatch::Stopwatch,
+    upkeep::Upkeep,
     waiting::Waits,
 };
 
@@ -151,6 +152,8 @@ pub struct Worker {
     pub(crate) spare_look: Ahead,
     /// Connections whose commands wait for data.
     pub(crate) waits: Waits,
+    /// Background work on the shard.
+    pub(crate) upkeep: Upkeep,
     /// The save under way, as far as this worker takes part in it.
     pub(crate) saving: Option<Saving>,
     /// Connections that wait until what they have written is in the log.
@@ -315,6 +318,7 @@ impl Worker {
             looks: (0..AHEAD_MAX).map(|_| Ahead::default()).collect(),
             spare_look: Ahead::default(),
             waits: Waits::default(),
+            upkeep: Upkeep::default(),
             saving: None,
             acks: Acks::default(),
             save_waiters: Vec::new(),
@@ -434,10 +438,12 @@ impl Worker {
             self.take_loaded();
             self.is_loading = self.shared.loading.is_active();
         }
-        if self.pause == Pause::Off
-            && (self.shared.saves.holds_writes() || self.shared.aof.holds_writes())
-        {
-            self.pause = Pause::Writes;
+        if self.pause == Pause::Off {
+            self.pause = match (self.shared.aof.holds_writes(), self.shared.saves.holds_writes()) {
+                (true, _) => Pause::Writes,
+                (false, true) => Pause::Uncaptured,
+                (false, false) => Pause::Off,
+            };
         }
         self.care = care(&self.shared);
         self.begin_turn_of_memory();
@@ -657,7 +663,7 @@ impl Worker {
         if is_due && self.shard.is_here() {
             // Keys that expire now do so in the present epoch.
             self.shard.keyspace.journal.set_stamp(self.shared.aof.epoch());
-            self.is_behind = self.shard.tick();
+            self.is_behind = self.tick_shard();
             self.shard_due_us = self.shard.tick_due_us().unwrap_or(i64::MAX);
         }
         if self.own == 0 {
@@ -693,6 +699,7 @@ impl Worker {
         let network = self.network.counters();
         counters.connected_clients.set(self.network.len() as u64);
         counters.blocked_clients.set(self.blocked_clients() as u64);
+        counters.watching_clients.set(self.watching_clients() as u64);
         counters.connections_rejected.set(network.rejected);
         counters.net_input_bytes.set(network.received);
         counters.net_output_bytes.set(network.sent);
@@ -705,6 +712,7 @@ impl Worker {
         counters.mailbox_depth.set(self.mail.depth() as u64);
         if self.shard.is_here() {
             self.publish_shard();
+            self.publish_upkeep();
             self.publish_audience();
         }
     }

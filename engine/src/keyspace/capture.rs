@@ -230,6 +230,12 @@ impl Keyspace {
         self.moment.is_capturing
     }
 
+    /// Whether a change of `key` would have to preserve it: it is there, and not captured yet.
+    pub fn is_to_be_captured(&self, database: usize, key: &[u8]) -> bool {
+        let table = &self.databases[database].table;
+        self.is_capturing() && table.lacks(table.hash(key), key)
+    }
+
     /// Hands the keys that are not captured yet to `visit`, until it breaks. Continues once no key is
     /// left: the capture is over then, but for what [`next_preserved`](Self::next_preserved) has.
     ///

@@ -25,6 +25,8 @@ pub(super) struct Garbage {
     nodes: Vec<(types::Garbage, usize)>,
     /// The sum of these bytes.
     bytes: usize,
+    /// Values that have waited here and are freed.
+    freed: u64,
 }
 
 impl Garbage {
@@ -56,12 +58,19 @@ impl Garbage {
         self.databases.is_empty() && self.nodes.is_empty()
     }
 
+    /// Values that wait, and values that have waited and are freed. Of a flushed database those count
+    /// that are more than an entry.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        ((self.nodes.len() + self.databases.len()) as u64, self.freed)
+    }
+
     /// Frees a slice, which takes about a tenth of a millisecond.
     pub(super) fn free_slice(&mut self) {
         if let Some((nodes, bytes)) = self.nodes.last_mut() {
             if nodes.free_slice(NODES_A_SLICE) {
                 self.bytes -= *bytes;
                 self.nodes.pop();
+                self.freed += 1;
             }
         } else if let Some((database, bytes)) = self.databases.last_mut() {
             let waiting = &mut self.nodes;

@@ -571,6 +571,11 @@ impl Keyspace {
         &self.attic
     }
 
+    /// Values that wait to be freed in slices, and values that were.
+    pub fn lazily_freed(&self) -> (u64, u64) {
+        self.aside.garbage.counts()
+    }
+
     /// Frees what was cut off a collection, in slices if it is much.
     pub fn free_later(&mut self, nodes: types::Garbage) {
         self.aside.garbage.add_nodes(nodes);

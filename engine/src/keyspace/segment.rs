@@ -320,6 +320,11 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The slot of a place.
+    pub(super) fn slot(&self, place: Place) -> Slot {
+        self.buckets[place.bucket as usize].slot(place.slot as usize)
+    }
+
     /// All occupied slots with their fingerprints, bucket by bucket.
     pub(super) fn slots(self) -> impl Iterator<Item = (u8, Slot)> + use<'a> {
         self.buckets.iter().flat_map(|bucket| {

@@ -110,6 +110,13 @@ impl Queues {
         self.sweep.push_back(Entry { key, kind, place });
     }
 
+    /// Keys whose removal somebody waits for: the groups of a stream go with it, which those who read
+    /// by a group are told.
+    pub fn awaited_to_go(&self) -> usize {
+        let waits = |queue: &&Queue| queue.groups.values().any(|line| !line.0.is_empty());
+        self.queues.values().filter(waits).count()
+    }
+
     /// The number of the entry that was added last.
     fn number(&self) -> u64 {
         #[cfg(test)]

@@ -24,8 +24,11 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::Ordering::SeqCst},
+    thread,
+    time::Duration,
 };
 
 use tessera_engine::{
@@ -38,6 +41,10 @@ use tessera_engine::{
 
 use super::{Aof, DataDirectory, Figures, Open, WorkerLog, keeper::Keeper, locked, log_path};
 use crate::{config::Config, worker::Worker};
+
+/// How often and how soon a directory that is in use is tried again.
+const TRIES: usize = 20;
+const TRY_AGAIN: Duration = Duration::from_millis(2);
 
 /// Whether there is a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +106,7 @@ impl Aof {
             return Err("the log has not come to its end yet".into());
         }
         let path: PathBuf = log_path(config);
-        let directory = DataDirectory::open(&path).map_err(|error| {
+        let directory = open_patiently(&path).map_err(|error| {
             format!("Can't open or create append-only dir {}: {error}", path.display())
         })?;
         let keeper = Keeper::start(directory.clone())
@@ -188,6 +195,17 @@ impl Aof {
         tracing::info!("The append-only log is turned off");
         self.set_stage(Stage::Off);
     }
+}
+
+/// Opens the directory of a log. The last thread of the log before may be about to let go of it.
+fn open_patiently(path: &Path) -> io::Result<DataDirectory> {
+    for _ in 0..TRIES {
+        match DataDirectory::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => thread::sleep(TRY_AGAIN),
+            outcome => return outcome,
+        }
+    }
+    DataDirectory::open(path)
 }
 
 /// How far a worker has come with the end of its log.

@@ -15,6 +15,7 @@ use super::value::{BufferLimit, Kind, Unit, Value};
 const NONE: Flags = Flags::NONE;
 const IMMUTABLE: Flags = Flags::IMMUTABLE;
 const KEPT: Flags = Flags::KEPT;
+const HIDDEN: Flags = Flags::HIDDEN;
 const MULTI: Flags = Flags::MULTI;
 const SENSITIVE: Flags = Flags::SENSITIVE;
 const PROTECTED: Flags = Flags::PROTECTED;
@@ -174,6 +175,9 @@ options! {
     /// Have a snapshot's bytes made durable while it is written, not all at its end.
     rdb_save_incremental_fsync: bool = true;
         "rdb-save-incremental-fsync", NONE, Kind::Bool;
+    /// Microseconds that each key of a save takes at least: a slow disk, for tests.
+    rdb_key_save_delay: i64 = 0;
+        "rdb-key-save-delay", HIDDEN, Kind::number(i32::MIN as i128, INT_MAX);
     /// Snapshot points: seconds and changes, each pair a reason to save.
     save: Vec<(u64, u64)> = vec![(3_600, 1), (300, 100), (60, 10_000)];
         "save", MULTI, Kind::Special(&SAVE);

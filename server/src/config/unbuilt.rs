@@ -45,7 +45,6 @@ pub(super) static UNBUILT: &[Row] = &[
     row("aof-rewrite-incremental-fsync", NONE, Kind::Bool, "yes"),
     row("aof-disable-auto-gc", HIDDEN, Kind::Bool, "no"),
     row("rdb-del-sync-files", NONE, Kind::Bool, "no"),
-    row("rdb-key-save-delay", HIDDEN, Kind::number(INT_MIN, INT_MAX), "0"),
     row("key-load-delay", HIDDEN, Kind::number(INT_MIN, INT_MAX), "0"),
     row("loading-process-events-interval-bytes", HIDDEN, Kind::number(1024, INT_MAX), "2097152"),
     row("sanitize-dump-payload", NONE, Kind::Choice(&["no", "yes", "clients"]), "no"),

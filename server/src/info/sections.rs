@@ -83,11 +83,9 @@ pub(super) fn clients(page: &mut Page) {
     page.field("pubsub_clients", totals.pubsub_clients);
     page.field("watching_clients", totals.watching_clients);
     page.field("total_blocking_keys", totals.awaited_keys);
-    page.fields(&[
-        ("clients_in_timeout_table", "0"),
-        ("total_watched_keys", "0"),
-        ("total_blocking_keys_on_nokey", "0"),
-    ]);
+    page.field("clients_in_timeout_table", 0);
+    page.field("total_watched_keys", totals.watched_keys);
+    page.field("total_blocking_keys_on_nokey", totals.awaited_keys_on_no_key);
 }
 
 pub(super) fn persistence(page: &mut Page) {

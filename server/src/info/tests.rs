@@ -112,7 +112,7 @@ const NOT_SHOWN: [(&str, &str); 7] = [
 fn text(sections: &[&str], prepare: impl FnOnce(&Metrics)) -> String {
     let metrics = Metrics::new(2, 2);
     prepare(&metrics);
-    let saves = Saves::new(0);
+    let saves = Saves::new(0, 1);
     let source = Source {
         memory: &Budget::new(2),
         over_limit: &OverLimit::default(),

@@ -86,6 +86,8 @@ counters! {
         expire_time_cap_reached,
         /// Microseconds spent on active expiry.
         expire_cycle_us,
+        /// Values freed in the background.
+        lazyfreed_objects,
         /// Keys removed because memory was short.
         evicted_keys,
         /// Replies that were errors.
@@ -166,7 +168,9 @@ counters! {
         mailbox_depth,
         /// Values that wait to be freed in the background.
         lazyfree_pending,
-        /// Values freed in the background.
-        lazyfreed_objects,
+        /// Keys that clients watch.
+        watched_keys,
+        /// Keys whose removal clients wait for.
+        awaited_keys_on_no_key,
     }
 }

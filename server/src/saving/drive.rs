@@ -56,6 +56,8 @@ pub(crate) struct Saving {
     is_over_budget: bool,
     /// What was told of last.
     keys: u64,
+    /// Keys that the last slice has written.
+    keys_of_slice: u64,
     preserved: u64,
     /// When the last slice ended, and how long it was.
     rested_since: Instant,
@@ -110,6 +112,7 @@ impl Saving {
             budget,
             is_over_budget: false,
             keys: 0,
+            keys_of_slice: 0,
             preserved,
             rested_since: Instant::now(),
             last_slice: Duration::ZERO,
@@ -117,12 +120,23 @@ impl Saving {
     }
 
     /// Whether there is something to do now.
-    fn is_pressing(&self) -> bool {
+    fn is_pressing(&self, key_delay: Duration) -> bool {
         match self.phase {
-            Phase::Writing(_) => self.save.has_failed() || self.outlet.has_room(),
+            Phase::Writing(_) => {
+                let may_go_on = self.outlet.has_room() && self.has_waited(key_delay);
+                self.save.has_failed() || may_go_on
+            }
             // The ring tells when the disk has taken a piece.
             Phase::Draining | Phase::GivingUp => false,
         }
+    }
+
+    /// Whether the keys of the last slice have taken as long as `rdb-key-save-delay` wants.
+    fn has_waited(&self, key_delay: Duration) -> bool {
+        let keys = u32::try_from(self.keys_of_slice).unwrap_or(u32::MAX);
+        key_delay.is_zero()
+            || !matches!(self.phase, Phase::Writing(_))
+            || self.rested_since.elapsed() >= key_delay.saturating_mul(keys)
     }
 
     /// Takes in what the disk has done.
@@ -162,11 +176,17 @@ impl Saving {
         let is_all = write(snapshot, keyspace, &mut self.outlet, ring, start);
         let (keys, preserved) = (snapshot.keys(), keyspace.preserved_total());
         // INFO shows how far it is.
-        self.save.note_progress(keys - self.keys, preserved - self.preserved);
+        self.keys_of_slice = keys - self.keys;
+        self.save.note_progress(self.keys_of_slice, preserved - self.preserved);
         (self.keys, self.preserved) = (keys, preserved);
         if is_all {
             self.phase = Phase::Draining;
         }
+    }
+
+    /// Bytes that commands may preserve before those wait that would preserve more.
+    pub(crate) fn budget(&self) -> usize {
+        self.budget
     }
 
     /// How full the budget is, in per cent.
@@ -226,25 +246,36 @@ impl Worker {
     /// A slice of the save under way, if there is one and it is its turn. `has_requests`: some wait
     /// to be served.
     pub(crate) fn save_slice(&mut self, has_requests: bool) {
+        let key_delay = self.key_save_delay();
         let Some(saving) = self.saving.as_mut().filter(|_| self.shard.is_here()) else { return };
         let keyspace = &mut self.shard.keyspace;
         if has_requests && !saving.has_rested(keyspace) {
             return;
         }
+        let may_go_on = saving.save.has_failed() || saving.has_waited(key_delay);
         let cpu_before = thread_cpu_time();
-        let is_through = saving.slice(keyspace, self.network.ring());
+        let is_through = may_go_on && saving.slice(keyspace, self.network.ring());
         let cpu = thread_cpu_time().saturating_sub(cpu_before);
-        self.metrics.steps.slices.record(saving.last_slice.as_nanos() as u64);
-        self.metrics.steps.slices_cpu.record(cpu.as_nanos() as u64);
+        if may_go_on {
+            self.metrics.steps.slices.record(saving.last_slice.as_nanos() as u64);
+            self.metrics.steps.slices_cpu.record(cpu.as_nanos() as u64);
+        }
         let is_over = !is_through && saving.fullness(keyspace) >= 100;
         if is_over != saving.is_over_budget {
             saving.is_over_budget = is_over;
-            self.shared.saves.note_budget(is_over);
+            self.shared.saves.note_budget(self.own, is_over);
             self.metrics.counters.save_stalls.add(u64::from(is_over));
         }
         if is_through && let Some(saving) = self.saving.take() {
             saving.outlet.end(Arc::clone(&self.shared), &self.background);
         }
+    }
+
+    /// How long each key of a save takes at least: a slow disk for tests (`rdb-key-save-delay`, in
+    /// microseconds; below zero it is Redis's number of keys to a microsecond, which is no delay).
+    fn key_save_delay(&self) -> Duration {
+        let micros = u64::try_from(self.config.get().rdb_key_save_delay).unwrap_or(0);
+        Duration::from_micros(micros)
     }
 
     /// Looks whether a save point is reached. The figures of other workers are those that they have
@@ -337,7 +368,8 @@ impl Worker {
 
     /// When the save under way wants to go on, if there is one.
     pub(crate) fn save_due(&self) -> Option<Duration> {
-        let is_pressing = self.saving.as_ref().map(Saving::is_pressing);
+        let key_delay = self.key_save_delay();
+        let is_pressing = self.saving.as_ref().map(|saving| saving.is_pressing(key_delay));
         let waits = !self.save_waiters.is_empty() || self.shared.saves.holds_writes();
         match is_pressing {
             Some(true) => Some(Duration::ZERO),

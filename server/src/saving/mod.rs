@@ -14,8 +14,9 @@
 //!
 //! - no step takes longer than half a millisecond, and no turn waits for a file;
 //! - memory is bounded: pieces under way ([`outlet::PIECES_MAX`] a worker), and what commands had to
-//!   preserve. When that exceeds its budget, commands that write wait, as they do for CLIENT PAUSE,
-//!   until the disk has taken some of it: they go on at the pace of the disk;
+//!   preserve. When that exceeds its budget, those wait that would add to it, until the disk has taken
+//!   some of it: they go on at the pace of the disk. On the own shard these are the writes to keys that
+//!   are not captured yet; of another shard a worker knows only that it is over its budget;
 //! - the file has another name until it is whole and durable: whenever the process ends, the old file
 //!   or the new one is there;
 //! - a save that fails (disk full, directory gone) leaves no file and no capture behind, and says why in

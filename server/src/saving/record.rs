@@ -62,8 +62,9 @@ impl Record {
 /// The saves of one server. What commands look at on their way are two atomics that hardly ever
 /// change.
 pub struct Saves {
-    /// Shards that have more to preserve than they may.
+    /// How many shards have more to preserve than they may, and which.
     over_budget: AtomicUsize,
+    shards_over: Box<[AtomicBool]>,
     /// The last save in the background has failed.
     has_failed: AtomicBool,
     /// A rewrite of the log, and a save, that wait until the save under way has ended.
@@ -78,10 +79,11 @@ struct State {
 }
 
 impl Saves {
-    /// None yet; the server started at `start_s`.
-    pub fn new(start_s: u64) -> Self {
+    /// None yet; the server started at `start_s`, with so many shards.
+    pub fn new(start_s: u64, shards: usize) -> Self {
         Self {
             over_budget: AtomicUsize::new(0),
+            shards_over: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             has_failed: AtomicBool::new(false),
             rewrite_is_scheduled: AtomicBool::new(false),
             save_is_scheduled: AtomicBool::new(false),
@@ -196,8 +198,14 @@ impl Saves {
         self.has_failed.load(Ordering::Relaxed)
     }
 
-    /// One more shard, or one fewer, has too much to preserve.
-    pub(super) fn note_budget(&self, is_over: bool) {
+    /// Whether `shard` has more to preserve than it may.
+    pub(crate) fn is_over_budget(&self, shard: u32) -> bool {
+        self.shards_over[shard as usize].load(Ordering::Relaxed)
+    }
+
+    /// `shard` has too much to preserve from now on, or no longer.
+    pub(super) fn note_budget(&self, shard: u32, is_over: bool) {
+        self.shards_over[shard as usize].store(is_over, Ordering::Relaxed);
         if is_over {
             self.over_budget.fetch_add(1, Ordering::Relaxed);
         } else {

@@ -247,7 +247,8 @@ impl ScriptHost for Host<'_> {
         if self.watch.is_out_of_memory && !allows_oom && flags.has(flag::DENYOOM) {
             return Some(format!("-{OUT_OF_MEMORY}"));
         }
-        if !flags.has(flag::WRITE) || !self.shared.saves.has_failed() {
+        let may_fail = self.shared.saves.has_failed() || self.shared.aof.is_failing();
+        if !flags.has(flag::WRITE) || !may_fail {
             return None;
         }
         // With the dash: what has none gets a code of its own.

@@ -232,17 +232,19 @@ pub fn permit(command: &Command, shared: &Shared, is_local: bool) -> Result<(), 
     ))
 }
 
-/// Whether `stop-writes-on-bgsave-error` lets writes pass.
+/// Whether writes may pass: what was saved last has succeeded, or `stop-writes-on-bgsave-error` does
+/// not ask, and the log can be written.
 pub(crate) fn permit_write(shared: &Shared) -> Result<(), CommandError> {
-    if let Some(reason) = shared.aof.failure() {
-        return Err(CommandError::text(format!(
-            "MISCONF Errors writing to the AOF file: {reason}"
-        )));
-    }
     let config = shared.config.current();
     let refuses = config.stop_writes_on_bgsave_error && !config.save.is_empty();
     if !refuses || !shared.saves.has_failed() {
-        return Ok(());
+        return match shared.aof.failure() {
+            None => Ok(()),
+            Some(reason) => {
+                let text = format!("MISCONF Errors writing to the AOF file: {reason}");
+                Err(CommandError::text(text))
+            }
+        };
     }
     Err(CommandError::text(
         "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \

@@ -25,8 +25,8 @@ use std::ops::ControlFlow;
 use super::super::bucket::{Slot, TAG_MARK};
 use super::super::entry::{EntryRef, RawEntry};
 use super::super::segment::Place;
-use super::Table;
 use super::overflow::OVERFLOW_BUCKET;
+use super::{KeyHash, Table};
 
 /// What a table knows of captures.
 #[derive(Clone, Copy, Debug, Default)]
@@ -102,6 +102,21 @@ impl<T> Table<T> {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Whether the capture under way lacks the entry of `key`.
+    pub fn lacks(&self, hash: KeyHash, key: &[u8]) -> bool {
+        if self.is_captured() {
+            return false;
+        }
+        let Some((place, _)) = self.find(hash, key) else { return false };
+        let slot = if place.bucket == OVERFLOW_BUCKET {
+            let mut slots = self.storage.overflow.of_hash(hash.0);
+            slots.find_map(|(other, slot)| (other.slot == place.slot).then_some(slot))
+        } else {
+            Some(self.directory.view(hash.0).slot(place))
+        };
+        slot.is_some_and(|slot| !self.capture.has(slot))
     }
 
     /// Takes the entry of a place for captured; answers whether it was not.

@@ -1,0 +1,62 @@
+//! A worker's background work on its shard, timed; and the figures about it.
+//!
+//! Active expiry removes keys and frees what they held in slices, between turns. What operators know
+//! from Redis as one expire cycle is here a row of slices without a rest in between, so their times
+//! are added up: INFO's `expire_cycle_cpu_milliseconds` and the event `expire-cycle` of the latency
+//! monitor show what expiry has taken in all, while no client has waited for more than one slice.
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+use crate::{session::Session, worker::Worker};
+
+/// A row of slices under way.
+#[derive(Debug, Default)]
+pub(crate) struct Upkeep {
+    /// What the slices have taken so far.
+    took: Duration,
+    /// Keys have expired.
+    has_expired: bool,
+}
+
+impl Worker {
+    /// A slice of the shard's background work; answers whether more is left.
+    pub(crate) fn tick_shard(&mut self) -> bool {
+        let (start, before) = (Instant::now(), self.shard.keyspace.stats.expired);
+        let is_behind = self.shard.tick();
+        self.upkeep.took += start.elapsed();
+        self.upkeep.has_expired |= self.shard.keyspace.stats.expired > before;
+        if !is_behind {
+            let Upkeep { took, has_expired } = std::mem::take(&mut self.upkeep);
+            if has_expired {
+                self.note_expire_cycle(took);
+            }
+        }
+        is_behind
+    }
+
+    fn note_expire_cycle(&self, took: Duration) {
+        self.metrics.counters.expire_cycle_us.add(took.as_micros() as u64);
+        let threshold_ms = self.config.get().latency_monitor_threshold;
+        let took_ms = took.as_millis() as u64;
+        if threshold_ms > 0 && took_ms >= threshold_ms {
+            self.shared.latency.add("expire-cycle", self.now_us, took_ms as i64);
+        }
+    }
+
+    /// Publishes figures of the shard's background work, and of who waits for its keys.
+    pub(crate) fn publish_upkeep(&self) {
+        let (counters, keyspace) = (&self.metrics.counters, &self.shard.keyspace);
+        let (pending, freed) = keyspace.lazily_freed();
+        counters.lazyfree_pending.set(pending);
+        counters.lazyfreed_objects.set(freed);
+        counters.watched_keys.set(keyspace.watched() as u64);
+        counters.awaited_keys_on_no_key.set(self.shard.keys_awaited_to_go() as u64);
+    }
+
+    /// Clients that watch keys.
+    pub(crate) fn watching_clients(&self) -> usize {
+        let watches = |session: &Session| session.watch.is_some();
+        self.network.connections().filter(|(_, open)| watches(&open.session)).count()
+    }
+}
