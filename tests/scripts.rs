@@ -21,6 +21,7 @@ on_1_2_and_4_shards!(
     transfers_are_atomic_for_readers,
     a_long_script_makes_others_busy_and_can_be_killed,
     a_script_that_has_written_cannot_be_killed,
+    a_long_script_does_not_harm_what_came_with_it,
     a_long_script_ends_transactions,
     monitors_see_a_script_and_its_commands,
     libraries_are_saved_and_loaded_at_the_start,
@@ -242,6 +243,41 @@ fn a_long_script_makes_others_busy_and_can_be_killed(shards: usize) {
             Reply::Error("NOTBUSY No scripts in execution right now.".into())
         );
         assert!(long.run("GET a").is_null());
+    }
+}
+
+/// A script that keeps the shard when it is suspended, and commands of others that were received with
+/// it: nobody may reach for the shard that is away.
+fn a_long_script_does_not_harm_what_came_with_it(shards: usize) {
+    let server = Server::builder(shards).option("busy-reply-threshold", 10).start();
+    for script in
+        [&["EVAL", "while true do end", "0"][..], &["EVAL", "while true do end", "1", "a"]]
+    {
+        let (mut sleeper, mut long) = (server.connect(), server.connect());
+        let mut others: Vec<Client> = (0..6).map(|_| server.connect()).collect();
+        // What is sent meanwhile is received in one turn.
+        sleeper.push(["DEBUG", "SLEEP", "0.2"]);
+        sleeper.flush();
+        thread::sleep(Duration::from_millis(50));
+        let (before, after) = others.split_at_mut(3);
+        let ask = |client: &mut Client| {
+            client.push(["GET", "a"]);
+            client.push(["GET", "b"]);
+            client.flush();
+        };
+        before.iter_mut().for_each(ask);
+        long.push(script);
+        long.flush();
+        after.iter_mut().for_each(ask);
+        assert_eq!(sleeper.receive(), Reply::ok());
+        for client in &mut others {
+            let replies = client.receive_all(2);
+            assert!(replies.iter().all(|it| it.is_null() || is_busy(it)), "{replies:?}");
+        }
+        wait_for(&mut sleeper, "PING", is_busy);
+        assert_eq!(sleeper.run("SCRIPT KILL"), Reply::ok());
+        assert!(matches!(long.receive(), Reply::Error(_)));
+        wait_for(&mut sleeper, "PING", |reply| !is_busy(reply));
     }
 }
 

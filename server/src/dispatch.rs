@@ -79,6 +79,8 @@ pub(crate) enum Advance {
     /// Its next command waits for a place in the own mailbox that is taken and not filled, or for
     /// the end of a pause: it is tried again in the next turn.
     NextTurn,
+    /// Its next command waits until nothing of its group is left that was looked at.
+    Apart,
     /// Its next command waits for a credit.
     NoCredit,
     /// Its next command concerns several shards and waits for a cut.
@@ -170,6 +172,7 @@ impl Worker {
         let (tail, stamp) = self.take_places();
         let may_skip = faults::breaks(Rule::OwnMailFirst) && self.shard.is_here();
         let half = SecondHalf::begin(may_skip || self.serve_mail_before(tail));
+        self.align_guests(tail);
         if self.shard.is_here() {
             self.shard.keyspace.journal.set_stamp(stamp);
         }
@@ -205,8 +208,9 @@ impl Worker {
     /// The second half of a round for some connections: looks at the requests of all of them, and
     /// asks for their memory, before the first one executes.
     fn run_group(&mut self, group: &[ConnectionId], half: SecondHalf) {
-        let may_run = half.admit_own().is_ok();
+        let may_run = half.admit_own().is_ok() && self.shard.is_here();
         let mut looks = mem::take(&mut self.looks);
+        let mut apart = mem::take(&mut self.apart);
         let mut looked = 0;
         for (&id, look) in group.iter().zip(&mut looks) {
             if group.len() == 1 || looked >= AHEAD_MAX {
@@ -219,12 +223,23 @@ impl Worker {
             looks.iter().for_each(|look| look.fetch(&self.shard, &self.guests));
         }
         for (&id, look) in group.iter().zip(&mut looks) {
-            let advance = self.run_own(id, half, look);
+            let advance = self.run_own(id, half, look, false);
             look.forget();
+            match advance {
+                Advance::Apart => apart.push(id),
+                _ => self.settle(id, advance),
+            }
+            self.deliver();
+        }
+        for id in apart.drain(..) {
+            let mut look = mem::take(&mut looks[0]);
+            let advance = self.run_own(id, half, &mut look, true);
+            look.forget();
+            looks[0] = look;
             self.settle(id, advance);
             self.deliver();
         }
-        self.looks = looks;
+        (self.looks, self.apart) = (looks, apart);
     }
 
     /// The first half of a round for one connection: packs its runs for other shards, in ascending
@@ -272,9 +287,18 @@ impl Worker {
 
     /// The second half of a round for one connection: executes its commands for the own shard, or
     /// one that concerns several shards.
-    fn run_own(&mut self, id: ConnectionId, half: SecondHalf, look: &mut Ahead) -> Advance {
-        let may_run = half.admit_own().is_ok();
+    ///
+    /// What may take long, or keep the own shard when it is suspended, does so only `apart`: when
+    /// nothing is left of what was looked at for other connections, and no guest waits for its end.
+    fn run_own(
+        &mut self,
+        id: ConnectionId,
+        half: SecondHalf,
+        look: &mut Ahead,
+        apart: bool,
+    ) -> Advance {
         loop {
+            let may_run = half.admit_own().is_ok() && self.shard.is_here();
             let stop = self.in_place(id, may_run, |here, connection| here.run(connection, look));
             self.deliver();
             let held = match stop {
@@ -282,8 +306,17 @@ impl Worker {
                 Some(Stop::With(advance)) => return advance,
                 Some(Stop::At(held)) => held,
             };
+            if runs_apart(&held) {
+                if !apart {
+                    return Advance::Apart;
+                }
+                self.send_all_home();
+                self.outboxes.wake();
+            }
             match held.route {
                 Route::Shard(shard) if shard == self.own => return Advance::NextTurn,
+                // A guest on which nothing executes any more goes home with the turn.
+                Route::Shard(shard) if self.guests.has(shard) => return Advance::NextTurn,
                 Route::Shard(_) => return Advance::NextRound,
                 Route::Session => {
                     if let Some(advance) = self.run_session(id, held, may_run) {
@@ -388,7 +421,7 @@ impl Worker {
         let advance = if is_over { Advance::Finished } else { advance };
         session.standing = match advance {
             Advance::Idle => Standing::Idle,
-            Advance::NextRound => Standing::Ready,
+            Advance::NextRound | Advance::Apart => Standing::Ready,
             Advance::NextTurn
             | Advance::NoCredit
             | Advance::Cut
@@ -407,7 +440,7 @@ impl Worker {
             self.network.resume_receive(id);
         }
         match advance {
-            Advance::NextRound => self.ready.push(id),
+            Advance::NextRound | Advance::Apart => self.ready.push(id),
             Advance::NextTurn => self.next_turn.push(id),
             Advance::NoCredit => {
                 self.metrics.counters.credit_stalls.add(1);
@@ -425,4 +458,9 @@ impl Worker {
             self.network.close(id, CloseMode::AfterReply);
         }
     }
+}
+
+/// Whether a command may take long, or keep the own shard when it is suspended.
+fn runs_apart(held: &Held) -> bool {
+    held.route == Route::Script || held.command.full_name == "exec"
 }

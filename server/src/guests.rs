@@ -38,12 +38,13 @@ use std::{
 use tessera_engine::{
     command::{Command, Run, Way, table::flag},
     shard::Shard,
+    sys::clock::SET_BACK_MIN_US,
 };
 
 use crate::{
     dispatch::Pause,
     in_place::OWNED_REQUEST_MIN,
-    mesh::berth::Berth,
+    mesh::{berth::Berth, mailbox::Position},
     net::ConnectionId,
     session::{Held, Session},
     worker::Worker,
@@ -178,17 +179,22 @@ impl Worker {
         }
         let berths = &self.shared.berths;
         let Some(mut guest) = berths.of(shard).borrow() else { return false };
+        // One with a time to come was left before the machine's clock was set back.
+        let is_ahead = guest.keyspace.clock().now_us() > self.now_us + SET_BACK_MIN_US;
         let is_current = berths.generation(shard) == self.config.generation();
+        if is_ahead || !is_current {
+            if berths.of(shard).give_back(guest) {
+                self.outboxes.wake_later(shard);
+            }
+            return false;
+        }
         // What has been seen on either shard has passed on both.
         let latest_us = guest.keyspace.clock().now_us().max(self.now_us);
         self.shard.advance_clock_us(latest_us);
         guest.advance_clock_us(self.shard.clock_us().unwrap_or(latest_us));
         self.guests.shards[shard as usize] = Some(guest);
         self.guests.here.push(shard);
-        if !is_current {
-            self.send_home(shard);
-        }
-        is_current
+        true
     }
 
     /// Begins the second half of a round for the guests: of those whose owners have mail nothing
@@ -213,6 +219,32 @@ impl Worker {
             }
         }
         self.guests.may_run = true;
+    }
+
+    /// After the own mail before `tail` was served: what has passed on one shard has passed on all
+    /// that are here. If a place in the mailbox is not filled yet nothing executes on guests, since
+    /// what their owners tell this worker's clients may stand behind it.
+    #[inline]
+    pub(crate) fn align_guests(&mut self, tail: Position) {
+        if !self.guests.here.is_empty() {
+            self.align_guests_here(tail);
+        }
+    }
+
+    fn align_guests_here(&mut self, tail: Position) {
+        if self.mail.head() < tail {
+            self.guests.may_run = false;
+        }
+        let guests = || self.guests.here.iter().filter_map(|&shard| self.guests.get(shard));
+        let clocks = guests().map(|guest| guest.keyspace.clock().now_us());
+        let latest_us = clocks.chain(self.shard.clock_us()).fold(self.now_us, i64::max);
+        self.shard.advance_clock_us(latest_us);
+        let Guests { shards, here, .. } = &mut self.guests;
+        for &shard in here.iter() {
+            if let Some(guest) = &mut shards[shard as usize] {
+                guest.advance_clock_us(latest_us);
+            }
+        }
     }
 
     /// Sends the guests home that their owners want. Nothing that has been looked at is for one.
@@ -257,6 +289,8 @@ impl Worker {
             && self.log.is_none()
             && self.saving.is_none()
             && !self.is_loading
+            && self.busy.is_none()
+            && !self.outboxes.has_news()
             && self.pause == Pause::Off
             && !self.shared.stop.is_asked()
             && !self.scripts.is_suspended()

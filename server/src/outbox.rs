@@ -258,6 +258,11 @@ impl Outboxes {
         self.news[worker as usize].take()
     }
 
+    /// Whether there is news that has not been sent.
+    pub fn has_news(&self) -> bool {
+        self.news.iter().any(|news| !news.is_empty())
+    }
+
     /// Sends all news for which there is a credit.
     #[inline]
     pub fn post_news(&mut self) {

@@ -148,6 +148,8 @@ pub struct Worker {
     pub(crate) made_up: RequestBatch,
     /// Requests of a group of connections, looked at and not executed yet; empty between rounds.
     pub(crate) looks: Vec<Ahead>,
+    /// Scratch space for connections whose next command runs apart from their group.
+    pub(crate) apart: Vec<ConnectionId>,
     /// Scratch space of the first half of a round.
     pub(crate) spare_look: Ahead,
     /// Connections whose commands wait for data.
@@ -316,6 +318,7 @@ impl Worker {
             splitter: Splitter::default(),
             made_up: RequestBatch::new(),
             looks: (0..AHEAD_MAX).map(|_| Ahead::default()).collect(),
+            apart: Vec::new(),
             spare_look: Ahead::default(),
             waits: Waits::default(),
             upkeep: Upkeep::default(),
@@ -525,7 +528,7 @@ impl Worker {
         let is_busy = self.scripts.is_suspended()
             || !self.ready.is_empty()
             || has_next_turn
-            || self.is_behind
+            || (self.is_behind && self.shard.is_here())
             || self.wants_room();
         if self.shared.stop.is_asked() {
             return self.shared.stop.next();
@@ -536,7 +539,9 @@ impl Worker {
             return Next::Now;
         }
         let wait_us = self.waits.due_us().min(self.acks.due_us());
-        let tick_us = self.next_tick_us.min(self.shard_due_us).min(wait_us);
+        // What is due for a shard that is away is done when it is back.
+        let shard_due_us = if self.shard.is_here() { self.shard_due_us } else { i64::MAX };
+        let tick_us = self.next_tick_us.min(shard_due_us).min(wait_us);
         // What waits goes on when the pause ends.
         let pause_end_us = self.shared.pause.end_us();
         let due_us = if pause_end_us > self.now_us { tick_us.min(pause_end_us) } else { tick_us };

@@ -199,7 +199,7 @@ impl Snapshot {
                 Some(way) => self.large = Some(Large { key: preserved, way }),
                 None => keyspace.free_preserved(preserved),
             }
-            return self.piece_if_full();
+            return self.piece_if_whole();
         }
         let mut left = work;
         let walked = keyspace.walk_capture(|key| {
@@ -212,7 +212,7 @@ impl Snapshot {
             if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         if walked.is_break() || self.large.is_some() || self.len() >= PIECE_BYTES {
-            self.piece_if_full()
+            self.piece_if_whole()
         } else if self.len() == 0 {
             Step::Done
         } else {
@@ -305,6 +305,13 @@ impl Snapshot {
         }
         self.writer.begin_chunk();
         if at == 0 { Step::More } else { Step::Piece(self.hand_out(Place::Anywhere)) }
+    }
+
+    /// Hands the piece out if it is long enough and no value has only begun in it: that one may yet
+    /// be taken back, to be a run (see [`Way::Piece`]).
+    fn piece_if_whole(&mut self) -> Step {
+        let may_take_back = self.large.is_some() && !self.options.is_alone;
+        if may_take_back { Step::More } else { self.piece_if_full() }
     }
 
     /// Hands the piece out if it is long enough.

@@ -229,6 +229,16 @@ proptest! {
     }
 }
 
+/// With this seed a large value begins in a piece that is full by its beginning.
+#[test]
+fn a_value_that_begins_at_the_end_of_a_piece_is_not_torn() {
+    let mut random = Random::from_seed(5_974_030_859_909_890_140);
+    let mut keyspaces: Vec<_> = ['a', 'b'].map(|shard| keyspace(shard, &mut random)).into();
+    let at_cut = rows(&mut keyspaces);
+    let file = take(&mut keyspaces, false, &mut random);
+    assert!(read(&file.bytes) == at_cut);
+}
+
 #[test]
 fn what_is_said_of_the_use_follows_the_policy() {
     for (usage, opcode) in [(UsageKept::Idle, 0xF8), (UsageKept::Frequency, 0xF9)] {
