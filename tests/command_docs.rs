@@ -142,7 +142,7 @@ fn differences(path: &str, ours: &[Argument], theirs: &[Argument], found: &mut V
 }
 
 /// Where the entries differ from redis-server 7.0's, and why.
-const OTHERWISE: [(&str, &str); 24] = [
+const OTHERWISE: [(&str, &str); 25] = [
     ("bitcount index end", "the end may be left out since Valkey 8"),
     ("bitop operation", "operations are words to choose from since 7.2"),
     ("client|kill filter new-format yes/no", "SKIPME's YES and NO are words since 7.2"),
@@ -166,6 +166,7 @@ const OTHERWISE: [(&str, &str); 24] = [
     ("sort destination", "the second key specification, since patterns have none"),
     ("sort_ro pattern", "patterns have no key specification here"),
     ("sort_ro pattern", "patterns have no key specification here"),
+    ("wait: group", "stands with the connection's commands, whose ACL category it has"),
     ("xinfo|stream full", "COUNT needs FULL since 7.2"),
 ];
 
