@@ -270,13 +270,14 @@ fn a_long_script_does_not_harm_what_came_with_it(shards: usize) {
         long.flush();
         after.iter_mut().for_each(ask);
         assert_eq!(sleeper.receive(), Reply::ok());
+        wait_for(&mut sleeper, "PING", is_busy);
+        assert_eq!(sleeper.run("SCRIPT KILL"), Reply::ok());
+        assert!(matches!(long.receive(), Reply::Error(_)));
+        // What had been sent to the shard's owner before it was known to be busy has waited there.
         for client in &mut others {
             let replies = client.receive_all(2);
             assert!(replies.iter().all(|it| it.is_null() || is_busy(it)), "{replies:?}");
         }
-        wait_for(&mut sleeper, "PING", is_busy);
-        assert_eq!(sleeper.run("SCRIPT KILL"), Reply::ok());
-        assert!(matches!(long.receive(), Reply::Error(_)));
         wait_for(&mut sleeper, "PING", |reply| !is_busy(reply));
     }
 }
