@@ -29,26 +29,6 @@ on_1_2_and_4_shards!(
     every_element_is_popped_exactly_once,
 );
 
-/// Waits until so many clients wait.
-#[track_caller]
-fn wait_for_blocked(server: &Server, count: usize) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while server.info("blocked_clients") != count.to_string() {
-        assert!(Instant::now() < deadline, "{count} clients should wait");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A client whose command waits, when this returns, as the `count`th.
-#[track_caller]
-fn waiting(server: &Server, line: &str, count: usize) -> Client {
-    let mut client = server.connect();
-    client.push(line.split(' '));
-    client.flush();
-    wait_for_blocked(server, count);
-    client
-}
-
 /// A reply as one line: elements in brackets, null as `nil`.
 fn shown(reply: Reply) -> String {
     match reply {
@@ -74,10 +54,10 @@ fn what_comes_is_given_to_who_waits(shards: usize) {
         ("BZPOPMAX l 0", "ZADD l 1 x 2 y", "[l y 2]"),
         ("BZMPOP 0 2 m n MAX COUNT 5", "ZADD n 1 x 2 y", "[n [[y 2] [x 1]]]"),
     ] {
-        let mut client = waiting(&server, waits, 1);
+        let mut client = server.waiting(waits, 1);
         pusher.run(comes);
         assert_eq!(shown(client.receive()), reply, "{waits}, {comes}");
-        wait_for_blocked(&server, 0);
+        server.wait_for_blocked(0);
     }
     assert_eq!(shown(pusher.run("LRANGE k 0 -1")), "[w]");
     assert_eq!(shown(pusher.run("EXISTS n l h e")), "1");
@@ -107,7 +87,7 @@ fn first_come_first_served(shards: usize) {
     let mut waiters: Vec<Client> = (0..5)
         .map(|nth| {
             let line = if nth % 2 == 0 { "BLPOP other k 0" } else { "BLPOP k 0" };
-            waiting(&server, line, nth + 1)
+            server.waiting(line, nth + 1)
         })
         .collect();
     assert_eq!(server.connect().run("RPUSH k 0 1 2"), Reply::Integer(3));
@@ -122,7 +102,7 @@ fn a_push_in_a_pipeline_is_owed_to_the_waiter(shards: usize) {
     let server = Server::start(shards);
     let mut thief = server.connect();
     for nth in 0..scaled(50) {
-        let mut waiter = waiting(&server, "BLPOP other k 0", 1);
+        let mut waiter = server.waiting("BLPOP other k 0", 1);
         thief.push(["RPUSH", "k", &nth.to_string()]);
         thief.push(["LPOP", "k"]);
         thief.flush();
@@ -136,7 +116,7 @@ fn lists_are_moved_over_shards(shards: usize) {
     let server = Server::start(shards);
     let mut client = server.connect();
     for target in ["a", "b", "c", "d", "e"] {
-        let mut waiter = waiting(&server, &format!("BLMOVE src {target} RIGHT LEFT 0"), 1);
+        let mut waiter = server.waiting(&format!("BLMOVE src {target} RIGHT LEFT 0"), 1);
         client.run("RPUSH src 1 2");
         assert_eq!(shown(waiter.receive()), "2");
         assert_eq!(shown(client.call(["LRANGE", target, "0", "-1"])), "[2]");
@@ -144,7 +124,7 @@ fn lists_are_moved_over_shards(shards: usize) {
     }
     // A destination of the wrong type: the error is the answer, and nothing is lost.
     client.run("SET wrong 1");
-    let mut waiter = waiting(&server, "BRPOPLPUSH src wrong 0", 1);
+    let mut waiter = server.waiting("BRPOPLPUSH src wrong 0", 1);
     client.run("RPUSH src v");
     assert!(shown(waiter.receive()).starts_with("WRONGTYPE"));
     assert_eq!(shown(client.run("LRANGE src 0 -1")), "[v]");
@@ -152,9 +132,9 @@ fn lists_are_moved_over_shards(shards: usize) {
 
 fn serving_one_may_serve_another(shards: usize) {
     let server = Server::start(shards);
-    let mut last = waiting(&server, "BLPOP c 0", 1);
-    let mut second = waiting(&server, "BLMOVE b c LEFT LEFT 0", 2);
-    let mut first = waiting(&server, "BLMOVE a b LEFT LEFT 0", 3);
+    let mut last = server.waiting("BLPOP c 0", 1);
+    let mut second = server.waiting("BLMOVE b c LEFT LEFT 0", 2);
+    let mut first = server.waiting("BLMOVE a b LEFT LEFT 0", 3);
     server.connect().run("RPUSH a v");
     assert_eq!(shown(first.receive()), "v");
     assert_eq!(shown(second.receive()), "v");
@@ -180,7 +160,7 @@ fn any_command_that_makes_the_key_serves(shards: usize) {
         client.run("SELECT 1");
         client.run("RPUSH k v");
         client.run("SELECT 0");
-        let mut waiter = waiting(&server, "BLPOP k none 0", 1);
+        let mut waiter = server.waiting("BLPOP k none 0", 1);
         comes.split(';').for_each(|line| _ = client.run(line));
         assert_eq!(shown(waiter.receive()), "[k v]", "{comes}");
         client.run("SELECT 0");
@@ -188,7 +168,7 @@ fn any_command_that_makes_the_key_serves(shards: usize) {
     client.run("FLUSHALL");
     client.run("ZADD a 1 m");
     client.run("ZADD b 2 n");
-    let mut waiter = waiting(&server, "BZPOPMIN k 0", 1);
+    let mut waiter = server.waiting("BZPOPMIN k 0", 1);
     client.run("ZUNIONSTORE k 2 a b");
     assert_eq!(shown(waiter.receive()), "[k m 1]");
 }
@@ -196,8 +176,8 @@ fn any_command_that_makes_the_key_serves(shards: usize) {
 fn values_of_other_types_serve_nobody(shards: usize) {
     let server = Server::start(shards);
     let mut client = server.connect();
-    let mut lists = waiting(&server, "BLPOP k 0", 1);
-    let mut sorted = waiting(&server, "BZPOPMIN k 0", 2);
+    let mut lists = server.waiting("BLPOP k 0", 1);
+    let mut sorted = server.waiting("BZPOPMIN k 0", 2);
     client.run("SADD k x");
     client.run("DEL k");
     client.run("ZADD k 1 m");
@@ -210,18 +190,18 @@ fn streams_are_read_when_entries_come(shards: usize) {
     let server = Server::start(shards);
     let mut client = server.connect();
     client.run("XADD s 1-1 f old");
-    let mut one = waiting(&server, "XREAD BLOCK 0 STREAMS s $", 1);
-    let mut many = waiting(&server, "XREAD BLOCK 0 STREAMS t s u $ $ $", 2);
+    let mut one = server.waiting("XREAD BLOCK 0 STREAMS s $", 1);
+    let mut many = server.waiting("XREAD BLOCK 0 STREAMS t s u $ $ $", 2);
     client.run("XADD s 2-1 f new");
     assert_eq!(shown(one.receive()), "[[s [[2-1 [f new]]]]]");
     assert_eq!(shown(many.receive()), "[[s [[2-1 [f new]]]]]");
 
     client.run("XGROUP CREATE s g $");
-    let mut first = waiting(&server, "XREADGROUP GROUP g a BLOCK 0 STREAMS s >", 1);
-    let mut second = waiting(&server, "XREADGROUP GROUP g b BLOCK 0 STREAMS s >", 2);
+    let mut first = server.waiting("XREADGROUP GROUP g a BLOCK 0 STREAMS s >", 1);
+    let mut second = server.waiting("XREADGROUP GROUP g b BLOCK 0 STREAMS s >", 2);
     client.run("XADD s 3-1 f v");
     assert_eq!(shown(first.receive()), "[[s [[3-1 [f v]]]]]");
-    wait_for_blocked(&server, 1);
+    server.wait_for_blocked(1);
     client.run("DEL s");
     let error = shown(second.receive());
     assert!(error.starts_with("NOGROUP"), "{error}");
@@ -259,7 +239,7 @@ fn waits_are_ended_by_other_clients(shards: usize) {
     {
         waiter.push(["BLPOP", "a", "b", "0"]);
         waiter.flush();
-        wait_for_blocked(&server, 1);
+        server.wait_for_blocked(1);
         let list = client.run("CLIENT LIST").into_text();
         assert!(list.contains(" flags=b "), "{list}");
         assert_eq!(client.call(["CLIENT", "UNBLOCK", &id, reason]), Reply::Integer(1));
@@ -275,20 +255,20 @@ fn who_is_gone_takes_nothing(shards: usize) {
     let server = Server::start(shards);
     let mut client = server.connect();
     for nth in 0..scaled(20) {
-        let mut gone = waiting(&server, "BLPOP a k b 0", 1);
-        let mut stays = waiting(&server, "BLPOP k 0", 2);
+        let mut gone = server.waiting("BLPOP a k b 0", 1);
+        let mut stays = server.waiting("BLPOP k 0", 2);
         if nth % 2 == 0 {
             drop(gone);
         } else {
             gone.finish_sending();
         }
-        wait_for_blocked(&server, 1);
+        server.wait_for_blocked(1);
         client.call(["RPUSH", "k", &nth.to_string()]);
         assert_eq!(shown(stays.receive()), format!("[k {nth}]"));
     }
-    let _killed = waiting(&server, "BLPOP k 0", 1);
+    let _killed = server.waiting("BLPOP k 0", 1);
     client.run("CLIENT KILL TYPE normal");
-    wait_for_blocked(&server, 0);
+    server.wait_for_blocked(0);
     assert_eq!(client.run("RPUSH k v"), Reply::Integer(1));
     assert_eq!(client.run("LLEN k"), Reply::Integer(1));
 }
@@ -302,7 +282,7 @@ fn commands_behind_wait_too(shards: usize) {
     }
     waiter.flush();
     assert_eq!(waiter.receive(), Reply::ok());
-    wait_for_blocked(&server, 1);
+    server.wait_for_blocked(1);
     assert_eq!(client.run("EXISTS before behind"), Reply::Integer(1));
     client.run("RPUSH l v");
     assert_eq!(shown(waiter.receive()), "[l v]");
@@ -320,7 +300,7 @@ fn a_transaction_serves_at_its_end(shards: usize) {
         ("RPUSH c 1;RPUSH a 2;RPUSH b 3", "[1 1 1]", "[a 2]"),
     ] {
         run("FLUSHALL");
-        let mut waiter = waiting(&server, "BLPOP a b c 0", 1);
+        let mut waiter = server.waiting("BLPOP a b c 0", 1);
         run("MULTI");
         queued.split(';').for_each(|line| assert_eq!(run(line), "QUEUED"));
         assert_eq!(run("EXEC"), replies, "{queued}");
@@ -346,7 +326,7 @@ fn a_script_serves_at_its_end(shards: usize) {
             "[a v]",
         ),
     ] {
-        let mut waiter = waiting(&server, waits, 1);
+        let mut waiter = server.waiting(waits, 1);
         let keys = keys.to_string();
         assert_eq!(client.call(["EVAL", script, &keys, "a", "b"]), Reply::Integer(1), "{waits}");
         assert_eq!(shown(waiter.receive()), reply, "the first key that is named counts");

@@ -24,26 +24,6 @@ on_1_2_and_4_shards!(
     every_element_is_moved_exactly_once,
 );
 
-/// Waits until so many clients wait.
-#[track_caller]
-fn wait_for_blocked(server: &Server, count: usize) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while server.info("blocked_clients") != count.to_string() {
-        assert!(Instant::now() < deadline, "{count} clients should wait");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A client whose command waits, when this returns, as the `count`th.
-#[track_caller]
-fn waiting(server: &Server, line: &str, count: usize) -> Client {
-    let mut client = server.connect();
-    client.push(line.split(' '));
-    client.flush();
-    wait_for_blocked(server, count);
-    client
-}
-
 /// Sends lines in one pipeline; answers the replies.
 fn pipelined(client: &mut Client, lines: &[&str]) -> Vec<String> {
     lines.iter().for_each(|line| client.push(line.split(' ')));
@@ -70,7 +50,7 @@ fn an_element_is_moved_before_anybody_reaches_it(shards: usize) {
     let mut thief = server.connect();
     for nth in 0..scaled(20) {
         let target = ["a", "b", "c", "d"][nth % 4];
-        let mut waiter = waiting(&server, &format!("BLMOVE src {target} LEFT RIGHT 0"), 1);
+        let mut waiter = server.waiting(&format!("BLMOVE src {target} LEFT RIGHT 0"), 1);
         let replies = pipelined(
             &mut thief,
             &["RPUSH src v w", "LPOP src", "LPOP src", &format!("LRANGE {target} 0 -1")],
@@ -78,7 +58,7 @@ fn an_element_is_moved_before_anybody_reaches_it(shards: usize) {
         assert_eq!(replies, ["2", "w", "nil", "[v]"]);
         assert_eq!(shown(waiter.receive()), "v");
         // A second one waits as its predecessor did, and is served by something else than a push.
-        let mut waiter = waiting(&server, &format!("BRPOPLPUSH src {target} 0"), 1);
+        let mut waiter = server.waiting(&format!("BRPOPLPUSH src {target} 0"), 1);
         let replies = pipelined(
             &mut thief,
             &["RPUSH other x", "RENAME other src", "EXISTS src", &format!("LPOP {target}")],
@@ -96,7 +76,7 @@ fn a_script_or_a_transaction_moves_it_at_its_end(shards: usize) {
     let hidden = "redis.call('RPUSH', 'src', 'v') return redis.call('LLEN', 'src')";
     for target in ["a", "b", "c", "d"] {
         for (script, keys) in [(declared, &["1", "src"][..]), (hidden, &["0"])] {
-            let mut waiter = waiting(&server, &format!("BLMOVE src {target} LEFT RIGHT 0"), 1);
+            let mut waiter = server.waiting(&format!("BLMOVE src {target} LEFT RIGHT 0"), 1);
             client.push(["EVAL", script].iter().chain(keys));
             client.push(["LPOP", "src"]);
             client.push(["LPOP", target]);
@@ -105,7 +85,7 @@ fn a_script_or_a_transaction_moves_it_at_its_end(shards: usize) {
             assert_eq!(replies, ["1", "nil", "v"], "{script}");
             assert_eq!(shown(waiter.receive()), "v");
         }
-        let mut waiter = waiting(&server, &format!("BLMOVE src {target} LEFT RIGHT 0"), 1);
+        let mut waiter = server.waiting(&format!("BLMOVE src {target} LEFT RIGHT 0"), 1);
         let lines = ["MULTI", "RPUSH src x", "LPOP src", "RPUSH src v", "EXEC", "LPOP src"];
         let replies = pipelined(&mut client, &lines);
         assert_eq!(replies[4..], ["[1 x 1]", "nil"]);
@@ -124,7 +104,7 @@ fn an_element_goes_through_many_lists_in_one_instant(shards: usize) {
             .enumerate()
             .map(|(count, hop)| {
                 let line = format!("BLMOVE {} {} LEFT RIGHT 0", hop[0], hop[1]);
-                waiting(&server, &line, count + 1)
+                server.waiting(&line, count + 1)
             })
             .collect();
         let value = nth.to_string();
@@ -148,7 +128,7 @@ fn the_first_of_two_pushes_counts(shards: usize) {
         if first == second {
             continue;
         }
-        let mut waiter = waiting(&server, "BLPOP a b c d 0", 1);
+        let mut waiter = server.waiting("BLPOP a b c d 0", 1);
         let lines = [format!("RPUSH {first} one"), format!("RPUSH {second} two")];
         pipelined(&mut pusher, &[&lines[0], &lines[1]]);
         assert_eq!(shown(waiter.receive()), format!("[{first} one]"));
@@ -166,7 +146,7 @@ fn mixed_waiters_are_served_in_their_order(shards: usize) {
         "BLMPOP 0 2 z src LEFT",
     ];
     let mut waiters: Vec<Client> =
-        (1..).zip(lines).map(|(count, line)| waiting(&server, line, count)).collect();
+        (1..).zip(lines).map(|(count, line)| server.waiting(line, count)).collect();
     let replies = pipelined(&mut server.connect(), &["RPUSH src 1 2 3", "RPUSH src 4 5 6"]);
     assert_eq!(replies, ["3", "3"]);
     let served: Vec<String> = waiters.iter_mut().map(|it| shown(it.receive())).collect();
@@ -179,8 +159,8 @@ fn a_destination_of_another_type_leaves_the_source(shards: usize) {
     let mut client = server.connect();
     for wrong in ["a", "b", "c", "d"] {
         client.call(["SET", wrong, "text"]);
-        let mut refused = waiting(&server, &format!("BLMOVE src {wrong} LEFT RIGHT 0"), 1);
-        let mut next = waiting(&server, "BLPOP src 0", 2);
+        let mut refused = server.waiting(&format!("BLMOVE src {wrong} LEFT RIGHT 0"), 1);
+        let mut next = server.waiting("BLPOP src 0", 2);
         assert_eq!(pipelined(&mut client, &["RPUSH src v w", "LPOP src"]), ["2", "w"]);
         assert!(shown(refused.receive()).starts_with("WRONGTYPE"));
         assert_eq!(shown(next.receive()), "[src v]");
@@ -196,7 +176,7 @@ fn entries_of_groups_are_owed_too(shards: usize) {
     let read = "XREADGROUP GROUP g one BLOCK 0 STREAMS s t u > > >";
     let steal = "XREADGROUP GROUP g thief STREAMS s t u > > >";
     for (nth, stream) in ["s", "t", "u"].into_iter().enumerate() {
-        let mut waiter = waiting(&server, read, 1);
+        let mut waiter = server.waiting(read, 1);
         let add = format!("XADD {stream} {}-1 f v", nth + 1);
         let replies = pipelined(&mut client, &[&add, steal]);
         assert_eq!(replies[1], "nil");
@@ -204,16 +184,16 @@ fn entries_of_groups_are_owed_too(shards: usize) {
         assert_eq!(shown(waiter.receive()), expected);
     }
     // Two of its streams in one unit: both are read.
-    let mut waiter = waiting(&server, read, 1);
+    let mut waiter = server.waiting(read, 1);
     pipelined(&mut client, &["MULTI", "XADD u 9-1 f x", "XADD s 9-1 f y", "EXEC"]);
     assert_eq!(shown(waiter.receive()), "[[s [[9-1 [f y]]]] [u [[9-1 [f x]]]]]");
     // A group that is gone, by a command and by itself.
-    let mut waiter = waiting(&server, read, 1);
+    let mut waiter = server.waiting(read, 1);
     client.run("XGROUP DESTROY t g");
     let error = shown(waiter.receive());
     assert!(error.starts_with("NOGROUP No such key 't'"), "{error}");
     client.run("XGROUP CREATE t g $");
-    let mut waiter = waiting(&server, read, 1);
+    let mut waiter = server.waiting(read, 1);
     client.run("PEXPIRE u 20");
     let error = shown(waiter.receive());
     assert!(error.starts_with("NOGROUP No such key 'u'"), "{error}");
@@ -236,7 +216,7 @@ fn who_has_waited_counts_as_executed(shards: usize) {
     };
     waiter.push(["BLMOVE", "src", "dst", "LEFT", "LEFT", "0"]);
     waiter.flush();
-    wait_for_blocked(&server, 1);
+    server.wait_for_blocked(1);
     assert_eq!(figures(&mut client), (None, 0));
     assert_eq!(commands(&mut client).as_deref(), Some("1"));
     client.run("RPUSH src v");

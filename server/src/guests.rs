@@ -30,10 +30,7 @@
 //! - a guest follows the configuration of this turn: one that was left with another goes home.
 #![forbid(unsafe_code)]
 
-use std::{
-    mem,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tessera_engine::{
     command::{Command, Run, Way, table::flag},
@@ -207,18 +204,19 @@ impl Worker {
     }
 
     fn admit_guests_here(&mut self, stamp: u64) {
-        for shard in mem::take(&mut self.guests.here) {
-            self.guests.here.push(shard);
-            let berths = &self.shared.berths;
-            let is_current = berths.generation(shard) == self.config.generation();
+        self.send_home_those(|worker, shard| {
+            let berths = &worker.shared.berths;
+            let is_current = berths.generation(shard) == worker.config.generation();
             // In this order: see the head of `mesh::berth`.
-            if !is_current || !self.outboxes.is_drained(shard) || berths.of(shard).is_wanted() {
-                self.send_home(shard);
-            } else if let Some(guest) = self.guests.get_mut(shard) {
+            !is_current || !worker.outboxes.is_drained(shard) || berths.of(shard).is_wanted()
+        });
+        let Guests { shards, here, may_run } = &mut self.guests;
+        for &shard in here.iter() {
+            if let Some(guest) = &mut shards[shard as usize] {
                 guest.keyspace.journal.set_stamp(stamp);
             }
         }
-        self.guests.may_run = true;
+        *may_run = true;
     }
 
     /// After the own mail before `tail` was served: what has passed on one shard has passed on all
@@ -250,11 +248,18 @@ impl Worker {
     /// Sends the guests home that their owners want. Nothing that has been looked at is for one.
     #[inline]
     pub(crate) fn release_wanted(&mut self) {
-        if !self.guests.here.is_empty() {
-            for shard in self.guests.here.clone() {
-                if self.shared.berths.of(shard).is_wanted() {
-                    self.send_home(shard);
-                }
+        self.send_home_those(|worker, shard| worker.shared.berths.of(shard).is_wanted());
+    }
+
+    /// Sends those guests home that are to go, by their numbers.
+    #[inline]
+    fn send_home_those(&mut self, is_to_go: impl Fn(&Self, u32) -> bool) {
+        let mut at = 0;
+        while let Some(&shard) = self.guests.here.get(at) {
+            if is_to_go(self, shard) {
+                self.send_home(shard);
+            } else {
+                at += 1;
             }
         }
     }

@@ -70,8 +70,9 @@ pub(super) const HYPERLOGLOGS: &[&str] = &[
     "<rarely>SADD <near> a",
 ];
 
-/// Places are drawn so that no two distances are equal: which of them comes first is not defined.
-/// Nor is which members COUNT ANY finds.
+/// Places are drawn so that no two distances are equal: which of them comes first is not defined. So
+/// what is no place, a score or a distance, which as places lie on top of each other, goes to a key
+/// that is searched without an order. Nor is it defined which members COUNT ANY finds.
 pub(super) const GEO: &[&str] = &[
     "GEOADD <near> <longitude> <latitude> <member>",
     "GEOADD <near> <many-places>",
@@ -92,25 +93,29 @@ pub(super) const GEO: &[&str] = &[
     "GEOSEARCH {t}all FROMMEMBER <member> BYRADIUS <distance> km DESC COUNT <positive>",
     "GEOSEARCH <near> <geo-word> <geo-word> <geo-word> <geo-word> ASC",
     "GEOSEARCHSTORE <near> {t}all FROMLONLAT <longitude> <latitude> BYRADIUS <distance> km",
-    "GEOSEARCHSTORE <near> {t}all FROMLONLAT <longitude> <latitude> BYBOX <distance> <distance> km STOREDIST",
+    "GEOSEARCHSTORE {t}scores {t}all FROMLONLAT <longitude> <latitude> BYBOX <distance> <distance> km STOREDIST",
     "GEOSEARCHSTORE <near> {t}all FROMMEMBER <member> BYRADIUS <distance> <unit> ASC COUNT <positive>",
     "GEOSEARCHSTORE <near> {t}all FROMMEMBER <member> BYBOX <distance> <distance> <unit> DESC COUNT <positive>",
     "GEORADIUS {t}all <longitude> <latitude> <distance> <unit> DESC WITHCOORD WITHHASH COUNT <positive>",
     "GEORADIUS_RO {t}all <longitude> <latitude> <distance> <unit> ASC WITHDIST WITHCOORD WITHHASH COUNT <positive>",
     "GEORADIUSBYMEMBER {t}all <member> <distance> <unit> DESC WITHDIST WITHCOORD WITHHASH",
     "GEORADIUSBYMEMBER {t}all <member> <distance> km STORE <near>",
-    "GEORADIUSBYMEMBER {t}all <member> <distance> km STOREDIST <near>",
+    "GEORADIUSBYMEMBER {t}all <member> <distance> km STOREDIST {t}scores",
     "GEORADIUSBYMEMBER_RO {t}all <member> <distance> <unit> ASC WITHDIST WITHCOORD WITHHASH",
     "GEORADIUSBYMEMBER_RO {t}all <member> <distance> <unit> DESC COUNT <positive>",
     "GEORADIUS {t}all <longitude> <latitude> <distance> <unit> ASC WITHDIST",
     "GEORADIUS {t}all <longitude> <latitude> <distance> km STORE <near>",
-    "GEORADIUS {t}all <longitude> <latitude> <distance> km STOREDIST <near>",
+    "GEORADIUS {t}all <longitude> <latitude> <distance> km STOREDIST {t}scores",
     "GEORADIUS_RO <near> <longitude> <latitude> <distance> <unit> DESC",
     "GEORADIUSBYMEMBER {t}all <member> <distance> <unit> ASC",
     "GEORADIUSBYMEMBER <near> <member> <distance> km COUNT <positive> DESC",
     "GEORADIUSBYMEMBER_RO <near> <member> <distance> km",
     "ZRANGE <near> 0 -1",
-    "ZADD <near> <score> <member>",
+    "ZRANGE {t}scores 0 -1 WITHSCORES",
+    "ZADD {t}scores <score> <member>",
+    "GEOPOS {t}scores <member> <member>",
+    "GEORADIUS_RO {t}scores <longitude> <latitude> <distance> <unit>",
+    "GEORADIUSBYMEMBER_RO {t}scores <member> <distance> km",
     "ZREM <near> <member>",
     "SET <near> x",
     "DEL <near>",

@@ -265,6 +265,26 @@ impl Server {
         line.unwrap_or_else(|| panic!("INFO has no field {field}:\n{text}")).to_owned()
     }
 
+    /// Waits until so many clients wait.
+    #[track_caller]
+    pub(crate) fn wait_for_blocked(&self, count: usize) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.info("blocked_clients") != count.to_string() {
+            assert!(Instant::now() < deadline, "{count} clients should wait");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A client whose command waits, when this returns, as the `count`th.
+    #[track_caller]
+    pub(crate) fn waiting(&self, line: &str, count: usize) -> Client {
+        let mut client = self.connect();
+        client.push(line.split(' '));
+        client.flush();
+        self.wait_for_blocked(count);
+        client
+    }
+
     /// File descriptors that the server holds open.
     pub(crate) fn open_files(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.process_id());
