@@ -21,6 +21,7 @@ use std::{
 use core_affinity::CoreId;
 use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement};
 use nix::sys::resource::{Resource, getrlimit};
+use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::{RuntimeError, background::Background, ring::Ring};
 
@@ -74,6 +75,7 @@ where
 {
     check_memlock()?;
     Ring::probe()?;
+    register_barrier();
     let cpus = cpus_for(count);
     let run = Arc::new(run);
     let mut threads = Vec::with_capacity(count);
@@ -99,6 +101,13 @@ where
         let _ = gate.send(());
     }
     Ok(Workers { threads })
+}
+
+/// Announces the barrier with which an executor goes to sleep. The first one that does so waits for
+/// tens of milliseconds in a process of several threads; later ones do not. A kernel that has no such
+/// barrier makes the executor take another one.
+fn register_barrier() {
+    let _ = membarrier(MembarrierCommand::RegisterPrivateExpedited);
 }
 
 /// The place of one worker.

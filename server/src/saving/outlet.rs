@@ -1,11 +1,11 @@
 //! The way of a worker's pieces to the file: through the worker's own ring, past the page cache.
 //!
-//! Why so: the kernel takes such a write in the system call in which the worker waits for its
-//! clients anyway, copies nothing and leaves nothing to be written back. Through the page cache every
-//! piece would be copied by a kernel thread and written back by another one, on the cores that the
-//! workers and their clients need, in stretches of milliseconds; and the file's pages would push out
-//! others. Where the file system has no direct I/O, pieces go through the page cache, and the file is
-//! synced on the way, so that its end need not wait for all of it, nor anybody else's sync meanwhile.
+//! Why so: a thread of the kernel hands such a write to the disk, copies nothing and leaves nothing to
+//! be written back. Through the page cache every piece would be copied by a kernel thread and written
+//! back by another one, on the cores that the workers and their clients need, in stretches of
+//! milliseconds; and the file's pages would push out others. Where the file system has no direct I/O,
+//! pieces go through the page cache, and the file is synced on the way, so that its end need not wait
+//! for all of it, nor anybody else's sync meanwhile.
 //!
 //! Room on the disk is set aside ahead of the writes: a write that makes the file longer would have to
 //! wait for all others.

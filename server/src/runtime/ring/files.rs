@@ -4,6 +4,11 @@
 //! their way. A write that must be durable says so itself (RWF_DSYNC), which costs one operation
 //! where a write and a sync would cost two.
 //!
+//! Writes of a save begin on a thread of the kernel. Tried first in the system call of the worker, as
+//! io_uring does by itself, they were seen to sleep in ext4's map of blocks for tens of milliseconds,
+//! though they must not wait there: a save gets its blocks while it goes on, and whatever changes the
+//! map locks it. The log's segments have their blocks before they are written to.
+//!
 //! Invariants:
 //! - the bytes of a write are owned by this module and untouched until its completion;
 //! - whoever submits keeps the file open until the completion.
@@ -147,10 +152,15 @@ impl Ring {
         let Some(write) = &operation.write else { return };
         let rest = &write.bytes[write.done..];
         let len = rest.len().min(WRITE_BYTES_MAX) as u32;
+        let flags = match operation.owner {
+            Owner::Log { .. } => squeue::Flags::empty(),
+            Owner::Save => squeue::Flags::ASYNC,
+        };
         let entry = opcode::Write::new(types::Fd(operation.descriptor), rest.as_ptr(), len)
             .offset(write.offset + write.done as u64)
             .rw_flags(if write.durable { libc::RWF_DSYNC } else { 0 })
             .build()
+            .flags(flags)
             .user_data(WRITE | number as u64);
         // SAFETY: the bytes are on the heap, owned by a boxed operation that stays in the table and
         // is not changed until its completion.
