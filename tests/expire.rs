@@ -15,6 +15,7 @@ on_1_2_and_4_shards!(
     a_passed_deadline_hides_the_key_everywhere,
     expired_keys_are_removed_unread,
     active_expiry_can_be_switched_off,
+    while_clients_are_paused_keys_are_hidden_and_stay,
 );
 
 /// What is waited for must come; how soon is not what is tested.
@@ -183,4 +184,41 @@ fn active_expiry_can_be_switched_off(shards: usize) {
         DEBUG SET-ACTIVE-EXPIRE 1   => +OK
         ",
     );
+}
+
+/// While clients are paused nothing changes: who compares the data then finds it at rest.
+fn while_clients_are_paused_keys_are_hidden_and_stay(shards: usize) {
+    const KEYS: usize = 40;
+    let server = Server::start(shards);
+    let (mut client, mut operator) = (server.connect(), server.connect());
+    // Until the pause has begun nobody removes a key, however long that takes.
+    operator.transcript("DEBUG SET-ACTIVE-EXPIRE 0 => +OK");
+    for n in 0..KEYS {
+        client.push(["SET", &format!("key:{n}"), "v", "PX", "20"]);
+    }
+    client.flush();
+    client.receive_all(KEYS);
+    operator.transcript(
+        "
+        CLIENT PAUSE 1000000 WRITE  => +OK
+        DEBUG SET-ACTIVE-EXPIRE 1   => +OK
+        ",
+    );
+    let start = Instant::now();
+    let is_hidden = |client: &mut Client, n: usize| {
+        client.call(["GET", &format!("key:{n}")]) == Reply::NullBulk
+    };
+    while !(0..KEYS).all(|n| is_hidden(&mut client, n)) {
+        assert!(start.elapsed() < PATIENCE, "keys do not expire");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let there = client.run("DBSIZE").into_integer() as usize;
+    let gone: usize = server.info("expired_keys").parse().expect("a number");
+    assert_eq!((there, gone), (KEYS, 0), "keys are removed during a pause");
+    operator.transcript("CLIENT UNPAUSE => +OK");
+    while client.run("DBSIZE") != Reply::Integer(0) {
+        assert!(start.elapsed() < PATIENCE, "expired keys stay");
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(server.info("expired_keys"), KEYS.to_string());
 }

@@ -409,7 +409,7 @@ impl Shard {
     /// frees what was removed. Answers whether it should be called again in the next turn;
     /// otherwise [`tick_due_us`](Self::tick_due_us) says when.
     pub fn tick(&mut self) -> bool {
-        if self.settings.active_expire {
+        if self.expires_actively() {
             self.expire.slice(&mut self.keyspace, self.settings.active_expire_effort);
             self.expire_fields();
         }
@@ -420,6 +420,11 @@ impl Shard {
         self.keyspace.events.sweep_watched(SWEPT_A_TICK);
         self.sweep_waiters(SWEPT_A_TICK);
         self.keyspace.free_slice()
+    }
+
+    /// Whether what expires is to be removed before somebody comes across it.
+    fn expires_actively(&self) -> bool {
+        self.settings.active_expire && !self.keyspace.holds_expiry()
     }
 
     /// Removes fields of hashes that are due. Deadlines are milliseconds, so once in each is enough;
@@ -439,7 +444,7 @@ impl Shard {
             return Some(0);
         }
         let volatile = (0..self.settings.databases).any(|db| self.keyspace.volatile_len(db) > 0);
-        if !self.settings.active_expire {
+        if !self.expires_actively() {
             return None;
         }
         let keys_due_us = volatile.then(|| self.expire.due_us());

@@ -45,11 +45,7 @@
 
 use std::mem;
 
-use tessera_engine::{
-    command::{Command, Run, table::flag},
-    script::ScriptFlags,
-    transaction::round::{Blocked, FirstHalf, SecondHalf},
-};
+use tessera_engine::transaction::round::{Blocked, FirstHalf, SecondHalf};
 
 use crate::{
     client_limits::output_limit,
@@ -101,48 +97,6 @@ impl From<Blocked> for Advance {
             Blocked::NextRound => Self::NextRound,
             Blocked::OwnMail => Self::NextTurn,
             Blocked::Credit => Self::NoCredit,
-        }
-    }
-}
-
-/// CLIENT PAUSE, as it is in force for this turn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Pause {
-    /// Everything goes on.
-    #[default]
-    Off,
-    /// Commands that write wait, and those whose effects reach replicas: PUBLISH, PFCOUNT, and
-    /// scripts that do not promise to write nothing.
-    Writes,
-    /// A save has too much to preserve: commands wait that would change what it has not captured yet.
-    Uncaptured,
-    /// All commands wait.
-    All,
-}
-
-impl Pause {
-    /// Whether a command waits. What is known of it is its row: a script may yet have to wait for
-    /// what it declares ([`Pause::holds_script`]), and a command of one shard need not wait for a
-    /// save (see `in_place`).
-    #[inline]
-    pub(crate) fn holds(self, command: &Command) -> bool {
-        match self {
-            Self::Off => false,
-            Self::Writes | Self::Uncaptured => {
-                let may_change = command.flags.has(flag::WRITE | flag::MAY_REPLICATE);
-                may_change && !matches!(command.run, Run::Script)
-            }
-            Self::All => true,
-        }
-    }
-
-    /// Whether a script waits that is called by `command` and declares `flags`.
-    pub(crate) fn holds_script(self, command: &Command, flags: ScriptFlags) -> bool {
-        match self {
-            Self::Off => false,
-            Self::Writes | Self::Uncaptured if flags.is_declared() => !flags.forbids_writes(),
-            Self::Writes | Self::Uncaptured => command.flags.has(flag::WRITE | flag::MAY_REPLICATE),
-            Self::All => true,
         }
     }
 }

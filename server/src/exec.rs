@@ -36,12 +36,13 @@ use tessera_proto::ReplyWriter;
 
 pub(crate) use self::{questions::Question, run::Suspended};
 use crate::{
-    dispatch::{Advance, Pause},
+    dispatch::Advance,
     loan::Work,
     memory::permit_memory,
     monitor,
     net::{Connection, ConnectionId},
     parcel::{Addressee, Attachment, CallHeader},
+    pause::Pause,
     replies::NO_SHARD,
     session::{Held, Session},
     session_commands::{Code, permit_write, pubsub},

@@ -39,10 +39,10 @@ use tessera_engine::{
 };
 
 use crate::{
-    dispatch::Pause,
     in_place::OWNED_REQUEST_MIN,
     mesh::{berth::Berth, mailbox::Position},
     net::ConnectionId,
+    pause::Pause,
     session::{Held, Session},
     worker::Worker,
 };

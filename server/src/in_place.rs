@@ -25,13 +25,14 @@ use tessera_engine::{
 use tessera_proto::{Args, Limits, ProtocolError, ReplyBuffer, ReplyWriter, Span, Step};
 
 use crate::{
-    dispatch::{Advance, Pause},
+    dispatch::Advance,
     exec::is_queued,
     guests::{Guests, may_visit},
     metrics::WorkerMetrics,
     monitor,
     net::Connection,
     own_shard::OwnShard,
+    pause::Pause,
     replies::BufferPool,
     route::{Route, ShardMap},
     scripts::shared::Busy,

@@ -28,6 +28,7 @@
 //! acks                commands that wait for the log: WAIT and WAITAOF
 //! mail                serving other workers' parcels, handing out own replies
 //! parcel, outbox      what travels between workers
+//! pause               what waits while clients are paused, or the log or a save cannot keep up
 //! replies             the order of a connection's replies
 //! storage             changes to the files of the data directory
 //! faults              what tests break on purpose; empty but in their build
@@ -81,6 +82,7 @@ pub mod net;
 pub mod outbox;
 mod own_shard;
 pub mod parcel;
+pub mod pause;
 pub mod pubsub;
 pub mod replies;
 pub mod runtime;

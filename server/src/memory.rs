@@ -29,7 +29,7 @@ use tessera_engine::{
 
 use crate::{
     config::{Config, MaxmemoryPolicy},
-    dispatch::Pause,
+    pause::Pause,
     server::Shared,
     worker::Worker,
 };

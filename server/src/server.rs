@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -15,7 +15,6 @@ use crate::{
     aof::Aof,
     config::ConfigStore,
     cut::Cut,
-    dispatch::Pause,
     guests::Berths,
     latency::LatencyMonitor,
     loading::Loading,
@@ -24,6 +23,7 @@ use crate::{
     metrics::{Metrics, ProcessInfo, random_id},
     monitor::Monitors,
     net::{Board, listener::Relocation},
+    pause::PauseState,
     saving::Saves,
     scripts::shared::SharedScripts,
     signal::Shutdown,
@@ -161,46 +161,6 @@ impl NewListeners {
     /// What is offered to `worker`.
     pub fn take(&self, worker: usize) -> Option<Relocation> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(worker)?.take()
-    }
-}
-
-/// CLIENT PAUSE for all workers: two ends, since clients may pause writes for longer than the rest.
-#[derive(Debug, Default)]
-pub struct PauseState {
-    all_until_us: AtomicI64,
-    writes_until_us: AtomicI64,
-}
-
-impl PauseState {
-    /// Pauses until `until_us`, microseconds since the Unix epoch; a pause already in force is
-    /// only made longer.
-    pub fn set(&self, only_writes: bool, until_us: i64) {
-        let end = if only_writes { &self.writes_until_us } else { &self.all_until_us };
-        end.fetch_max(until_us, Ordering::SeqCst);
-    }
-
-    /// CLIENT UNPAUSE.
-    pub fn clear(&self) {
-        self.all_until_us.store(0, Ordering::SeqCst);
-        self.writes_until_us.store(0, Ordering::SeqCst);
-    }
-
-    /// When the last pause ends, in microseconds since the Unix epoch.
-    pub(crate) fn end_us(&self) -> i64 {
-        let all = self.all_until_us.load(Ordering::Relaxed);
-        all.max(self.writes_until_us.load(Ordering::Relaxed))
-    }
-
-    /// What is paused at `now_us`.
-    #[inline]
-    pub(crate) fn at(&self, now_us: i64) -> Pause {
-        if now_us < self.all_until_us.load(Ordering::Relaxed) {
-            Pause::All
-        } else if now_us < self.writes_until_us.load(Ordering::Relaxed) {
-            Pause::Writes
-        } else {
-            Pause::Off
-        }
     }
 }
 

@@ -32,7 +32,6 @@ use crate::{
     client_eviction::Weighed,
     config::{BufferLimit, ConfigReader},
     couplings::Coupled,
-    dispatch::Pause,
     exec::Question,
     guests::Guests,
     in_place::{AHEAD_MAX, Ahead},
@@ -44,6 +43,7 @@ use crate::{
     outbox::Outboxes,
     own_shard::OwnShard,
     parcel::Message,
+    pause::Pause,
     pubsub::Farewell,
     replies::BufferPool,
     route::ShardMap,
@@ -178,7 +178,7 @@ pub struct Worker {
     /// When background work is due again.
     next_tick_us: i64,
     /// When the shard's own background work is due, if that is sooner.
-    shard_due_us: i64,
+    pub(crate) shard_due_us: i64,
     /// Background work is left over from the last slice.
     is_behind: bool,
     /// The server is stopping, and this worker accepts no more connections.
@@ -434,20 +434,14 @@ impl Worker {
         if self.config.refresh() {
             self.configure();
         }
-        self.pause = self.shared.pause.at(self.now_us);
+        self.look_at_pause();
         self.busy = self.shared.scripts.busy();
         if self.is_loading {
             self.load_slice();
             self.take_loaded();
             self.is_loading = self.shared.loading.is_active();
         }
-        if self.pause == Pause::Off {
-            self.pause = match (self.shared.aof.holds_writes(), self.shared.saves.holds_writes()) {
-                (true, _) => Pause::Writes,
-                (false, true) => Pause::Uncaptured,
-                (false, false) => Pause::Off,
-            };
-        }
+        self.pause_for_storage();
         self.care = care(&self.shared);
         self.begin_turn_of_memory();
         self.look_for_monitors();
@@ -749,15 +743,6 @@ impl Worker {
     /// Clients that wait with a command.
     fn blocked_clients(&self) -> usize {
         self.paused_clients() + self.waits.len() + self.acks.len()
-    }
-
-    /// Clients whose next command waits for the end of CLIENT PAUSE.
-    fn paused_clients(&self) -> usize {
-        if self.pause == Pause::Off {
-            return 0;
-        }
-        let waits = |session: &Session| session.held.is_some_and(|held| held.is_paused);
-        self.network.connections().filter(|(_, connection)| waits(&connection.session)).count()
     }
 }
 

@@ -10,10 +10,17 @@
 //!
 //! Invariants:
 //! - the entry holds the only copy of its deadline; nothing else is kept in step;
-//! - without keys that have a deadline, no work is done.
+//! - without keys that have a deadline, no work is done;
+//! - while expiry is held up, nothing is removed; what has expired is hidden all the same.
 #![forbid(unsafe_code)]
 
-use super::Keyspace;
+use super::{
+    Aside, Database, Keyspace, KeyspaceStats,
+    events::{Class, Events},
+    fields::Objects,
+    slot,
+    table::Verdict,
+};
 
 /// Keys, or empty places, that one slice looks at.
 const SLICE_KEYS: usize = 1_000;
@@ -90,4 +97,72 @@ impl ExpireCycle {
         }
         (visited, expired)
     }
+}
+
+impl Keyspace {
+    /// Holds expiry up, or lets it go on: as long as it is held up, keys whose deadline has passed are
+    /// hidden from all commands and not removed, so nothing changes by itself. CLIENT PAUSE promises
+    /// that, for those who compare or hand over the data meanwhile.
+    #[inline]
+    pub fn hold_expiry(&mut self, is_held: bool) {
+        self.moment.holds_expiry = is_held;
+    }
+
+    /// Whether expiry is held up.
+    #[inline]
+    pub fn holds_expiry(&self) -> bool {
+        self.moment.holds_expiry
+    }
+
+    /// Removes keys of `database` whose deadline has passed, from `cursor` on, looking at about
+    /// `budget` keys.
+    fn expire_slice(&mut self, database: usize, cursor: u64, budget: usize) -> ExpireSlice {
+        let Self { databases, aside, stats, events, journal, moment, .. } = self;
+        let Aside { capture, garbage } = aside;
+        let Database { table, objects: Objects { bytes, due } } = &mut databases[database];
+        let number = table.captured_as();
+        let (mut visited, mut expired) = (0, 0);
+        let cursor = table.for_each_volatile_slice(
+            cursor,
+            budget,
+            |entry, is_captured| {
+                visited += 1;
+                if !moment.has_passed(entry.deadline()) {
+                    return Verdict::Keep;
+                }
+                expired += 1;
+                if !is_captured {
+                    capture.preserve_removed(number, entry);
+                }
+                due.forget(entry.key());
+                journal.record_gone(database, entry.key());
+                note_expired(stats, events, database, entry.key());
+                Verdict::Remove
+            },
+            |removed| slot::discard(removed, bytes, garbage),
+        );
+        ExpireSlice { cursor, visited, expired }
+    }
+}
+
+/// What one call of [`Keyspace::expire_slice`] did.
+struct ExpireSlice {
+    /// Where to go on, 0 at the end of the database.
+    cursor: u64,
+    /// How many keys with a deadline were looked at.
+    visited: usize,
+    /// How many of them were removed.
+    expired: usize,
+}
+
+/// Notes that a key of `database` was removed as its deadline had passed.
+#[cold]
+pub(super) fn note_expired(
+    stats: &mut KeyspaceStats,
+    events: &mut Events,
+    database: usize,
+    key: &[u8],
+) {
+    stats.expired += 1;
+    events.report(Class::EXPIRED, "expired", database, key);
 }

@@ -3,8 +3,8 @@
 //! # Invariants
 //!
 //! - an entry whose deadline has passed does not exist: every way to reach an entry compares its
-//!   deadline with the shard's time first, and removes it when it has passed; a hash all of whose
-//!   fields have expired does not exist either;
+//!   deadline with the shard's time first, and removes it when it has passed ([`access`]); a hash all
+//!   of whose fields have expired does not exist either;
 //! - the entry holds the only copy of its deadline; nothing else is kept in step;
 //! - time stands still while a command runs, so a command never sees a key vanish half way;
 //! - reaching a key takes one hash and one look-up, whatever is then done with it;
@@ -12,6 +12,7 @@
 //!   in slices by [`Keyspace::free_slice`].
 #![deny(unsafe_code)]
 
+mod access;
 pub mod attic;
 pub mod awaited;
 mod bucket;
@@ -100,12 +101,21 @@ struct Moment {
     fresh_usage: u32,
     /// Whether what is changed must be preserved for a capture first.
     is_capturing: bool,
+    /// Whether what has expired is hidden and not removed.
+    holds_expiry: bool,
 }
 
 impl Moment {
-    fn new(clock: Clock, policy: Policy, is_capturing: bool) -> Self {
-        let fresh_usage = policy.fresh(clock);
-        Self { clock, now_ms: clock.now_ms(), policy, fresh_usage, is_capturing }
+    fn new(clock: Clock, policy: Policy) -> Self {
+        let (now_ms, fresh_usage) = (clock.now_ms(), policy.fresh(clock));
+        Self { clock, now_ms, policy, fresh_usage, is_capturing: false, holds_expiry: false }
+    }
+
+    /// The same at another time.
+    #[inline]
+    fn at_us(self, now_us: i64) -> Self {
+        let clock = Clock::at_us(now_us);
+        Self { clock, now_ms: clock.now_ms(), fresh_usage: self.policy.fresh(clock), ..self }
     }
 
     /// The usage bits of a key that had `before` and is used now.
@@ -168,7 +178,7 @@ impl Keyspace {
             databases: (0..databases).map(|_| database()).collect(),
             selected: 0,
             no_touch: false,
-            moment: Moment::new(Clock::default(), Policy::Recency, false),
+            moment: Moment::new(Clock::default(), Policy::Recency),
             random: Random::from_seed(seed),
             next_victim: 0,
             aside: Aside::default(),
@@ -182,8 +192,8 @@ impl Keyspace {
 
     /// Remembers the use of keys by `policy` from now on.
     pub fn set_usage_policy(&mut self, policy: Policy) {
-        let Moment { clock, now_ms, is_capturing, .. } = self.moment;
-        self.moment = Moment { now_ms, ..Moment::new(clock, policy, is_capturing) };
+        let fresh_usage = policy.fresh(self.moment.clock);
+        self.moment = Moment { policy, fresh_usage, ..self.moment };
     }
 
     /// How the use of keys is remembered.
@@ -213,16 +223,14 @@ impl Keyspace {
     #[inline]
     pub fn advance_clock_us(&mut self, now_us: i64) {
         if now_us > self.moment.clock.now_us() {
-            let Moment { policy, is_capturing, .. } = self.moment;
-            self.moment = Moment::new(Clock::at_us(now_us), policy, is_capturing);
+            self.moment = self.moment.at_us(now_us);
         }
     }
 
     /// Puts the time back to `now_us`: the machine's clock was set back.
     #[cold]
     pub fn set_clock_back_us(&mut self, now_us: i64) {
-        let Moment { policy, is_capturing, .. } = self.moment;
-        self.moment = Moment::new(Clock::at_us(now_us), policy, is_capturing);
+        self.moment = self.moment.at_us(now_us);
     }
 
     /// Lets no deadline pass while keys are loaded, by comparing deadlines with the time 0; what is
@@ -243,176 +251,6 @@ impl Keyspace {
     #[inline]
     pub fn now_ms(&self) -> i64 {
         self.moment.now_ms
-    }
-
-    /// Asks the processor for the first cache line that a command on `key` will touch. When those of
-    /// a batch have been asked for, [`prefetch_entry`](Self::prefetch_entry) asks for the second.
-    #[inline]
-    pub fn prefetch(&self, database: usize, key: &[u8]) -> KeyHash {
-        let table = &self.databases[database].table;
-        let hash = table.hash(key);
-        table.prefetch(hash);
-        hash
-    }
-
-    /// The second step of [`prefetch`](Self::prefetch), with the hash that the first has answered.
-    #[inline]
-    pub fn prefetch_entry(&self, database: usize, hash: KeyHash) {
-        self.databases[database].table.prefetch_entry(hash);
-    }
-
-    /// The entry of `key`, for a command that reads it: counts a hit or a miss and notes the use.
-    ///
-    /// The same as `slot_read(key).into_view()`, in fewer steps: this is the hot path of reads.
-    #[inline]
-    pub fn read(&mut self, key: &[u8]) -> Option<EntryRef<'_, Object>> {
-        if self.has_field_deadlines() {
-            return self.slot_read(key).into_view();
-        }
-        let Self { databases, aside, stats, events, journal, moment, random, .. } = self;
-        let Database { table, objects } = &mut databases[self.selected];
-        let hash = table.hash(key);
-        let Some(mut entry) = table.get_mut(hash, key) else {
-            stats.misses += 1;
-            events.report(Class::MISS, "keymiss", self.selected, key);
-            return None;
-        };
-        if moment.has_passed(entry.deadline()) {
-            aside.capture.preserve(&mut entry, true);
-            objects.due.forget(key);
-            slot::discard(entry.remove(), &mut objects.bytes, &mut aside.garbage);
-            journal.record_gone(self.selected, key);
-            note_expired(stats, events, self.selected, key);
-            stats.misses += 1;
-            events.report(Class::MISS, "keymiss", self.selected, key);
-            return None;
-        }
-        stats.hits += 1;
-        if !self.no_touch {
-            slot::note_use(&mut entry, moment, random);
-        }
-        Some(entry.into_view())
-    }
-
-    /// The entry of `key`, for a command that asks about it without using its value (TTL, TYPE):
-    /// counts a hit or a miss.
-    pub fn inspect(&mut self, key: &[u8]) -> Option<EntryRef<'_, Object>> {
-        self.slot_counted(key, false).into_view()
-    }
-
-    /// The entry of `key` without counting or noting anything.
-    #[inline]
-    pub fn peek(&mut self, key: &[u8]) -> Option<EntryRef<'_, Object>> {
-        self.slot_in(self.selected, key, false).into_view()
-    }
-
-    /// Whether `key` is there.
-    #[inline]
-    pub fn contains(&mut self, key: &[u8]) -> bool {
-        self.peek(key).is_some()
-    }
-
-    /// The place of `key`, taken or not, for a command that changes it. Notes the use.
-    #[inline]
-    pub fn slot<'k>(&mut self, key: &'k [u8]) -> Slot<'_, 'k> {
-        self.slot_in(self.selected, key, !self.no_touch)
-    }
-
-    /// The place of `key` for a command that reads it and then changes it: also counts a hit or a
-    /// miss.
-    #[inline]
-    pub fn slot_read<'k>(&mut self, key: &'k [u8]) -> Slot<'_, 'k> {
-        self.slot_counted(key, !self.no_touch)
-    }
-
-    #[inline]
-    fn slot_counted<'k>(&mut self, key: &'k [u8], touch: bool) -> Slot<'_, 'k> {
-        let selected = self.selected;
-        let (slot, stats, events) = self.find(selected, key, touch);
-        if slot.is_vacant() {
-            stats.misses += 1;
-            events.report(Class::MISS, "keymiss", selected, key);
-        } else {
-            stats.hits += 1;
-        }
-        slot
-    }
-
-    /// The place of `key` in `database`, whichever is selected, without noting the use.
-    pub fn slot_of<'k>(&mut self, database: usize, key: &'k [u8]) -> Slot<'_, 'k> {
-        self.slot_in(database, key, false)
-    }
-
-    #[inline]
-    fn slot_in<'k>(&mut self, database: usize, key: &'k [u8], touch: bool) -> Slot<'_, 'k> {
-        self.find(database, key, touch).0
-    }
-
-    /// The place of `key` in `database`, whose hash [`prefetch`](Self::prefetch) has answered, if the
-    /// key is not there.
-    #[inline]
-    pub fn vacant_slot<'k>(
-        &mut self,
-        database: usize,
-        hash: KeyHash,
-        key: &'k [u8],
-    ) -> Option<Slot<'_, 'k>> {
-        let Self { databases, aside, moment, .. } = self;
-        let Database { table, objects } = &mut databases[database];
-        let slot = Slot::new(table.entry(hash, key), objects, aside, moment);
-        slot.is_vacant().then_some(slot)
-    }
-
-    /// The one look-up: finds the place of `key`, removes what has expired there, notes the use. The
-    /// counters come along, as they cannot be reached while the place is borrowed.
-    #[inline]
-    fn find<'k>(
-        &mut self,
-        number: usize,
-        key: &'k [u8],
-        touch: bool,
-    ) -> (Slot<'_, 'k>, &mut KeyspaceStats, &mut Events) {
-        let Self { databases, aside, stats, events, journal, moment, random, .. } = self;
-        let Database { table, objects } = &mut databases[number];
-        let hash = table.hash(key);
-        let mut slot = Slot::new(table.entry(hash, key), objects, aside, moment);
-        if moment.has_passed(slot.deadline()) {
-            slot = slot.vacate(key);
-            journal.record_gone(number, key);
-            note_expired(stats, events, number, key);
-        } else if let Some(fields) = slot.expired_fields(moment.now_ms) {
-            slot = slot.vacate(key);
-            journal.record_gone(number, key);
-            fields::note_all_expired(stats, events, (number, key), fields);
-        } else if touch {
-            slot.note_use(moment, random);
-        }
-        (slot, stats, events)
-    }
-
-    /// Removes `key` of the selected database; answers whether it was there.
-    pub fn remove(&mut self, key: &[u8]) -> bool {
-        self.slot_in(self.selected, key, false).remove()
-    }
-
-    /// Takes `key` of `database` away with all that belongs to it.
-    pub fn take(&mut self, database: usize, key: &[u8]) -> Option<Held> {
-        self.slot_in(database, key, false).take()
-    }
-
-    /// A copy of what `key` of `database` holds.
-    pub fn copy(&mut self, database: usize, key: &[u8]) -> Option<Held> {
-        let entry = self.slot_in(database, key, false).into_view()?;
-        Some(Held::copy_of(entry))
-    }
-
-    /// Puts `held` at `key` of `database` in place of whatever was there; answers whether something
-    /// was.
-    pub fn put(&mut self, database: usize, key: &[u8], held: Held) -> bool {
-        let slot = self.slot_in(database, key, false);
-        let replaced = !slot.is_vacant();
-        slot.put_held(held);
-        replaced
     }
 
     /// Reports that `name` happened to `key` of the selected database.
@@ -474,36 +312,6 @@ impl Keyspace {
         self.databases[database].table.volatile_len()
     }
 
-    /// Removes keys of `database` whose deadline has passed, from `cursor` on, looking at about
-    /// `budget` keys.
-    fn expire_slice(&mut self, database: usize, cursor: u64, budget: usize) -> ExpireSlice {
-        let Self { databases, aside, stats, events, journal, moment, .. } = self;
-        let Aside { capture, garbage } = aside;
-        let Database { table, objects: Objects { bytes, due } } = &mut databases[database];
-        let number = table.captured_as();
-        let (mut visited, mut expired) = (0, 0);
-        let cursor = table.for_each_volatile_slice(
-            cursor,
-            budget,
-            |entry, is_captured| {
-                visited += 1;
-                if !moment.has_passed(entry.deadline()) {
-                    return Verdict::Keep;
-                }
-                expired += 1;
-                if !is_captured {
-                    capture.preserve_removed(number, entry);
-                }
-                due.forget(entry.key());
-                journal.record_gone(database, entry.key());
-                note_expired(stats, events, database, entry.key());
-                Verdict::Remove
-            },
-            |removed| slot::discard(removed, bytes, garbage),
-        );
-        ExpireSlice { cursor, visited, expired }
-    }
-
     /// Swaps two databases.
     pub fn swap(&mut self, first: usize, second: usize) {
         if self.events.is_watched() {
@@ -517,7 +325,7 @@ impl Keyspace {
     /// Marks `watcher` when `key` of `database` changes. A key whose deadline has passed is removed
     /// first: what is watched then is that it is not there.
     pub fn watch(&mut self, database: usize, key: &[u8], watcher: &Watcher) {
-        self.slot_in(database, key, false);
+        self.slot_of(database, key);
         self.events.watch(database, key, watcher);
     }
 
@@ -613,22 +421,6 @@ impl Keyspace {
             assert!(known.eq(dated), "deadlines of fields are out of step");
         }
     }
-}
-
-/// What one call of `Keyspace::expire_slice` did.
-struct ExpireSlice {
-    /// Where to go on, 0 at the end of the database.
-    cursor: u64,
-    /// How many keys with a deadline were looked at.
-    visited: usize,
-    /// How many of them were removed.
-    expired: usize,
-}
-
-#[cold]
-fn note_expired(stats: &mut KeyspaceStats, events: &mut Events, database: usize, key: &[u8]) {
-    stats.expired += 1;
-    events.report(Class::EXPIRED, "expired", database, key);
 }
 
 /// A value with its deadline and usage, away from any key.

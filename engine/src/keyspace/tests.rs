@@ -187,10 +187,13 @@ proptest! {
                     keyspace.slot(&bytes).set_deadline(Some(at));
                     model.entry(key).and_modify(|deadline| *deadline = Some(at));
                 }
+                4 => keyspace.hold_expiry(!keyspace.holds_expiry()),
                 _ => {
                     now_us += ms * 1_000;
                     keyspace.advance_clock_us(now_us);
-                    cycle.slice(&mut keyspace, 5);
+                    if !keyspace.holds_expiry() {
+                        cycle.slice(&mut keyspace, 5);
+                    }
                 }
             }
             let now_ms = now_us / 1_000;

@@ -33,7 +33,7 @@ impl Keyspace {
         mut visit: impl FnMut(EntryRef<'t, Object>),
     ) -> u64 {
         self.databases[self.selected].table.scan(cursor, count, |entry| {
-            if !self.has_expired(&entry) {
+            if !self.has_expired(self.selected, &entry) {
                 visit(entry);
             }
         })
@@ -42,13 +42,13 @@ impl Keyspace {
     /// Visits every key of the selected database that has not expired. Takes its time.
     pub fn for_each(&self, mut visit: impl FnMut(EntryRef<'_, Object>)) {
         let entries = self.databases[self.selected].table.iter();
-        entries.filter(|entry| !self.has_expired(entry)).for_each(&mut visit);
+        entries.filter(|entry| !self.has_expired(self.selected, entry)).for_each(&mut visit);
     }
 
-    /// Whether an entry of the selected database has expired, itself or with all of its fields.
-    fn has_expired(&self, entry: &EntryRef<'_, Object>) -> bool {
+    /// Whether an entry of `database` has expired, itself or with all of its fields.
+    pub(super) fn has_expired(&self, database: usize, entry: &EntryRef<'_, Object>) -> bool {
         self.moment.has_passed(entry.deadline())
-            || self.databases[self.selected]
+            || self.databases[database]
                 .objects
                 .expired_fields(&entry.body(), self.moment.now_ms)
                 .is_some()

@@ -11,7 +11,7 @@ use tessera_engine::{
 use tessera_proto::{Args, parse_i64};
 
 use super::{Scripts, shared::Busy};
-use crate::{dispatch::Pause, memory::permit_memory, server::Shared};
+use crate::{memory::permit_memory, pause::Pause, server::Shared};
 
 /// What is to be run.
 #[derive(Clone)]

@@ -84,7 +84,7 @@ fn ask_pause(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, Comm
 
 /// Takes up what is paused now, and what is not any more.
 fn pause_part(worker: &mut Worker, _: &Args<'_>, reply: &mut ReplyWriter<'_>) {
-    worker.pause = worker.shared.pause.at(worker.now_us);
+    worker.look_at_pause();
     reply.ok();
 }
 

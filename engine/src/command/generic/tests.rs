@@ -48,6 +48,64 @@ fn deadlines_set_after_the_clock_was_set_back_go_by_the_new_time() {
     bench.expect(&[("DBSIZE", ":1"), ("EXISTS k", ":0")]);
 }
 
+/// A value of each type, and what reads it.
+const READ_OF_EACH_TYPE: [(&str, &[&str]); 6] = [
+    ("SET k 1", &["GET k", "STRLEN k", "GETRANGE k 0 1", "GETBIT k 0", "BITCOUNT k", "MGET k"]),
+    ("RPUSH k a b", &["LRANGE k 0 -1", "LLEN k", "LINDEX k 0", "LPOS k a", "SORT_RO k ALPHA"]),
+    ("SADD k a b", &["SMEMBERS k", "SISMEMBER k a", "SRANDMEMBER k", "SINTER k k", "SSCAN k 0"]),
+    ("HSET k a b", &["HGETALL k", "HGET k a", "HRANDFIELD k", "HSCAN k 0", "HTTL k FIELDS 1 a"]),
+    ("ZADD k 1 a", &["ZRANGE k 0 -1", "ZSCORE k a", "ZUNION 1 k", "ZCOUNT k 0 9", "GEOPOS k a"]),
+    ("XADD k 1-1 a b", &["XRANGE k - +", "XLEN k", "XREAD STREAMS k 0", "XINFO STREAM k"]),
+];
+
+#[test]
+fn while_expiry_is_held_up_no_read_removes_what_has_expired_nor_shows_it() {
+    let of_any_type = [
+        "EXISTS k",
+        "TYPE k",
+        "TTL k",
+        "OBJECT ENCODING k",
+        "DUMP k",
+        "KEYS *",
+        "SCAN 0",
+        "TOUCH k",
+    ];
+    let mut bench = Bench::new();
+    for (write, reads) in READ_OF_EACH_TYPE {
+        let reads = || reads.iter().copied().chain(of_any_type);
+        let of_nothing: Vec<String> = reads().map(|line| bench.run(line)).collect();
+        bench.run(write);
+        bench.run("PEXPIRE k 10");
+        bench.shard.keyspace.hold_expiry(true);
+        bench.pass_ms(10);
+        bench.shard.tick();
+        assert_eq!(bench.shard.tick_due_us(), None, "nothing is due");
+        for (line, expected) in reads().zip(of_nothing) {
+            assert_eq!(bench.run(line), expected, "{line}");
+            assert_eq!(bench.run("DBSIZE"), ":1", "{line}");
+        }
+        bench.shard.keyspace.hold_expiry(false);
+        bench.expect(&[("EXISTS k", ":0"), ("DBSIZE", ":0")]);
+    }
+    assert_eq!(bench.shard.keyspace.stats.expired, READ_OF_EACH_TYPE.len() as u64);
+}
+
+#[test]
+fn what_is_written_while_expiry_is_held_up_finds_no_trace_of_what_has_expired() {
+    let mut bench = Bench::new();
+    bench.expect(&[("SET k 1 PX 10", "OK"), ("RPUSH list a", ":1"), ("PEXPIRE list 10", ":1")]);
+    bench.shard.keyspace.hold_expiry(true);
+    bench.pass_ms(10);
+    bench.expect(&[
+        ("INCR k", ":1"),
+        ("TTL k", ":-1"),
+        ("SADD list a", ":1"),
+        ("TTL list", ":-1"),
+        ("DBSIZE", ":2"),
+    ]);
+    bench.shard.check();
+}
+
 #[test]
 fn deadlines_are_set_shown_and_removed() {
     let mut bench = Bench::new();
