@@ -194,6 +194,43 @@ fn what_redis_documents_is_documented_alike() {
     assert_eq!(found, named);
 }
 
+/// The tips of all commands, subcommands too.
+fn tips(client: &mut Client) -> BTreeMap<String, Vec<Reply>> {
+    fn add(all: &mut BTreeMap<String, Vec<Reply>>, rows: Reply) {
+        for row in rows.into_items() {
+            let row = row.into_items();
+            let mut tips = row[7].clone().into_items();
+            tips.sort();
+            all.insert(row[0].clone().into_text(), tips);
+            add(all, row[9].clone());
+        }
+    }
+    let mut all = BTreeMap::new();
+    add(&mut all, client.run("COMMAND"));
+    all
+}
+
+/// Whose tips differ from redis-server 7.0's, and why.
+const OTHER_TIPS: [(&str, &str); 7] = [
+    ("client|setname", "concerns all nodes since 7.2"),
+    ("config|resetstat", "concerns all nodes since 7.2"),
+    ("config|rewrite", "concerns all nodes since 7.2"),
+    ("latency|reset", "counts are added up since 7.2"),
+    ("msetnx", "is not spread since 7.2: it is atomic"),
+    ("randomkey", "one of the answers is chosen since 7.2"),
+    ("scan", "answers are put together in a special way since 7.2"),
+];
+
+#[test]
+fn tips_are_those_of_redis() {
+    let Some(redis) = redis_server() else { return };
+    let server = Server::start(1);
+    let (ours, theirs) = (tips(&mut server.connect()), tips(&mut redis.connect()));
+    let differ = |name: &&String| ours.get(*name).is_some_and(|own| *own != theirs[*name]);
+    let found: Vec<&str> = theirs.keys().filter(differ).map(String::as_str).collect();
+    assert_eq!(found, OTHER_TIPS.map(|(name, _)| name));
+}
+
 /// redis-cli asks for the entries at its start, and shows help and hints from them.
 #[test]
 fn redis_cli_shows_help_from_the_entries() {

@@ -10,13 +10,14 @@
 //!   key#0 value
 //!   6.2.0: what came with this version
 //!   deprecated 6.2.0: `SET` with `GET`
+//!   tips nondeterministic_output
 //!   system
 //! ```
 //!
 //! The first line names commands (subcommands as `container|name`) and their cost. Of the indented
 //! ones, a line that begins with a digit is history, `deprecated` tells since when and what is to be
-//! used instead, `system` marks commands for the server's own use, and all others together are the
-//! arguments, in the notation of [`usage`].
+//! used instead, `system` marks commands for the server's own use, `tips` are COMMAND INFO's words for
+//! clients of clusters, and all others together are the arguments, in the notation of [`usage`].
 //!
 //! Invariants (tested): every row has one entry; every entry parses; the arguments agree with the
 //! row's arity.
@@ -51,6 +52,9 @@ const FAMILIES: [&str; 16] = [
     include_str!("docs/zset.txt"),
 ];
 
+/// How a line of tips begins.
+const TIPS: &str = "tips ";
+
 /// What is said of a command.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Docs {
@@ -74,6 +78,14 @@ static ENTRIES: LazyLock<HashMap<&'static str, &'static str>> =
 pub fn docs(full_name: &str) -> Option<Docs> {
     // That every entry parses is tested.
     ENTRIES.get(full_name).and_then(|entry| parse(entry).ok())
+}
+
+/// What COMMAND INFO tells clients that spread the command called `full_name` over the nodes of a
+/// cluster and merge the answers, or compare these.
+pub fn tips(full_name: &str) -> impl Iterator<Item = &'static str> {
+    let entry = ENTRIES.get(full_name).copied().unwrap_or_default();
+    let line = entry.lines().find_map(|line| line.trim_start().strip_prefix(TIPS));
+    line.unwrap_or_default().split_ascii_whitespace()
 }
 
 /// The entries of one file, each under all its names.
@@ -107,6 +119,8 @@ fn parse(entry: &'static str) -> Result<Docs, UsageError> {
     for line in body.lines().map(str::trim_start) {
         if line == "system" {
             docs.is_system = true;
+        } else if line.starts_with(TIPS) {
+            // See `tips`.
         } else if let Some(deprecated) = line.strip_prefix("deprecated ") {
             docs.deprecated = deprecated.split_once(": ");
         } else if line.starts_with(|first: char| first.is_ascii_digit()) {

@@ -2,19 +2,19 @@
 #![forbid(unsafe_code)]
 
 use tessera_engine::command::{
-    Command, CommandError, Flags, Way,
+    Command, CommandError, Flags, docs,
     keys::{Access, Place},
     table,
     table::flag,
 };
 use tessera_proto::{Args, ReplyWriter, glob::matches_ignoring_case};
 
-use super::{Code, SessionContext, docs::docs};
+use super::{Code, SessionContext, docs::docs as write_docs};
 
 pub(super) const FAMILY: &[(&str, Code)] = &[
     ("command", Code::Local(command)),
     ("command|count", Code::Local(count)),
-    ("command|docs", Code::Local(docs)),
+    ("command|docs", Code::Local(write_docs)),
     ("command|getkeys", Code::Local(getkeys)),
     ("command|getkeysandflags", Code::Local(getkeysandflags)),
     ("command|info", Code::Local(info)),
@@ -171,7 +171,7 @@ fn write_info(reply: &mut ReplyWriter<'_>, row: &Command) {
     reply.integer(step);
     let categories: Vec<String> = row.categories().map(|name| format!("@{name}")).collect();
     write_names(reply, &categories.iter().map(String::as_str).collect::<Vec<_>>());
-    let tips = tips(row.way);
+    let tips: Vec<&str> = docs::tips(row.full_name).collect();
     reply.array(tips.len());
     tips.iter().for_each(|tip| reply.bulk(tip.as_bytes()));
     write_key_specs(reply, row);
@@ -187,24 +187,6 @@ fn flag_names(flags: Flags) -> impl Iterator<Item = &'static str> {
 fn write_names(reply: &mut ReplyWriter<'_>, names: &[&str]) {
     reply.set(names.len());
     names.iter().for_each(|name| reply.simple(name));
-}
-
-/// What clients of a cluster need to know to split a command over its nodes and to merge the
-/// answers: the same that this server does over its shards.
-fn tips(way: Way) -> &'static [&'static str] {
-    match way {
-        Way::SumOfKeys => &["request_policy:multi_shard", "response_policy:agg_sum"],
-        Way::EachKey => &["request_policy:multi_shard"],
-        Way::AllKeysOk => &["request_policy:multi_shard", "response_policy:all_succeeded"],
-        Way::SumOfShards => &["request_policy:all_shards", "response_policy:agg_sum"],
-        Way::AllShardsOk => &["request_policy:all_shards", "response_policy:all_succeeded"],
-        Way::JoinOfShards => &["request_policy:all_shards", "nondeterministic_output_order"],
-        Way::Cursor => &["nondeterministic_output", "request_policy:special"],
-        Way::RandomShard => {
-            &["request_policy:all_shards", "response_policy:special", "nondeterministic_output"]
-        }
-        Way::Owner | Way::Waiting | Way::Channel | Way::Session | Way::Script => &[],
-    }
 }
 
 /// Key specifications: where the search begins, and how keys are found from there.

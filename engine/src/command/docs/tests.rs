@@ -109,6 +109,27 @@ fn what_is_deprecated_is_so_in_the_row_too() {
     }
 }
 
+/// What goes over all shards here is to go over all nodes of a cluster.
+#[test]
+fn commands_that_are_spread_have_a_policy() {
+    use crate::command::Way;
+    for row in table().all() {
+        let policy = tips(row.full_name).find_map(|tip| tip.strip_prefix("request_policy:"));
+        let wanted = match row.way {
+            Way::SumOfKeys | Way::EachKey | Way::AllKeysOk => Some("multi_shard"),
+            // A cluster has one database.
+            _ if row.name == "swapdb" => None,
+            Way::SumOfShards | Way::AllShardsOk | Way::JoinOfShards | Way::RandomShard => {
+                Some("all_shards")
+            }
+            Way::Cursor => Some("special"),
+            Way::Owner | Way::Channel | Way::Waiting => None,
+            Way::Session | Way::Script => continue,
+        };
+        assert_eq!(policy, wanted, "{}", row.full_name);
+    }
+}
+
 #[test]
 fn arguments_are_told_in_their_order() {
     let names = |name: &str| {
