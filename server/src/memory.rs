@@ -12,9 +12,12 @@
 //! - without a limit a turn pays one load.
 #![forbid(unsafe_code)]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use tessera_engine::{
@@ -131,10 +134,18 @@ impl Worker {
         self.shared.memory.limit() != 0 && self.shard.is_here() && self.shard.wants_room()
     }
 
-    /// Lets a slice of the own shard's keys go, in the present epoch.
+    /// Lets a slice of the own shard's keys go, in the present epoch. One that takes long is an event
+    /// of the latency monitor.
     pub(crate) fn make_room(&mut self) {
+        let began = Instant::now();
         self.shard.keyspace.journal.set_stamp(self.shared.aof.epoch());
         self.shard.make_room();
+        let threshold_ms = self.config.get().latency_monitor_threshold;
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if threshold_ms > 0 && took_ms >= threshold_ms {
+            let took_ms = i64::try_from(took_ms).unwrap_or(i64::MAX);
+            self.shared.latency.add("eviction-cycle", self.now_us, took_ms);
+        }
     }
 
     /// Publishes what the own shard takes of memory.

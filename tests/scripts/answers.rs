@@ -102,6 +102,8 @@ pub(super) const SCRIPTS: &[&str] = &[
     "return redis.call('ping')",
     "return redis.call('select', 3)",
     "return redis.call('select', 'x')",
+    "return redis.call('select', 99)",
+    "return redis.pcall('select', -1)",
     "return redis.call('type', KEYS[1])",
     "return redis.call('type', KEYS[1])['ok']",
     "redis.call('del', 'h') redis.call('hset', 'h', 'f', 'v') return redis.call('hgetall', 'h')",

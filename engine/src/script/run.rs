@@ -47,6 +47,11 @@ pub trait ScriptHost {
     /// It needs keys that are not here. Nothing has been done then, and the script ends.
     fn execute(&mut self, call: &Call<'_>, out: &mut ReplyBuffer) -> Result<(), NeedsShards>;
 
+    /// How many databases there are, for SELECT.
+    fn databases(&self) -> u32 {
+        DATABASES_USUAL
+    }
+
     /// Why a command is refused at this moment, if it is: a user without permission, no memory, a
     /// disk that fails. `has_written` tells whether the script has written before.
     fn refusal(&mut self, call: &Call<'_>, allows_oom: bool, has_written: bool) -> Option<String> {
@@ -189,7 +194,8 @@ impl Run<'_> {
             return Err(text);
         }
         if command.full_name == "select" {
-            let database = select(&args, &mut ReplyWriter::new(&mut state.reply, state.inner));
+            let reply = &mut ReplyWriter::new(&mut state.reply, state.inner);
+            let database = select(&args, host.databases(), reply);
             state.database = database.unwrap_or(state.database);
             return Ok(());
         }
@@ -226,10 +232,10 @@ fn may_change(command: &Command) -> bool {
 }
 
 /// SELECT within a script, which ends with it.
-fn select(args: &Args<'_>, reply: &mut ReplyWriter<'_>) -> Option<u32> {
+fn select(args: &Args<'_>, databases: u32, reply: &mut ReplyWriter<'_>) -> Option<u32> {
     let database = parse_i64(&args[1]).and_then(|number| u32::try_from(number).ok());
     match (database, parse_i64(&args[1])) {
-        (Some(database), _) if database < DATABASES_MAX => {
+        (Some(database), _) if database < databases => {
             reply.ok();
             return Some(database);
         }
@@ -239,8 +245,8 @@ fn select(args: &Args<'_>, reply: &mut ReplyWriter<'_>) -> Option<u32> {
     None
 }
 
-/// A bound that no configuration exceeds; the host knows the real one.
-const DATABASES_MAX: u32 = 1 << 24;
+/// The default of `databases`.
+const DATABASES_USUAL: u32 = 16;
 
 /// The linear congruential generator of POSIX's `lrand48`, which Redis gives to scripts: the same seed
 /// gives the same numbers there.

@@ -238,6 +238,10 @@ impl ScriptHost for Host<'_> {
         Ok(())
     }
 
+    fn databases(&self) -> u32 {
+        self.shared.config.current().databases
+    }
+
     fn refusal(&mut self, call: &Call<'_>, allows_oom: bool, has_written: bool) -> Option<String> {
         // One that has written goes on: half a script must not be stopped.
         if has_written {
