@@ -21,6 +21,7 @@ on_1_2_and_4_shards!(
     a_destination_of_another_type_leaves_the_source,
     entries_of_groups_are_owed_too,
     who_has_waited_counts_as_executed,
+    keys_are_awaited_as_long_as_somebody_waits,
     every_element_is_moved_exactly_once,
 );
 
@@ -223,6 +224,27 @@ fn who_has_waited_counts_as_executed(shards: usize) {
     assert_eq!(shown(waiter.receive()), "v");
     assert_eq!(figures(&mut client), (Some("cmdstat_blmove:calls=1".into()), 1));
     assert_eq!(commands(&mut client).as_deref(), Some("2"));
+}
+
+fn keys_are_awaited_as_long_as_somebody_waits(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    let awaited =
+        || [server.info("total_blocking_keys"), server.info("total_blocking_keys_on_nokey")];
+    client.run("XGROUP CREATE s g $ MKSTREAM");
+    let lists = server.waiting("BLPOP a b c d 0", 1);
+    let reader = server.waiting("XREADGROUP GROUP g r BLOCK 0 STREAMS s >", 2);
+    let mut patient = server.waiting("BLPOP a 0", 3);
+    assert_eq!(awaited(), ["5", "1"]);
+    drop(reader);
+    server.wait_for_blocked(2);
+    assert_eq!(awaited(), ["4", "0"]);
+    drop(lists);
+    server.wait_for_blocked(1);
+    assert_eq!(awaited(), ["1", "0"]);
+    client.run("RPUSH a v");
+    assert_eq!(shown(patient.receive()), "[a v]");
+    assert_eq!(awaited(), ["0", "0"]);
 }
 
 /// Movers from two queues to lists of their own, who leave while they wait and come again: every

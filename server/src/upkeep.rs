@@ -10,6 +10,12 @@ use std::time::{Duration, Instant};
 
 use crate::{session::Session, worker::Worker};
 
+/// Time until a shard that had nothing to do is looked at again when it may have got something: as
+/// long as keys with deadlines are left alone when none of them is stale.
+const UNFORESEEN_INTERVAL_US: i64 = 100_000;
+/// Entries of waiting clients that are looked at for those who wait no more, before they are counted.
+const WAITS_SWEPT: usize = 1_000;
+
 /// A row of slices under way.
 #[derive(Debug, Default)]
 pub(crate) struct Upkeep {
@@ -35,6 +41,22 @@ impl Worker {
         is_behind
     }
 
+    /// Plans the shard's next slice; the last one was in this turn, if `is_due` says so.
+    ///
+    /// A shard without deadlines has nothing to do. That its first one has been set nobody is told, as
+    /// commands would have to look whether it is the first: something has happened in every turn that
+    /// does not come by itself, so there is a slice soon after. Other workers may set deadlines on a
+    /// shard that lies in its berth without a turn of its owner, which therefore looks regularly.
+    pub(crate) fn plan_shard_tick(&mut self, is_due: bool) {
+        if is_due && self.shard.is_here() {
+            self.shard_due_us = self.shard.tick_due_us().unwrap_or(i64::MAX);
+        }
+        let may_have_changed = !is_due || self.map.shards() > 1;
+        if self.shard_due_us == i64::MAX && may_have_changed {
+            self.shard_due_us = self.now_us + UNFORESEEN_INTERVAL_US;
+        }
+    }
+
     fn note_expire_cycle(&self, took: Duration) {
         self.metrics.counters.expire_cycle_us.add(took.as_micros() as u64);
         let threshold_ms = self.config.get().latency_monitor_threshold;
@@ -45,12 +67,14 @@ impl Worker {
     }
 
     /// Publishes figures of the shard's background work, and of who waits for its keys.
-    pub(crate) fn publish_upkeep(&self) {
+    pub(crate) fn publish_upkeep(&mut self) {
+        self.shard.sweep_waiters(WAITS_SWEPT);
         let (counters, keyspace) = (&self.metrics.counters, &self.shard.keyspace);
         let (pending, freed) = keyspace.lazily_freed();
         counters.lazyfree_pending.set(pending);
         counters.lazyfreed_objects.set(freed);
         counters.watched_keys.set(keyspace.watched() as u64);
+        counters.awaited_keys.set(keyspace.events.awaited_keys() as u64);
         counters.awaited_keys_on_no_key.set(self.shard.keys_awaited_to_go() as u64);
     }
 

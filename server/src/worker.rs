@@ -663,8 +663,8 @@ impl Worker {
             // Keys that expire now do so in the present epoch.
             self.shard.keyspace.journal.set_stamp(self.shared.aof.epoch());
             self.is_behind = self.tick_shard();
-            self.shard_due_us = self.shard.tick_due_us().unwrap_or(i64::MAX);
         }
+        self.plan_shard_tick(is_due);
         if self.own == 0 {
             self.look_at_schedule();
         }
@@ -725,7 +725,6 @@ impl Worker {
         counters.keyspace_misses.set(stats.misses);
         counters.expired_keys.set(stats.expired);
         counters.expired_fields.set(stats.expired_fields);
-        counters.awaited_keys.set(self.shard.keyspace.events.awaited_keys() as u64);
         counters.evicted_keys.set(stats.evicted);
         counters.changes.set(self.shard.changes());
         let keyspace = &self.shard.keyspace;

@@ -104,8 +104,8 @@ impl Shard {
         mem::take(&mut self.answers)
     }
 
-    /// Drops what is remembered of waiters that are over, some of it.
-    pub(super) fn sweep_waiters(&mut self, count: usize) {
+    /// Drops what is remembered of waiters that are over, looking at `count` entries.
+    pub fn sweep_waiters(&mut self, count: usize) {
         self.queues.sweep(&mut self.keyspace, count);
     }
 }
