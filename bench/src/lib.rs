@@ -28,9 +28,7 @@ mod connections;
 mod durability;
 mod error;
 mod growth;
-
 mod instructions;
-
 mod load;
 mod memory;
 mod options;

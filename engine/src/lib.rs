@@ -16,14 +16,46 @@
 //! journal       what was done to them, as records from which it can be repeated
 //! value         what a key can hold
 //! types         strings, lists, hashes, sets, sorted sets, streams and their encodings
-//! sys           clock and random numbers: real and simulated
+//! sys           clock, random numbers and disk: real and simulated
+//! ```
+//!
+//! # Where to look
+//!
+//! - *A new command*: a row and a function in its family's file under [`command`], and an entry in
+//!   the family's text under `command/docs`.
+//! - *One command from end to end*: [`shard::Shard::execute`], then `command::string::get`, then
+//!   [`keyspace`].
+//! - *One order over all shards*: the rule and its proof in [`transaction::round`]; commands over
+//!   several shards in [`transaction::gathered`] and [`transaction::parts`].
+//! - *Why a snapshot does not block a writer*: [`keyspace::capture`]. A write to a key that is not
+//!   captured yet preserves it first, and goes on.
+//! - *What survives a crash*: [`persist::epoch`], then [`persist::recovery`].
+//!
+//! # Words
+//!
+//! ```text
+//! slot       one of 16,384 to which CRC16 assigns keys; a shard owns a range of them (`proto::slot`).
+//!            In the table, which knows nothing of those: the place of one entry in a bucket
+//! cut        an instant between commands on all shards at once
+//! capture    the keyspace as it is at a cut, held while commands go on changing it
+//! preserve   to put a key's state at the cut aside before it is changed
+//! effect     what a command did; recorded in the journal in a form that depends on no clock or chance
+//! epoch      a span of the one order: what is flushed, and so becomes durable, together
+//! unit       what is executed as one step: a command, EXEC, a script
+//! gathered   shards that one thread holds, to execute a unit over several of them
+//! notice     what a shard has to tell clients besides replies
+//! waiter     a client whose command waits for data (Redis says blocked)
+//! coupled    keys on several shards that must be at hand together while a client waits for them
 //! ```
 //!
 //! # Invariants
 //!
 //! - Nothing here reads a clock, a socket, a file or a random device except through `sys`, so that
 //!   a whole set of shards runs in one deterministic test thread.
-//! - A shard is used by one thread at a time; nothing in it is shared, so nothing in it locks.
+//! - A shard is used by one thread at a time, and no command locks. What other threads may touch is
+//!   named: the memory budget ([`keyspace::budget`]), the marks of clients that watch or wait
+//!   ([`keyspace::watch`], [`waiting`]), values that replies hold by reference, and what these give back
+//!   ([`keyspace::deferred_free`]).
 //! - A command is one function without a wait inside: it sees and leaves its shard consistent.
 #![deny(unsafe_code)]
 

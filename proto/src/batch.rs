@@ -112,15 +112,6 @@ impl RequestBatch {
         self.input.extend_from_slice(argument);
     }
 
-    /// Appends `argument` to the request being composed; by reference if it is large.
-    pub fn add_bytes(&mut self, argument: Bytes) {
-        if argument.len() < SHARE_MIN_BYTES {
-            self.add_slice(&argument);
-        } else {
-            self.add_part(argument);
-        }
-    }
-
     /// Ends the request being composed. Without arguments since the last one, it has none.
     #[inline]
     pub fn end_request(&mut self) {
@@ -280,7 +271,7 @@ mod tests {
         for index in [0, 3, 1] {
             batch.add(&args, index);
         }
-        batch.add_bytes(Bytes::from(vec![b'y'; SHARE_MIN_BYTES]));
+        batch.add_slice(&[b'y'; SHARE_MIN_BYTES]);
         batch.end_request();
         batch.push_slices([&b"PING"[..]]);
         let long = vec![b'y'; SHARE_MIN_BYTES];

@@ -225,12 +225,6 @@ impl F64Text {
     }
 }
 
-/// Appends the text of a double.
-#[inline]
-pub fn write_f64(out: &mut Vec<u8>, value: f64) {
-    out.extend_from_slice(F64Text::new(value).as_bytes());
-}
-
 /// The fewest digits that make up `value`, how many they are, and the power of ten to be multiplied
 /// by. `value` is finite and above zero.
 fn shortest_digits(value: f64) -> ([u8; DIGITS_MAX], usize, i32) {

@@ -29,12 +29,6 @@ pub fn matches_ignoring_case(pattern: &[u8], text: &[u8]) -> bool {
     run(pattern, text, true)
 }
 
-/// Whether the pattern matches only itself, so that it can be looked up instead.
-#[must_use]
-pub fn is_literal(pattern: &[u8]) -> bool {
-    !pattern.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'))
-}
-
 fn run(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
     if text.is_empty() {
         return pattern.is_empty();
@@ -219,14 +213,6 @@ mod tests {
         assert!(!matches(stars(STARS_MAX + 1).as_bytes(), text.as_bytes()));
         // Stars in a row are one, and one at the end is not counted.
         assert!(matches(("**?".repeat(STARS_MAX) + "*").as_bytes(), text.as_bytes()));
-    }
-
-    #[test]
-    fn literal_patterns_are_recognised() {
-        assert!(is_literal(b"news.tech") && is_literal(b""));
-        for pattern in ["a*", "a?", "[a", r"\a"] {
-            assert!(!is_literal(pattern.as_bytes()));
-        }
     }
 
     proptest! {

@@ -8,7 +8,7 @@
 //! the length of its array at the end only. Small lengths overwrite the reserved bytes; larger ones
 //! move the contents by the few digits they lack, once.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use bytes::Bytes;
 
@@ -90,13 +90,6 @@ impl<'a> ReplyWriter<'a> {
         self.buffer
     }
 
-    /// A writer of the same protocol, for a call that takes one by value.
-    #[inline]
-    #[must_use]
-    pub fn reborrow(&mut self) -> ReplyWriter<'_> {
-        ReplyWriter { buffer: self.buffer, protocol: self.protocol }
-    }
-
     /// Bytes that are a reply, or a part of one, already.
     #[inline]
     pub fn raw(&mut self, bytes: &[u8]) {
@@ -132,15 +125,6 @@ impl<'a> ReplyWriter<'a> {
     pub fn error_bytes(&mut self, text: &[u8]) {
         self.raw(b"-");
         self.line(text);
-    }
-
-    /// An error whose text is composed, as in `error_fmt(format_args!("ERR {error}"))`.
-    #[cold]
-    pub fn error_fmt(&mut self, text: fmt::Arguments<'_>) {
-        self.raw(b"-");
-        // Lines cannot fail to be written; a `Display` that reports failure ends its own text.
-        let _ = Line(self).write_fmt(text);
-        self.raw(b"\r\n");
     }
 
     /// An integer.
@@ -332,11 +316,6 @@ impl<'a> ReplyWriter<'a> {
         self.finish(&begun, self.or_array(b'>'), len);
     }
 
-    /// Takes back what was begun and all that was written since.
-    pub fn abandon(&mut self, begun: Deferred) {
-        self.buffer.truncate(begun.0);
-    }
-
     fn finish(&mut self, begun: &Deferred, marker: u8, len: usize) {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(len).as_bytes();
@@ -425,16 +404,6 @@ fn decimal(digit: usize) -> u8 {
 
 fn push_sanitized(out: &mut Vec<u8>, text: &[u8]) {
     out.extend(text.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
-}
-
-/// Takes composed text for a line.
-struct Line<'w, 'a>(&'w mut ReplyWriter<'a>);
-
-impl Write for Line<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        push_sanitized(self.0.buffer.small_mut(), text.as_bytes());
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! start, signal       command line to running workers to exit status
 //! config, log         redis.conf's options; lines in the form of Redis's log
 //! server              what all workers share: configuration, figures, the end
-//! whole               what the server itself does over all shards at once: DEBUG RELOAD, the end
+//! supervision         telling systemd or upstart how far we are
 //! loading             the RDB file of the start becomes the keyspace
 //! aof                 the append-only log: epochs, files, recovery at the start
 //! check               tessera-check: what a data directory holds, without a server
@@ -19,8 +19,10 @@
 //! memory              maxmemory: who is refused, and who lets keys go when
 //! several, gather     commands that concern several shards, and their joined reply
 //! cut                 an instant in which no worker takes places
-//! couplings           keys between which a waiting client has elements moved: who hears of them, and when
+//! couplings           keys that must be at hand together while a client waits for them
 //! loan, own_shard     shards that are lent whole to the worker that executes over several of them
+//! guests              shards of sleeping workers, executed upon by whoever has commands for them
+//! stop_the_world      what the server itself does over all shards at once: DEBUG RELOAD, the end
 //! exec                EXEC and WATCH: transactions on their way to the shards
 //! libraries           commands that change the libraries of functions
 //! local               commands of the session, executed at their connection's worker
@@ -38,17 +40,46 @@
 //! tracking            what clients that cache keys are told
 //! session, session_commands   a connection's state and the commands about it
 //! scripts             scripts and functions: where they run, how they wait
-//! metrics             figures for INFO
-//! mesh                mailboxes, credits, sleep and wake
+//! metrics, info       figures, and INFO that shows them
+//! slowlog, latency    commands and events that took long
+//! stopwatch           how long a command takes
+//! shard_settings      what shards need to know of the configuration
+//! mesh                mailboxes, credits, sleep and wake, berths
 //! net                 listeners, connections, buffers
 //! runtime             executor (glommio) and ring (io_uring): the only modules that name them
+//! ```
+//!
+//! # Words
+//!
+//! Terms of the field keep their meaning. These are the server's own, each with the module that says
+//! more:
+//!
+//! ```text
+//! turn        one pass of a worker's event loop (worker)
+//! round       connections with input send their commands for other shards, then execute their own
+//!             (dispatch)
+//! run         a stretch of one connection's commands for one shard (dispatch)
+//! place       a position in a mailbox, taken by an atomic add: what makes the one order (mesh)
+//! parcel      a batch message: a round's runs for one shard; it comes home with the replies (parcel)
+//! credit      the right to one more unanswered message to another worker (mesh)
+//! ticket      the place of a reply among its connection's (replies)
+//! cut         an instant in which no worker takes places: a consistent cut through all mailboxes (cut)
+//! unit        what is executed as one step over several shards: a command, EXEC, a script (loan)
+//! loan, host  shards handed by pointer to one worker, the host, for the length of a unit (loan)
+//! guest       a sleeping worker's shard, with another worker for the length of a turn (guests)
+//! berth       where a worker leaves its shard while it sleeps, for others to take (mesh)
+//! coupled     keys of several shards for all of which one client waits (couplings)
+//! epoch       a span of the one order whose effects become durable together (aof)
+//! news        what a shard has to tell another worker's clients besides replies (pubsub)
+//! stalled     said of a connection: its next command waits for a credit, a cut or a shard (session)
 //! ```
 //!
 //! # Invariants
 //!
 //! - no lock is taken between reading a request and writing its reply, and a worker never waits for
-//!   another one: what cannot go on now is set aside. The one exception is a few stores long: while a
-//!   command over several shards takes its places, nobody else takes any (`cut`);
+//!   another one: what cannot go on now is set aside. Two exceptions, of a few stores and a few
+//!   microseconds: while a command over several shards takes its places, nobody else takes any (`cut`);
+//!   and a worker that wakes looks for its shard for a moment if a guest uses it (`own_shard`);
 //! - a panic anywhere ends the process.
 #![deny(unsafe_code)]
 
@@ -96,13 +127,13 @@ mod shard_settings;
 pub mod signal;
 pub mod slowlog;
 pub mod start;
+mod stop_the_world;
 mod stopwatch;
 mod storage;
 mod supervision;
 pub mod tracking;
 mod upkeep;
 pub mod waiting;
-mod whole;
 pub mod worker;
 
 pub use start::main_with_args;

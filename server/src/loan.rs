@@ -42,7 +42,7 @@ use crate::{
     replies::NO_SHARD,
     session::{Held, Standing},
     session_commands::After,
-    whole::Whole,
+    stop_the_world::StopTheWorld,
     worker::Worker,
 };
 
@@ -63,8 +63,8 @@ pub(crate) enum Work {
     Call { header: CallHeader, request: RequestBatch },
     /// EXEC.
     Transaction { header: CallHeader, transaction: Box<Transaction> },
-    /// Something that the server itself does over all shards.
-    Whole(Whole),
+    /// Something that the server itself does over all shards, while every worker stands still.
+    StopTheWorld(StopTheWorld),
 }
 
 /// How the execution of a unit has ended.
@@ -343,10 +343,10 @@ impl Worker {
                 }
             }
             Work::Transaction { .. } => {}
-            Work::Whole(_) => {}
+            Work::StopTheWorld(_) => {}
         }
-        if let Work::Whole(work) = unit.work {
-            after = self.execute_whole(work, &mut answer);
+        if let Work::StopTheWorld(work) = unit.work {
+            after = self.execute_stop_the_world(work, &mut answer);
         }
         self.finish_reply(unit.connection, unit.ticket, &answer);
         self.pool.put(answer);

@@ -1,9 +1,17 @@
 //! The commands: what each is, and what it does to a shard.
 //!
-//! A new command is one row and one function in its family's file. The row says everything that
-//! others need to know of it; [`table`] joins the families. A function gets a [`Context`] and the
-//! arguments, writes its reply, and returns an [`Effect`] or a [`CommandError`]; the shard does the
-//! chores that every write shares.
+//! A new command is one row and one function in its family's file, and one entry in the family's text
+//! under `docs/` (arguments, cost and history for COMMAND DOCS; a test asks for it). The row says
+//! everything that others need to know of it; [`table`] joins the families. A function gets a
+//! [`Context`] and the arguments, writes its reply, and returns an [`Effect`] or a [`CommandError`]; the
+//! shard does the chores that every write shares. What it must do itself:
+//!
+//! - tell of the keys that it has changed, by [`Context::notify`]: all who listen hang on that;
+//! - say what to record in the journal, by [`Context::record`], where repeating its arguments would not
+//!   have the same effect (see [`crate::journal`]).
+//!
+//! Commands that concern sessions, the configuration or all workers have their rows here and their code
+//! in the server (`server/src/session_commands`).
 #![forbid(unsafe_code)]
 
 pub mod bitmap;

@@ -1,8 +1,9 @@
 //! The command table: one row per command, from which everything else follows.
 //!
 //! A row names a command's arity, flags, keys, way over the shards, and function. Routing, checks
-//! before execution, COMMAND INFO/DOCS/GETKEYS and the statistics read the row; no other place
-//! lists commands. The family files (`string.rs`, `keys.rs`, …) hold the rows, written with
+//! before execution, COMMAND INFO and GETKEYS and the statistics read the row (what COMMAND DOCS says
+//! besides stands in [`docs`](super::docs)); no other place
+//! lists commands. The family files (`string.rs`, `generic.rs`, …) hold the rows, written with
 //! [`commands!`](crate::commands), and the functions in the same order.
 //!
 //! Invariants (tested below): names are unique and lower case; the arity admits the row's keys;
@@ -195,7 +196,8 @@ impl Group {
 /// How a command goes over the shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// To the one shard that owns its keys. Over several shards it goes through the coordinator.
+    /// To the one shard that owns its keys; if several own them, these are gathered and it executes over
+    /// them as one step (`transaction::gathered`).
     Owner,
     /// To the shard that owns the slot of the channel, the first argument, which is no key
     /// (PUBLISH).
@@ -304,8 +306,8 @@ impl Command {
 /// Writes the rows of one family as `pub static ROWS`.
 ///
 /// A row is `"name" "since", arity, flags, keys, way, function;` under its summary as doc comment.
-/// The function is a [`ShardFn`], or the word `session` where the server holds the code, or
-/// `[…rows…]` for a container.
+/// The function is a [`ShardFn`], or the word `session` where the server holds the code, `script` where
+/// the script engine runs it, or `[…rows…]` for a container.
 #[macro_export]
 macro_rules! commands {
     ($group:ident; $($rows:tt)*) => {

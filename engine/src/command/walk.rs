@@ -15,7 +15,7 @@ use tessera_proto::{Protocol, ReplyBuffer, ReplyWriter, buffer::Source};
 
 use super::{collection::reply_element, zset::range::reply_member};
 use crate::{
-    keyspace::attic::Attic,
+    keyspace::deferred_free::DeferredFree,
     types::{Element, Garbage, Hash, List, Set, Zset},
 };
 
@@ -57,7 +57,7 @@ pub(super) enum Content {
         /// From the highest rank of the range down.
         reverse: bool,
     },
-    /// Nothing: it has gone to the attic.
+    /// Nothing: the shard frees it.
     Gone,
 }
 
@@ -68,19 +68,19 @@ pub(super) struct Walk {
     /// Which of its elements, by index or rank.
     range: Range<usize>,
     protocol: Protocol,
-    attic: Arc<Attic>,
+    deferred_free: Arc<DeferredFree>,
 }
 
 impl Walk {
-    /// A walk over the elements of `range`, of which there is at least one. What is captured goes to
-    /// `attic` in the end.
+    /// A walk over the elements of `range`, of which there is at least one. In the end `deferred_free`
+    /// takes what was captured.
     pub(super) fn over(
         content: Content,
         range: Range<usize>,
         protocol: Protocol,
-        attic: &Arc<Attic>,
+        deferred_free: &Arc<DeferredFree>,
     ) -> Arc<dyn Source> {
-        Arc::new(Self { content, range, protocol, attic: attic.clone() })
+        Arc::new(Self { content, range, protocol, deferred_free: deferred_free.clone() })
     }
 }
 
@@ -125,7 +125,7 @@ impl Drop for Walk {
             Content::Zset { zset, .. } => zset.into_garbage(),
             Content::Gone => Garbage::default(),
         };
-        self.attic.leave(garbage);
+        self.deferred_free.leave(garbage);
     }
 }
 
@@ -220,11 +220,11 @@ mod tests {
             zset.set(text.as_bytes(), f64::from(number % 777) / 8.0, &thresholds);
             list.push(End::Back, text.as_bytes(), &thresholds);
         }
-        let attic = Arc::new(Attic::default());
+        let deferred_free = Arc::new(DeferredFree::default());
         for reverse in [false, true] {
             let range = 1_000..19_000;
             let content = Content::Zset { zset: zset.clone(), with_scores: true, reverse };
-            let walk = Walk::over(content, range.clone(), Protocol::Resp3, &attic);
+            let walk = Walk::over(content, range.clone(), Protocol::Resp3, &deferred_free);
             let (bytes, longest) = pieces(&walk);
             let expected = plain(|reply| {
                 let mut ranked: Vec<_> = zset.iter_from(range.start).take(range.len()).collect();
@@ -237,7 +237,8 @@ mod tests {
             });
             assert!(bytes == expected && longest < 2 * PIECE_BYTES, "{longest}");
         }
-        let walk = Walk::over(Content::List(list.clone()), 5..15_000, Protocol::Resp3, &attic);
+        let walk =
+            Walk::over(Content::List(list.clone()), 5..15_000, Protocol::Resp3, &deferred_free);
         let expected = plain(|reply| {
             list.iter_from(5).take(14_995).for_each(|element| reply_element(reply, element));
         });
@@ -253,20 +254,20 @@ mod tests {
             hash.set(&field, b"v", &thresholds);
             hash.set_deadline(&field, Some(if number % 3 == 0 { 50 } else { 5_000 }), &thresholds);
         }
-        let attic = Arc::new(Attic::default());
+        let deferred_free = Arc::new(DeferredFree::default());
         let walk = Walk::over(
             Content::Hash(hash.clone(), Part::Both, 100),
             0..hash.len(),
             Protocol::Resp2,
-            &attic,
+            &deferred_free,
         );
         let expected = plain(|reply| {
             hash.iter_live(100).for_each(|field| reply_field(reply, field, Part::Both));
         });
         (0..30_000).for_each(|number: i64| _ = hash.remove(number.to_string().as_bytes()));
         assert!(pieces(&walk).0 == expected);
-        assert!(!attic.has_some());
+        assert!(!deferred_free.has_some());
         drop(walk);
-        assert!(attic.has_some(), "nobody else holds what was captured");
+        assert!(deferred_free.has_some(), "nobody else holds what was captured");
     }
 }

@@ -13,11 +13,11 @@
 #![deny(unsafe_code)]
 
 mod access;
-pub mod attic;
 pub mod awaited;
 mod bucket;
 pub mod budget;
 pub mod capture;
+pub mod deferred_free;
 pub mod entry;
 pub mod events;
 pub mod evict;
@@ -53,8 +53,8 @@ use crate::{
     types,
     value::{Object, Value, outside_bytes},
 };
-use attic::Attic;
 use capture::Capture;
+use deferred_free::DeferredFree;
 use events::{Class, Events};
 use fields::Objects;
 use garbage::Garbage;
@@ -156,8 +156,8 @@ pub struct Keyspace {
     next_victim: usize,
     /// What left the tables.
     aside: Aside,
-    /// What captures for replies have let go of.
-    attic: Arc<Attic>,
+    /// What replies have captured and let go of, to be freed here.
+    deferred_free: Arc<DeferredFree>,
     /// Counters for INFO.
     pub stats: KeyspaceStats,
     /// What happened to keys, and who hears of it.
@@ -182,7 +182,7 @@ impl Keyspace {
             random: Random::from_seed(seed),
             next_victim: 0,
             aside: Aside::default(),
-            attic: Arc::default(),
+            deferred_free: Arc::default(),
             stats: KeyspaceStats::default(),
             events: Events::new(seed),
             notices: Notices::new(seed),
@@ -371,12 +371,14 @@ impl Keyspace {
 
     /// Whether something that was removed waits to be freed.
     pub fn has_garbage(&self) -> bool {
-        !self.aside.garbage.is_empty() || self.aside.capture.is_sweeping() || self.attic.has_some()
+        !self.aside.garbage.is_empty()
+            || self.aside.capture.is_sweeping()
+            || self.deferred_free.has_some()
     }
 
-    /// Where what a reply has captured goes when it is sent.
-    pub fn attic(&self) -> &Arc<Attic> {
-        &self.attic
+    /// Takes what a reply has captured when the reply is sent, to be freed here in slices.
+    pub fn deferred_free(&self) -> &Arc<DeferredFree> {
+        &self.deferred_free
     }
 
     /// Values that wait to be freed in slices, and values that were.
@@ -392,8 +394,8 @@ impl Keyspace {
     /// Frees a slice of what was removed, well below half a millisecond; answers whether more is
     /// left.
     pub fn free_slice(&mut self) -> bool {
-        if self.attic.has_some() {
-            self.attic.take().into_iter().for_each(|nodes| self.free_later(nodes));
+        if self.deferred_free.has_some() {
+            self.deferred_free.take().into_iter().for_each(|nodes| self.free_later(nodes));
         }
         if self.aside.capture.is_sweeping() {
             self.sweep_slice();

@@ -146,7 +146,7 @@ fn what_a_capture_for_a_reply_held_last_is_freed_in_slices_too() {
         keyspace.slot(b"huge").put(NewBody::Object(Box::new(object)), Deadline::Never);
         assert!(keyspace.remove(b"huge"));
         while keyspace.free_slice() {}
-        keyspace.attic().leave(captured.into_garbage());
+        keyspace.deferred_free().leave(captured.into_garbage());
         assert!(keyspace.has_garbage());
         let mut slices = 1;
         while keyspace.free_slice() {

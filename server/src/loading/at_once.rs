@@ -13,6 +13,7 @@ use tessera_engine::{
     transaction::{Gathered, ShardId},
 };
 
+/// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// Loads one file, shard after shard: each passes by what belongs to the others.
@@ -105,22 +106,6 @@ impl GatheredLoad {
     }
 }
 
-/// Loads the file at `path` into the shards that are here.
-///
-/// # Errors
-///
-/// As [`GatheredLoad::step`].
-pub fn load_at_once(
-    path: &Path,
-    checksum: bool,
-    collision: Collision,
-    shards: &mut Gathered,
-) -> Result<LoadStats, String> {
-    let mut load = GatheredLoad::new(path, checksum, collision);
-    while !load.step(shards)? {}
-    Ok(load.stats())
-}
-
 fn in_words(error: std::io::Error) -> String {
     error.to_string()
 }
@@ -139,6 +124,18 @@ mod tests {
 
     use super::*;
     use crate::saving::{Why, at_once::save_at_once, save::Plan};
+
+    /// Loads the file at `path` into the shards that are here.
+    fn load_at_once(
+        path: &Path,
+        checksum: bool,
+        collision: Collision,
+        shards: &mut Gathered,
+    ) -> Result<LoadStats, String> {
+        let mut load = GatheredLoad::new(path, checksum, collision);
+        while !load.step(shards)? {}
+        Ok(load.stats())
+    }
 
     fn gathered(seed: u64) -> Gathered {
         let mut gathered = Gathered::new(ShardMap::new(3), seed);

@@ -60,11 +60,6 @@ impl<T> Workers<T> {
     }
 }
 
-/// As many workers as this process has CPUs, by its affinity mask and by the quota of its cgroup.
-pub fn default_workers() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// Starts `count` workers, each of which runs the future that `run` makes for it on its own thread.
 /// Either all start or none does.
 pub fn start<F, Fut, T>(count: usize, run: F) -> Result<Workers<T>, RuntimeError>

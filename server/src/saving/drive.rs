@@ -18,7 +18,7 @@ use tessera_engine::{
 };
 use tessera_proto::{Mark, ReplyWriter};
 
-use super::{Save, Why, outlet::Outlet, plan, plan_rewrite, points};
+use super::{Save, Why, piece_writer::PieceWriter, plan, plan_rewrite, points};
 use crate::{
     libraries,
     metrics::thread_cpu_time,
@@ -50,7 +50,7 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// The save that a worker takes part in.
 pub(crate) struct Saving {
     save: Arc<Save>,
-    outlet: Outlet,
+    writer: PieceWriter,
     phase: Phase,
     budget: usize,
     is_over_budget: bool,
@@ -90,7 +90,7 @@ pub(crate) struct SaveWaiter {
 
 impl Saving {
     /// Captures `keyspace` as it is now.
-    fn begin(keyspace: &mut Keyspace, changes: u64, save: Arc<Save>, outlet: Outlet) -> Self {
+    fn begin(keyspace: &mut Keyspace, changes: u64, save: Arc<Save>, writer: PieceWriter) -> Self {
         let databases = 0..keyspace.database_count();
         save.shard_begins(databases.map(|database| keyspace.len(database) as u64).sum(), changes);
         let budget = (keyspace.used_bytes() / BUDGET_SHARE).clamp(BUDGET_MIN, BUDGET_MAX);
@@ -107,7 +107,7 @@ impl Saving {
         let preserved = keyspace.preserved_total();
         Self {
             save,
-            outlet,
+            writer,
             phase,
             budget,
             is_over_budget: false,
@@ -123,7 +123,7 @@ impl Saving {
     fn is_pressing(&self, key_delay: Duration) -> bool {
         match self.phase {
             Phase::Writing(_) => {
-                let may_go_on = self.outlet.has_room() && self.has_waited(key_delay);
+                let may_go_on = self.writer.has_room() && self.has_waited(key_delay);
                 self.save.has_failed() || may_go_on
             }
             // The ring tells when the disk has taken a piece.
@@ -141,7 +141,7 @@ impl Saving {
 
     /// Takes in what the disk has done.
     fn take(&mut self, event: SaveEvent) {
-        let buffer = self.outlet.take(event);
+        let buffer = self.writer.take(event);
         if let (Some(buffer), Phase::Writing(snapshot)) = (buffer, &mut self.phase) {
             snapshot.recycle(buffer);
         }
@@ -162,8 +162,8 @@ impl Saving {
         self.last_slice = self.rested_since - start;
         match self.phase {
             Phase::Writing(_) => false,
-            Phase::Draining => self.outlet.is_settled(),
-            Phase::GivingUp => self.outlet.is_settled() && keyspace.may_begin_capture(),
+            Phase::Draining => self.writer.is_settled(),
+            Phase::GivingUp => self.writer.is_settled() && keyspace.may_begin_capture(),
         }
     }
 
@@ -173,7 +173,7 @@ impl Saving {
             self.phase = Phase::GivingUp;
         }
         let Phase::Writing(snapshot) = &mut self.phase else { return };
-        let is_all = write(snapshot, keyspace, &mut self.outlet, ring, start);
+        let is_all = write(snapshot, keyspace, &mut self.writer, ring, start);
         let (keys, preserved) = (snapshot.keys(), keyspace.preserved_total());
         // INFO shows how far it is.
         self.keys_of_slice = keys - self.keys;
@@ -200,14 +200,14 @@ impl Saving {
 fn write(
     snapshot: &mut Snapshot,
     keyspace: &mut Keyspace,
-    outlet: &mut Outlet,
+    writer: &mut PieceWriter,
     ring: &mut Ring,
     start: Instant,
 ) -> bool {
-    while outlet.has_room() {
+    while writer.has_room() {
         match snapshot.step(keyspace, STEP_WORK) {
             Step::More => {}
-            Step::Piece(piece) => outlet.push(piece, ring),
+            Step::Piece(piece) => writer.push(piece, ring),
             Step::Done => return true,
         }
         if start.elapsed() >= SLICE {
@@ -221,7 +221,7 @@ impl Worker {
     /// Captures the shard for the save under way. Runs at this worker's place in the cut.
     pub(crate) fn begin_saving(&mut self) {
         let Some(save) = self.shared.saves.current() else { return };
-        let outlet = Outlet::open(Arc::clone(&save));
+        let writer = PieceWriter::open(Arc::clone(&save));
         let changes = self.shard.changes();
         if let Some(log) = save.log() {
             self.begin_log_of(log);
@@ -230,7 +230,7 @@ impl Worker {
         if self.own == libraries::RECORDING_SHARD {
             save.note_functions(libraries::in_rdb_form(&self.shared));
         }
-        self.saving = Some(Saving::begin(&mut self.shard.keyspace, changes, save, outlet));
+        self.saving = Some(Saving::begin(&mut self.shard.keyspace, changes, save, writer));
     }
 
     /// Takes in what the disk has done for the save under way.
@@ -267,7 +267,7 @@ impl Worker {
             self.metrics.counters.save_stalls.add(u64::from(is_over));
         }
         if is_through && let Some(saving) = self.saving.take() {
-            saving.outlet.end(Arc::clone(&self.shared), &self.background);
+            saving.writer.end(Arc::clone(&self.shared), &self.background);
         }
     }
 

@@ -6,14 +6,14 @@
 //! one cut (see `crate::cut`), so that the shards are captured as they are at one place in the one
 //! order of commands. From then on each worker, between its turns, does slices of its shard's
 //! [`Snapshot`](tessera_engine::persist::snapshot::Snapshot) (see [`drive`]). The pieces that come of
-//! it go to the disk through the worker's ring, few at a time ([`outlet`]); all workers write the same
+//! it go to the disk through the worker's ring, few at a time ([`piece_writer`]); all workers write the same
 //! file, each at places that it takes by adding to one shared length. The worker that is done last
 //! writes head and end, waits until the file is durable, and gives it its name.
 //!
 //! # Invariants
 //!
 //! - no step takes longer than half a millisecond, and no turn waits for a file;
-//! - memory is bounded: pieces under way ([`outlet::PIECES_MAX`] a worker), and what commands had to
+//! - memory is bounded: pieces under way ([`piece_writer::PIECES_MAX`] a worker), and what commands had to
 //!   preserve. When that exceeds its budget, those wait that would add to it, until the disk has taken
 //!   some of it: they go on at the pace of the disk. On the own shard these are the writes to keys that
 //!   are not captured yet; of another shard a worker knows only that it is over its budget;
@@ -25,7 +25,7 @@
 
 pub mod at_once;
 pub mod drive;
-pub mod outlet;
+pub mod piece_writer;
 pub mod points;
 mod record;
 pub mod save;

@@ -3,13 +3,14 @@
 use super::*;
 use crate::command::{Arity, Command, table, table::flag};
 
-/// Commands that Redis has and this server does not yet: their entries wait for the rows.
-const NOT_YET: [&str; 18] = [
+/// Commands that Redis has and this server has not, with all their subcommands: their entries wait for
+/// the rows.
+const NOT_YET: [&str; 15] = [
     "acl",
     "asking",
+    "client|capa",
     "cluster",
     "failover",
-    "memory",
     "migrate",
     "module",
     "psync",
@@ -20,9 +21,6 @@ const NOT_YET: [&str; 18] = [
     "role",
     "slaveof",
     "sync",
-    "wait",
-    "waitaof",
-    "client",
 ];
 
 /// How many arguments at least, and whether never more.
@@ -71,7 +69,8 @@ fn every_entry_is_one_command_of_the_table() {
     let rows: std::collections::HashSet<&str> = table().all().map(|row| row.full_name).collect();
     for name in named {
         let container = name.split('|').next().unwrap_or(name);
-        assert!(rows.contains(name) || NOT_YET.contains(&container), "there is no {name}");
+        let is_not_yet = NOT_YET.contains(&name) || NOT_YET.contains(&container);
+        assert_ne!(rows.contains(name), is_not_yet, "{name}");
         assert!(parse(ENTRIES[name]).is_ok(), "{name}");
     }
 }

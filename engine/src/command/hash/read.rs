@@ -94,7 +94,7 @@ fn reply_hash(cx: &mut Context<'_>, args: &Args<'_>, part: Part) -> Result<Effec
             let hash = hash.into_owned();
             let (range, protocol) = (0..hash.len(), cx.reply.protocol());
             let content = Content::Hash(hash, part, now_ms);
-            cx.reply.later(Walk::over(content, range, protocol, cx.keyspace.attic()));
+            cx.reply.later(Walk::over(content, range, protocol, cx.keyspace.deferred_free()));
         }
         hash => {
             for field in hash.iter().flat_map(|hash| hash.iter_live(now_ms)) {

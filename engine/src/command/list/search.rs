@@ -46,7 +46,7 @@ pub(super) fn lrange(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Co
     if is_long(end - start, cx.is_script) {
         let content = Content::List(list.into_owned());
         let protocol = cx.reply.protocol();
-        cx.reply.later(Walk::over(content, start..end, protocol, cx.keyspace.attic()));
+        cx.reply.later(Walk::over(content, start..end, protocol, cx.keyspace.deferred_free()));
         return Ok(Effect::Unchanged);
     }
     for element in list.iter_from(start).take(end - start) {

@@ -168,7 +168,12 @@ pub(super) fn reply_set(cx: &mut Context<'_>, set: Set) {
     cx.reply.set(len);
     if is_long(len, cx.is_script) {
         let protocol = cx.reply.protocol();
-        cx.reply.later(Walk::over(Content::Set(set), 0..len, protocol, cx.keyspace.attic()));
+        cx.reply.later(Walk::over(
+            Content::Set(set),
+            0..len,
+            protocol,
+            cx.keyspace.deferred_free(),
+        ));
     } else {
         set.iter().for_each(|member| reply_element(&mut cx.reply, member));
     }

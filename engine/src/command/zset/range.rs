@@ -104,7 +104,7 @@ fn answer(cx: &mut Context<'_>, args: &Args<'_>, form: Form) -> Result<Effect, C
         begin_members(&mut cx.reply, ranks.len(), with_scores);
         let content = Content::Zset { zset: zset.into_owned(), with_scores, reverse };
         let protocol = cx.reply.protocol();
-        cx.reply.later(Walk::over(content, ranks, protocol, cx.keyspace.attic()));
+        cx.reply.later(Walk::over(content, ranks, protocol, cx.keyspace.deferred_free()));
     } else {
         reply_ranks(&mut cx.reply, &zset, ranks, reverse, with_scores);
     }

@@ -68,12 +68,6 @@ impl<'t, T> EntryMut<'t, T> {
         unsafe { self.entry.body_mut() }
     }
 
-    /// The body to be changed in place, for as long as the table was borrowed.
-    pub fn into_body_mut(self) -> BodyMut<'t, T> {
-        // SAFETY: as in `body_mut`; the table stays borrowed mutably for `'t`.
-        unsafe { self.entry.body_mut() }
-    }
-
     /// Sets the 24 bits that eviction keeps; higher bits are dropped.
     #[inline]
     pub fn set_lru(&mut self, lru: u32) {

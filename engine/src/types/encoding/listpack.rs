@@ -194,13 +194,6 @@ impl<'a> Packed<'a> {
         if rest.is_empty() { Ok(Self { bytes }) } else { Err(MalformedListpack) }
     }
 
-    /// Reads bytes that are known to be a listpack: from [`Listpack::raw`].
-    #[inline]
-    pub fn trusted(bytes: &'a [u8]) -> Self {
-        debug_assert!(Self::checked(bytes).is_ok());
-        Self { bytes }
-    }
-
     /// Number of elements.
     #[inline]
     pub fn len(&self) -> usize {

@@ -1,8 +1,11 @@
-//! What the server itself does over all shards as one step, while everybody stands still: DEBUG
-//! RELOAD, and the save at the server's end.
+//! What the server itself does over all shards while every worker stands still: DEBUG RELOAD, and the
+//! save at the server's end (SHUTDOWN and signals).
 //!
-//! All shards are lent to one worker (see `loan`). Without a log, for the end that makes the saved file the last word:
-//! nobody gets a shard back afterwards, so nothing can be acknowledged that the file does not hold.
+//! All shards are lent to one worker (see `loan`), so it is one step at one instant, however long it
+//! takes to write or read the whole file.
+//!
+//! Invariant: without a log, nobody gets a shard back after the save at the end. So nothing is
+//! acknowledged that the file does not hold.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -25,9 +28,9 @@ use crate::{
     worker::Worker,
 };
 
-/// What is done over all shards.
+/// What is done while the world stands still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whole {
+pub(crate) enum StopTheWorld {
     /// DEBUG RELOAD.
     Reload(Reload),
     /// The keys are saved, and then the server ends.
@@ -102,7 +105,7 @@ impl Worker {
     pub(crate) fn pack_reload(&mut self, id: ConnectionId, held: Held) -> Option<Advance> {
         let Connection { input, session, .. } = self.network.connection(id)?;
         match Reload::parse(&session.parser.args(input.bytes())) {
-            Ok(reload) => self.pack_whole(id, held, Whole::Reload(reload)),
+            Ok(reload) => self.pack_stop_the_world(id, held, StopTheWorld::Reload(reload)),
             Err(error) => Some(self.refuse(id, held, &error)),
         }
     }
@@ -137,7 +140,7 @@ impl Worker {
     pub(crate) fn pack_shutdown(&mut self, id: ConnectionId, held: Held) -> Option<Advance> {
         match self.shutdown_wanted(id)? {
             Ok(Shutdown { saves: true, is_forced }) => {
-                self.pack_whole(id, held, Whole::SaveAndStop { is_forced })
+                self.pack_stop_the_world(id, held, StopTheWorld::SaveAndStop { is_forced })
             }
             // Answered in a round.
             Ok(_) | Err(_) => Some(Advance::NextRound),
@@ -154,7 +157,12 @@ impl Worker {
     }
 
     /// Lets work over all shards go into the next cut.
-    fn pack_whole(&mut self, id: ConnectionId, held: Held, work: Whole) -> Option<Advance> {
+    fn pack_stop_the_world(
+        &mut self,
+        id: ConnectionId,
+        held: Held,
+        work: StopTheWorld,
+    ) -> Option<Advance> {
         let shards = ShardSet::all(self.map.shards());
         if self.loans.is_under_way() {
             return Some(Advance::NoLoan);
@@ -167,7 +175,7 @@ impl Worker {
         let ticket = session.replies.wait(NO_SHARD, discard);
         input.consume(held.consumed);
         session.note(held.command, self.now_us);
-        self.promise_unit(id, ticket, shards, Work::Whole(work));
+        self.promise_unit(id, ticket, shards, Work::StopTheWorld(work));
         Some(Advance::Across)
     }
 
@@ -183,8 +191,8 @@ impl Worker {
             self.wake_all();
         } else if !self.loans.is_under_way() && self.outboxes.may_borrow(shards) {
             self.has_heeded_signal = true;
-            let work = Whole::SaveAndStop { is_forced: false };
-            self.promise_unit(NOBODY, 0, shards, Work::Whole(work));
+            let work = StopTheWorld::SaveAndStop { is_forced: false };
+            self.promise_unit(NOBODY, 0, shards, Work::StopTheWorld(work));
         }
     }
 
@@ -197,7 +205,11 @@ impl Worker {
     }
 
     /// Does work over all shards, which are here.
-    pub(crate) fn execute_whole(&mut self, work: Whole, answer: &mut ReplyBuffer) -> After {
+    pub(crate) fn execute_stop_the_world(
+        &mut self,
+        work: StopTheWorld,
+        answer: &mut ReplyBuffer,
+    ) -> After {
         let mut reply = |text: Option<&str>| {
             let mut reply = ReplyWriter::new(answer, PART_PROTOCOL);
             match text {
@@ -206,8 +218,8 @@ impl Worker {
             }
         };
         match work {
-            Whole::Reload(reload) => reply(self.reload(reload).err()),
-            Whole::SaveAndStop { is_forced } => {
+            StopTheWorld::Reload(reload) => reply(self.reload(reload).err()),
+            StopTheWorld::SaveAndStop { is_forced } => {
                 tracing::warn!("Saving the final RDB snapshot before exiting.");
                 if self.save_all().is_err() && !is_forced {
                     tracing::warn!("Error trying to save the DB, can't exit.");

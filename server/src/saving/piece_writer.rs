@@ -47,8 +47,8 @@ pub const PIECES_MAX: usize = 8;
 /// After so many bytes of one worker a file is synced that goes through the page cache.
 const SYNC_BYTES: u64 = 32 << 20;
 
-/// The outlet of one worker.
-pub(crate) struct Outlet {
+/// Writes the pieces of one worker.
+pub(crate) struct PieceWriter {
     save: Arc<Save>,
     /// The file; nothing in it if it could not be opened.
     file: Arc<OnceLock<Option<DirectFile>>>,
@@ -61,8 +61,8 @@ pub(crate) struct Outlet {
     unsynced: u64,
 }
 
-impl Outlet {
-    /// An outlet into the file of `save`, which is opened on a thread of its own.
+impl PieceWriter {
+    /// A writer into the file of `save`, which is opened on a thread of its own.
     pub(crate) fn open(save: Arc<Save>) -> Self {
         let file = Arc::new(OnceLock::new());
         let (opening, opened) = (Arc::clone(&save), Arc::clone(&file));
@@ -133,7 +133,7 @@ impl Outlet {
         buffer
     }
 
-    /// Ends this worker's part of the save, and the save if it is the last. The outlet is settled.
+    /// Ends this worker's part of the save, and the save if it is the last. The writer is settled.
     pub(crate) fn end(self, shared: Arc<Shared>, background: &Background) {
         debug_assert!(self.is_settled());
         let Self { save, file, extents, .. } = self;
