@@ -6,12 +6,11 @@
 //! worker have ways of their own.
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
-
-use tessera_engine::{command::Command, transaction::merge};
-use tessera_proto::{Protocol, ReplyBuffer, ReplyWriter};
-
-use crate::metrics::WorkerMetrics;
+use tessera_engine::{
+    command::{Command, CommandError},
+    transaction::merge,
+};
+use tessera_proto::{Protocol, ReplyBuffer, ReplyWriter, RequestBatch};
 
 /// How parts become a reply.
 pub enum Merge {
@@ -51,12 +50,21 @@ pub struct Gather {
 /// A call that is counted once its reply is written, so that what the reply shows of the counters
 /// is what was before it, and CONFIG RESETSTAT is itself the first call after the reset.
 pub struct Count {
-    /// The counters of the connection's worker.
-    pub metrics: Arc<WorkerMetrics>,
     /// The command that was called.
     pub command: &'static Command,
-    /// How long it took its worker to begin with it.
+    /// How long its execution took, all parts together and without what they waited for.
     pub nanos: u64,
+    /// Its arguments as the slow log shows them, if it is to be noted there.
+    pub shown: Option<RequestBatch>,
+    /// What it was answered, if that is an error.
+    pub error: Option<CommandError>,
+}
+
+impl Count {
+    /// A call that its worker took `nanos` to begin with.
+    pub fn begun(command: &'static Command, nanos: u64) -> Self {
+        Self { command, nanos, shown: None, error: None }
+    }
 }
 
 impl Gather {
@@ -90,32 +98,40 @@ impl Gather {
         &mut self.parts[part as usize]
     }
 
-    /// Counts one part as arrived; answers whether it was the last.
-    pub fn arrived(&mut self) -> bool {
+    /// Counts one part as arrived that took `nanos` to execute; answers whether it was the last.
+    pub fn arrived(&mut self, nanos: u64) -> bool {
+        if let Some(count) = &mut self.count {
+            count.nanos += nanos;
+        }
         self.missing -= 1;
         self.missing == 0
     }
 
-    /// Appends the reply to `out`.
-    pub fn finish(mut self, out: &mut ReplyBuffer) {
-        let count = self.count.take();
+    /// Writes the reply to `out`, which is empty; answers what is to be counted now.
+    pub fn finish(self, out: &mut ReplyBuffer) -> Option<Count> {
         self.merge.finish(&self.parts, self.protocol, out);
-        if let Some(Count { metrics, command, nanos }) = count {
-            metrics.executed(command, nanos, None);
-        }
+        self.count.map(|count| Count { error: error_of(out), ..count })
     }
+}
+
+/// The error that a reply is, if it is one.
+fn error_of(reply: &ReplyBuffer) -> Option<CommandError> {
+    let is_error = reply.chunks().find(|chunk| !chunk.is_empty())?.first() == Some(&b'-');
+    is_error.then(|| {
+        let text = String::from_utf8_lossy(&reply.to_vec()).into_owned();
+        CommandError::text(text.trim_start_matches('-').trim_end().to_owned())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Metrics;
 
     fn merged(merge: Merge, parts: &[&str]) -> String {
         let mut gather = Gather::new(merge, Protocol::Resp2, parts.len());
         for (number, part) in parts.iter().enumerate().rev() {
             ReplyWriter::new(gather.part_mut(number as u32), Protocol::Resp2).raw(part.as_bytes());
-            assert_eq!(gather.arrived(), number == 0);
+            assert_eq!(gather.arrived(0), number == 0);
         }
         let mut out = ReplyBuffer::default();
         gather.finish(&mut out);
@@ -131,19 +147,22 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_counted_after_its_reply() {
-        let commands = tessera_engine::command::table();
-        let all = Arc::new(Metrics::new(1, commands.count()));
-        let command = commands.find(b"info").unwrap();
-        let calls = move |all: &Metrics| all.snapshot().commands[usize::from(command.id)].calls;
-        let seen = Arc::clone(&all);
-        let finish = move |_: &[ReplyBuffer], reply: &mut ReplyWriter<'_>| {
-            reply.integer(calls(&seen) as i64);
+    fn a_call_is_counted_once_with_the_time_of_all_parts() {
+        let command = tessera_engine::command::table().find(b"del").expect("a command");
+        let merge = || Merge::Parts(merge::Merge::Sum);
+        let gather = || Gather::new(merge(), Protocol::Resp2, 2).counted(Count::begun(command, 5));
+        let counted = |parts: [&str; 2]| {
+            let mut gather = gather();
+            for (number, part) in (0..).zip(parts) {
+                let out = gather.part_mut(number);
+                ReplyWriter::new(out, Protocol::Resp2).raw(part.as_bytes());
+                gather.arrived(10);
+            }
+            gather.finish(&mut ReplyBuffer::default()).expect("it is counted")
         };
-        let count = Count { metrics: all.worker(0), command, nanos: 5 };
-        let mut out = ReplyBuffer::default();
-        let gather = Gather::new(Merge::Custom(Box::new(finish)), Protocol::Resp2, 1);
-        gather.counted(count).finish(&mut out);
-        assert_eq!((out.to_vec().as_slice(), calls(&all)), (&b":0\r\n"[..], 1));
+        let well = counted([":1\r\n", ":2\r\n"]);
+        assert_eq!((well.command.name, well.nanos, well.error.is_none()), ("del", 25, true));
+        let failed = counted([":1\r\n", "-ERR no\r\n"]);
+        assert_eq!(failed.error.map(|error| error.to_string()).as_deref(), Some("ERR no"));
     }
 }

@@ -323,7 +323,8 @@ impl Worker {
                     Ok(Ended::Done) => {}
                     Ok(Ended::Waits(waiter)) => {
                         self.pool.put(answer);
-                        self.begin_wait(unit.connection, unit.ticket, waiter);
+                        let place = (unit.ticket, self.stopwatch.lap_ns());
+                        self.begin_wait(unit.connection, place, waiter);
                         return true;
                     }
                     Ok(Ended::WaitsFor(coupling)) => {

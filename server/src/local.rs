@@ -36,7 +36,8 @@ pub(crate) struct Called {
     waits_for: Option<Awaited>,
     /// The reply is sent although CLIENT REPLY said otherwise when the command came.
     answers_anyway: bool,
-    nanos: u64,
+    /// How long it took.
+    pub(crate) nanos: u64,
 }
 
 /// What calling the code of a session command takes of the worker.
@@ -267,10 +268,9 @@ impl Worker {
         discard: bool,
     ) -> Option<u64> {
         let Connection { session, .. } = self.network.connection(id)?;
-        let count = Count { metrics: Arc::clone(&self.metrics), command, nanos };
         let gather = Gather::new(merge, session.protocol, answers)
             .from_shards(parts.iter().map(|(shard, _)| *shard))
-            .counted(count);
+            .counted(Count::begun(command, nanos));
         let ticket = session.replies.gather(gather, discard);
         let header = CallHeader::new(command, session);
         self.pack_parts_of_question(id, ticket, header, parts);

@@ -14,10 +14,14 @@ use crate::{
     faults::{self, Rule},
     mesh::mailbox::{Next, Position},
     net::{CloseMode, Connection, ConnectionId},
-    parcel::{Attachment, CallHeader, Executor, Message, Parcel},
+    gather::Count,
+    metrics::WorkerMetrics,
+    parcel::{Addressee, Attachment, CallHeader, Executor, Message, Parcel},
     pubsub::News,
     session::Standing,
+    server::Shared,
     session_commands::{Code, PART_PROTOCOL},
+    slowlog::Watch,
     worker::Worker,
 };
 
@@ -131,23 +135,29 @@ impl Worker {
     }
 
     /// Executes one call of a parcel, or one part of a command, on this shard. `client` is the
-    /// connection that asks, if it is one of this worker's.
+    /// connection that asks, if it is one of this worker's. Answers how many nanoseconds a part of a
+    /// command took, which is counted as a whole when all have come home.
     fn execute_call(
         &mut self,
         client: Option<ConnectionId>,
         header: &CallHeader,
         args: Args<'_>,
         out: &mut ReplyBuffer,
-    ) {
+    ) -> u64 {
         if let Run::Session = header.command.run {
-            return self.execute_part(client, header, &args, out);
+            self.execute_part(client, header, &args, out);
+            return 0;
         }
         let start = out.mark();
         let outcome = self.shard.execute(&header.call(args), out);
         if faults::breaks(Rule::FreshReads) {
             faults::make_stale(&args, out, start);
         }
+        if header.is_part {
+            return self.stopwatch.lap_ns();
+        }
         self.note_call(client, header.command, &args, outcome.as_ref().err());
+        0
     }
 
     /// Answers a question to all workers (see [`session_commands::Everywhere`]).
@@ -169,14 +179,15 @@ impl Worker {
         }
     }
 
-    /// Executes a call that carries more than arguments.
+    /// Executes a call that carries more than arguments; answers as
+    /// [`execute_call`](Self::execute_call).
     fn execute_attached(
         &mut self,
         header: &CallHeader,
         args: &Args<'_>,
         attachment: &Attachment,
         out: &mut ReplyBuffer,
-    ) {
+    ) -> u64 {
         match attachment {
             Attachment::Transaction(transaction) => self.exec_sent(header, transaction, out),
             Attachment::Watcher(watcher) => {
@@ -184,9 +195,10 @@ impl Worker {
                     self.shard.keyspace.watch(header.database as usize, key, watcher);
                 }
                 ReplyWriter::new(out, PART_PROTOCOL).ok();
-                self.note_call(None, header.command, args, None);
+                return self.stopwatch.lap_ns();
             }
         }
+        0
     }
 
     /// Counts a call that has just been executed, and notes it if it was slow.
@@ -239,12 +251,13 @@ impl Worker {
     fn hand_out(&mut self, mut parcel: Box<Parcel>) {
         self.shard.advance_clock_us(parcel.now_us);
         let mut news = parcel.take_news().into_iter().peekable();
-        for (run, (to, range)) in (0..).zip(parcel.answers()) {
+        for (number, (run, range)) in (0..).zip(parcel.answers()) {
             if news.peek().is_some() {
-                let due = iter::from_fn(|| news.next_if(|(runs, _)| *runs <= run));
+                let due = iter::from_fn(|| news.next_if(|(runs, _)| *runs <= number));
                 self.hear_all(due.map(|(_, news)| news));
             }
-            self.arrive(to.connection, to.ticket, to.part, (parcel.replies(), range));
+            let Addressee { connection, ticket, part } = run.to;
+            self.arrive_timed(connection, (ticket, part, run.nanos), (parcel.replies(), range));
         }
         self.hear_all(news.map(|(_, news)| news));
         self.outboxes.come_home(parcel);
@@ -260,9 +273,22 @@ impl Worker {
         part: u32,
         reply: (&ReplyBuffer, Range<Mark>),
     ) {
+        self.arrive_timed(id, (ticket, part, 0), reply);
+    }
+
+    /// The same for a part that took so many nanoseconds to execute, the last of `place`.
+    fn arrive_timed(
+        &mut self,
+        id: ConnectionId,
+        place: (u64, u32, u64),
+        reply: (&ReplyBuffer, Range<Mark>),
+    ) {
         let Some(connection) = self.network.connection(id) else { return };
         let Connection { output, session, .. } = connection;
-        session.replies.arrive(ticket, part, reply, output, &mut self.pool);
+        if let Some(count) = session.replies.arrive(place, reply, output, &mut self.pool) {
+            let names = (session.peer.as_str(), session.name.as_str());
+            count_whole(count, self.now_us, names, (&self.metrics, &self.watch, &self.shared));
+        }
         session.active_us = self.now_us;
         let has_output = !output.is_empty();
         let limit = output_limit(&self.output_limits, &connection.session);
@@ -287,6 +313,22 @@ impl Worker {
                 self.ready.push(id);
             }
         }
+    }
+}
+
+/// Counts a command that has been executed in parts, and notes it if it was slow.
+fn count_whole(
+    count: Count,
+    now_us: i64,
+    client: (&str, &str),
+    (metrics, watch, shared): (&WorkerMetrics, &Watch, &Shared),
+) {
+    let Count { command, nanos, shown, error } = count;
+    metrics.executed(command, nanos, error.as_ref());
+    if watch.is_slow(nanos)
+        && let Some(shown) = shown
+    {
+        watch.note_shown(shared, command, &shown, (now_us, nanos), client);
     }
 }
 
@@ -318,16 +360,15 @@ impl Executor for Serving<'_> {
         header: &CallHeader,
         args: Args<'_>,
         out: &mut ReplyBuffer,
-    ) {
+    ) -> u64 {
         if let Run::Session = header.command.run
             && let Some(Code::OnWorker(_)) = self.worker.codes.get(header.command)
         {
-            if let Some(attachment) = self.attachments.pop_front() {
-                self.worker.execute_attached(header, &args, &attachment, out);
-            }
-            return;
+            return self.attachments.pop_front().map_or(0, |attachment| {
+                self.worker.execute_attached(header, &args, &attachment, out)
+            });
         }
-        self.worker.execute_call(self.is_own.then_some(to), header, args, out);
+        self.worker.execute_call(self.is_own.then_some(to), header, args, out)
     }
 
     #[inline]

@@ -11,7 +11,7 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-use tessera_engine::shard::Shard;
+use tessera_engine::{shard::Shard, sys::clock::SET_BACK_MIN_US};
 
 use crate::mesh::berth::Berth;
 
@@ -29,12 +29,20 @@ pub struct OwnShard {
     /// The latest time that was heard of, in microseconds since the Unix epoch: for a shard that is
     /// not here to be told.
     now_us: i64,
+    /// The machine's clock was set back while the shard was away, to this time.
+    set_back_us: Option<i64>,
 }
 
 impl OwnShard {
     /// A shard that is here.
     pub fn new(shard: Shard) -> Self {
-        Self { shard: Some(Box::new(shard)), is_offered: false, has_come_back: false, now_us: 0 }
+        Self {
+            shard: Some(Box::new(shard)),
+            is_offered: false,
+            has_come_back: false,
+            now_us: 0,
+            set_back_us: None,
+        }
     }
 
     /// Leaves it to others, as far as it is here.
@@ -101,6 +109,12 @@ impl OwnShard {
     ///
     /// When it was never away.
     pub fn put_back(&mut self, mut shard: Box<Shard>) {
+        if let Some(now_us) = self.set_back_us.take() {
+            // Whoever had it may have heard of that too.
+            if shard.keyspace.clock().now_us() > now_us + SET_BACK_MIN_US {
+                shard.set_clock_back_us(now_us);
+            }
+        }
         shard.advance_clock_us(self.now_us);
         assert!(self.shard.replace(shard).is_none(), "a shard came back that was not lent");
     }
@@ -118,8 +132,9 @@ impl OwnShard {
     #[cold]
     pub fn set_clock_back_us(&mut self, now_us: i64) {
         self.now_us = self.now_us.min(now_us);
-        if let Some(shard) = &mut self.shard {
-            shard.set_clock_back_us(now_us);
+        match &mut self.shard {
+            Some(shard) => shard.set_clock_back_us(now_us),
+            None => self.set_back_us = Some(now_us),
         }
     }
 
@@ -166,6 +181,24 @@ mod tests {
         assert!(own.is_back(&berth));
         own.reclaim(&berth);
         assert!(own.is_here() && own.take_came_back() && !own.take_came_back());
+    }
+
+    #[test]
+    fn time_that_was_set_back_while_it_was_away_is_its_own_as_soon_as_it_is_back() {
+        let (future_us, now_us) = (10 * SET_BACK_MIN_US, 5 * SET_BACK_MIN_US);
+        let mut own = OwnShard::new(Shard::new(1, Settings::default()));
+        own.advance_clock_us(future_us);
+        let shard = own.lend().expect("it was here");
+        own.set_clock_back_us(now_us);
+        own.advance_clock_us(now_us + 1);
+        own.put_back(shard);
+        assert_eq!(own.clock_us(), Some(now_us + 1));
+        // One that has heard of it where it was keeps the time that it has there.
+        let mut shard = own.lend().expect("it was here");
+        own.set_clock_back_us(now_us - 1);
+        shard.advance_clock_us(now_us + 2);
+        own.put_back(shard);
+        assert_eq!(own.clock_us(), Some(now_us + 2));
     }
 
     #[test]

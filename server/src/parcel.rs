@@ -123,6 +123,8 @@ pub struct CallHeader {
     pub no_touch: bool,
     /// Who sent it.
     pub caller: Caller,
+    /// It is a part of a command over several shards, which is counted as one where it came in.
+    pub is_part: bool,
 }
 
 impl CallHeader {
@@ -135,7 +137,13 @@ impl CallHeader {
             protocol: session.protocol,
             no_touch: session.no_touch,
             caller,
+            is_part: false,
         }
+    }
+
+    /// How a part of `command` is to be executed for this session.
+    pub fn of_part(command: &'static Command, session: &Session) -> Self {
+        Self { is_part: true, ..Self::new(command, session) }
     }
 
     /// How `command` is to be executed that no client has sent.
@@ -146,6 +154,7 @@ impl CallHeader {
             protocol: Protocol::default(),
             no_touch: false,
             caller: Caller::default(),
+            is_part: false,
         }
     }
 
@@ -170,6 +179,8 @@ pub struct RunHeader {
     pub to: Addressee,
     /// The index behind its last call.
     pub end: u32,
+    /// Nanoseconds that the executing worker took for its parts of commands.
+    pub nanos: u64,
 }
 
 /// What executes the calls of a parcel.
@@ -178,8 +189,15 @@ pub trait Executor {
     fn look(&self, header: &CallHeader, args: &Args<'_>) -> Option<KeyHash>;
     /// Asks for the memory of its entry.
     fn fetch(&self, header: &CallHeader, hash: KeyHash);
-    /// Executes it and appends its reply. `to` is a connection of the parcel's origin.
-    fn run(&mut self, to: ConnectionId, header: &CallHeader, args: Args<'_>, out: &mut ReplyBuffer);
+    /// Executes it and appends its reply. `to` is a connection of the parcel's origin. Answers how
+    /// many nanoseconds it has taken that are to be counted there: 0 unless it is a part.
+    fn run(
+        &mut self,
+        to: ConnectionId,
+        header: &CallHeader,
+        args: Args<'_>,
+        out: &mut ReplyBuffer,
+    ) -> u64;
     /// Appends what there is to tell to the clients of `origin`, with the number of the run that has
     /// just ended; passes on what others are to be told.
     fn end_run(&mut self, origin: u32, run: u32, news: &mut Vec<(u32, News)>);
@@ -223,7 +241,7 @@ impl Parcel {
             {
                 run.end = end
             }
-            _ => self.runs.push(RunHeader { to, end }),
+            _ => self.runs.push(RunHeader { to, end, nanos: 0 }),
         }
     }
 
@@ -260,7 +278,7 @@ impl Parcel {
     /// Executes every call in order, looking ahead as for the own connections' commands.
     pub fn execute(&mut self, executor: &mut impl Executor) {
         let mut hashes = [None; AHEAD_MAX];
-        let mut runs = self.runs.iter();
+        let mut runs = self.runs.iter_mut();
         let Some(mut run) = runs.next() else { return };
         for first in (0..self.calls.len()).step_by(AHEAD_MAX) {
             let batch = first..(first + AHEAD_MAX).min(self.calls.len());
@@ -276,22 +294,24 @@ impl Parcel {
             for index in batch {
                 if let Some(args) = self.requests.get(index) {
                     let to = run.to.connection;
-                    executor.run(to, &self.calls[index], args, &mut self.replies);
+                    run.nanos += executor.run(to, &self.calls[index], args, &mut self.replies);
                 }
                 if index + 1 == run.end as usize {
                     self.reply_ends.push(self.replies.mark());
                     executor.end_run(self.origin, self.reply_ends.len() as u32, &mut self.news);
-                    run = runs.next().unwrap_or(run);
+                    if let Some(next) = runs.next() {
+                        run = next;
+                    }
                 }
             }
         }
     }
 
-    /// Every run's addressee with the place of its replies in [`Parcel::replies`].
-    pub fn answers(&self) -> impl Iterator<Item = (Addressee, std::ops::Range<Mark>)> + '_ {
+    /// Every run with the place of its replies in [`Parcel::replies`].
+    pub fn answers(&self) -> impl Iterator<Item = (RunHeader, std::ops::Range<Mark>)> + '_ {
         let starts = std::iter::once(Mark::default()).chain(self.reply_ends.iter().copied());
         let places = starts.zip(self.reply_ends.iter().copied());
-        self.runs.iter().zip(places).map(|(run, (start, end))| (run.to, start..end))
+        self.runs.iter().zip(places).map(|(run, (start, end))| (*run, start..end))
     }
 
     /// Lets `news` go home before all replies.

@@ -16,7 +16,7 @@ use std::{collections::VecDeque, ops::Range};
 
 use tessera_proto::{Mark, ReplyBuffer};
 
-use crate::gather::Gather;
+use crate::gather::{Count, Gather};
 
 /// Buffers for replies that wait, kept for their next use by one worker.
 #[derive(Default)]
@@ -188,18 +188,18 @@ impl ReplyQueue {
         self.queue.get_mut(at)
     }
 
-    /// Part `part` of the reply at `ticket` has come: `range` of `replies`. Whatever can now leave
-    /// in order is appended to `out`.
+    /// Part `part` of the reply at `ticket` has come, which took `nanos` to execute: `range` of
+    /// `replies`. Whatever can now leave in order is appended to `out`. Answers what is to be counted,
+    /// if with this part a command is done that is counted as a whole.
     pub fn arrive(
         &mut self,
-        ticket: u64,
-        part: u32,
+        (ticket, part, nanos): (u64, u32, u64),
         (replies, range): (&ReplyBuffer, Range<Mark>),
         out: &mut ReplyBuffer,
         pool: &mut BufferPool,
-    ) {
+    ) -> Option<Count> {
         let is_front = ticket == self.first;
-        let Some(pending) = self.pending(ticket) else { return };
+        let pending = self.pending(ticket)?;
         match &mut pending.state {
             State::Waiting(_) if is_front => {
                 if !pending.discard {
@@ -215,28 +215,34 @@ impl ReplyQueue {
             }
             State::Gathering(gather) => {
                 gather.part_mut(part).append_range(replies, range);
-                self.part_arrived(ticket, out, pool);
+                if gather.arrived(nanos) {
+                    return self.gathered(ticket, out, pool);
+                }
             }
             State::Ready(_) => {}
         }
+        None
     }
 
-    /// A part of the command at `ticket` stands in its place.
-    fn part_arrived(&mut self, ticket: u64, out: &mut ReplyBuffer, pool: &mut BufferPool) {
-        let Some(pending) = self.pending(ticket) else { return };
-        let State::Gathering(gather) = &mut pending.state else { return };
-        if !gather.arrived() {
-            return;
-        }
+    /// All parts of the command at `ticket` have come.
+    fn gathered(
+        &mut self,
+        ticket: u64,
+        out: &mut ReplyBuffer,
+        pool: &mut BufferPool,
+    ) -> Option<Count> {
+        let pending = self.pending(ticket)?;
         let mut reply = pool.take();
+        let mut count = None;
         let state = std::mem::replace(&mut pending.state, State::Waiting(NO_SHARD));
         if let State::Gathering(gather) = state {
-            gather.finish(&mut reply);
+            count = gather.finish(&mut reply);
         }
         pending.state = State::Ready(reply);
         if ticket == self.first {
             self.release(out, pool);
         }
+        count
     }
 
     /// Writes out what is ready at the front.
@@ -281,7 +287,8 @@ mod tests {
     fn arrive(queue: &mut ReplyQueue, ticket: u64, part: u32, text: &str, out: &mut ReplyBuffer) {
         let whole = reply(text);
         let range = Mark::default()..whole.mark();
-        queue.arrive(ticket, part, (&whole, range), out, &mut BufferPool::default());
+        let place = (ticket, part, 0);
+        assert!(queue.arrive(place, (&whole, range), out, &mut BufferPool::default()).is_none());
     }
 
     fn text(out: &ReplyBuffer) -> String {

@@ -40,7 +40,7 @@ use tessera_engine::{
 use tessera_proto::{Args, ReplyBuffer, ReplyWriter, RequestBatch};
 
 use self::{
-    host::{Host, LoadHost, Place, Watch},
+    host::{Host, LoadHost, Stage, Watch},
     prepare::{Prepared, Target},
     shared::Busy,
     suspended::{Over, Suspended},
@@ -296,43 +296,20 @@ impl Worker {
                 |name| monitor::line(self.now_us, header.database, name, header.command, args);
             self.shown.extend(line(client));
         }
-        let Self { scripts, shard, shared, map, positions, metrics, stopwatch, codes, own, .. } =
-            self;
-        let coupled = &self.coupled;
-        let client = names_of(self.network.connection(id));
-        let shown = self.is_monitored.then_some(&mut self.shown);
-        let Scripts { engine, undo, session, .. } = scripts;
-        undo.clear();
-        shard.begin_unit();
-        let may_start_over = map.shards() > 1;
-        let progress = {
-            let mut host = Host {
-                place: Place::One { id: *own, shard: &mut *shard },
-                map: *map,
-                couplings: coupled.any(),
-                positions,
-                slow: &self.watch,
-                client,
-                shown,
-                undo: may_start_over.then_some(&mut *undo),
-                watch: &mut watch,
-                about: Some((prepared, args)),
-                worker: *own,
-                shared,
-                metrics,
-                stopwatch,
-                codes,
-                session,
-            };
-            start(engine, header, prepared, args, &mut host, answer)
-        };
+        self.scripts.undo.clear();
+        self.shard.begin_unit();
+        let about = (&mut watch, Some((prepared, args)));
+        let progress = self.with_host(Stage::Own, Some(id), about, |engine, host| {
+            start(engine, header, prepared, args, host, answer)
+        });
         if progress == Progress::NeedsShards {
-            undo.roll_back(|_, work| work(&mut *shard));
+            let Self { scripts, shard, .. } = self;
+            scripts.undo.roll_back(|_, work| work(&mut *shard));
             self.shown.truncate(lines);
-            scripts.remember_wide(prepared.target.name());
+            self.scripts.remember_wide(prepared.target.name());
         }
         if progress != Progress::Suspended {
-            shard.end_unit();
+            self.shard.end_unit();
         }
         self.took(progress, watch)
     }
@@ -347,41 +324,17 @@ impl Worker {
     ) -> Ran {
         let mut watch = self.watch_of(prepared, may_wait);
         let lines = self.shown.len();
-        let Self { scripts, loans, shared, map, positions, metrics, stopwatch, codes, own, .. } =
-            self;
-        let coupled = &self.coupled;
-        let client = names_of(client.and_then(|id| self.network.connection(id)));
-        let shown = self.is_monitored.then_some(&mut self.shown);
-        let Scripts { engine, undo, session, .. } = scripts;
-        undo.clear();
-        let gathered = loans.gathered_mut();
-        let may_start_over = !gathered.has(ShardSet::all(map.shards()));
-        let progress = {
-            let mut host = Host {
-                place: Place::Several(gathered),
-                map: *map,
-                couplings: coupled.any(),
-                positions,
-                slow: &self.watch,
-                client,
-                shown,
-                undo: may_start_over.then_some(&mut *undo),
-                watch: &mut watch,
-                about: Some((prepared, args)),
-                worker: *own,
-                shared,
-                metrics,
-                stopwatch,
-                codes,
-                session,
-            };
-            start(engine, header, prepared, args, &mut host, answer)
-        };
+        self.scripts.undo.clear();
+        let about = (&mut watch, Some((prepared, args)));
+        let progress = self.with_host(Stage::Lent, client, about, |engine, host| {
+            start(engine, header, prepared, args, host, answer)
+        });
         if progress == Progress::NeedsShards {
-            let gathered = loans.gathered_mut();
+            let gathered = self.loans.gathered_mut();
+            let undo = &mut self.scripts.undo;
             undo.roll_back(|id, work| gathered.get_mut(id).into_iter().for_each(&mut *work));
             self.shown.truncate(lines);
-            scripts.remember_wide(prepared.target.name());
+            self.scripts.remember_wide(prepared.target.name());
         }
         self.took(progress, watch)
     }
@@ -550,11 +503,6 @@ impl Worker {
         }
         self.stopwatch.start();
     }
-}
-
-/// A client's address and its name, for the slow log.
-fn names_of(connection: Option<&mut Connection<Session>>) -> (&str, &str) {
-    connection.map_or(("", ""), |open| (&open.session.peer, &open.session.name))
 }
 
 /// A client's address, for MONITOR.

@@ -23,7 +23,7 @@ use tessera_proto::Args;
 use crate::{
     dispatch::Advance,
     faults::{self, Rule},
-    gather::{Gather, Merge},
+    gather::{Count, Gather, Merge},
     in_place::Stop,
     monitor,
     net::{Connection, ConnectionId},
@@ -109,7 +109,8 @@ impl Worker {
             return Some(Advance::NoCredit);
         }
         let ticket = session.replies.next_ticket();
-        let header = CallHeader::new(held.command, session);
+        let header = CallHeader::of_part(held.command, session);
+        self.stopwatch.start();
         let (outboxes, random) = (&mut self.outboxes, &mut self.random);
         let mut parts = 0;
         let mut give = |shard, command, args: &Args<'_>| {
@@ -125,7 +126,11 @@ impl Worker {
         let line = self.is_monitored.then(|| {
             monitor::line(self.now_us, session.database, &session.peer, held.command, &args)
         });
-        let gather = Gather::new(Merge::Parts(merge), session.protocol, parts as usize);
+        let shown = self.watch.shown(held.command, &args);
+        let nanos = self.stopwatch.lap_ns();
+        let count = Count { shown, ..Count::begun(held.command, nanos) };
+        let gather =
+            Gather::new(Merge::Parts(merge), session.protocol, parts as usize).counted(count);
         let discard = session.discards_reply();
         session.replies.gather(gather, discard);
         input.consume(held.consumed);

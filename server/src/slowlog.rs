@@ -13,7 +13,7 @@ use std::{
 };
 
 use tessera_engine::command::{Command, table::flag};
-use tessera_proto::Args;
+use tessera_proto::{Args, RequestBatch};
 
 use crate::{
     config::{self, Config},
@@ -113,27 +113,64 @@ impl Watch {
         (now_us, nanos): (i64, u64),
         client: (&str, &str),
     ) {
+        self.note_event(shared, command, (now_us, nanos));
+        if self.is_for_log(command, nanos) {
+            let shown = shown_arguments(command, args);
+            shared.slowlog.add(shown, (now_us, nanos), client, self.length_max);
+        }
+    }
+
+    /// The same for a command of which [`shown`](Self::shown) has kept the arguments.
+    #[cold]
+    pub fn note_shown(
+        &self,
+        shared: &Shared,
+        command: &Command,
+        shown: &RequestBatch,
+        (now_us, nanos): (i64, u64),
+        client: (&str, &str),
+    ) {
+        self.note_event(shared, command, (now_us, nanos));
+        if self.is_for_log(command, nanos) {
+            let shown = shown.get(0).iter().flat_map(Args::iter).map(<[u8]>::to_vec).collect();
+            shared.slowlog.add(shown, (now_us, nanos), client, self.length_max);
+        }
+    }
+
+    /// The arguments of a command as the log shows them, for one of which it is not known yet how
+    /// long it takes; nothing if the log is off.
+    pub fn shown(&self, command: &Command, args: &Args<'_>) -> Option<RequestBatch> {
+        if self.slow_ns == NEVER || command.flags.has(flag::SKIP_SLOWLOG) {
+            return None;
+        }
+        let mut kept = RequestBatch::new();
+        show_arguments(command, args, |argument| kept.add_slice(argument));
+        kept.end_request();
+        Some(kept)
+    }
+
+    fn is_for_log(&self, command: &Command, nanos: u64) -> bool {
+        nanos >= self.slow_ns && !command.flags.has(flag::SKIP_SLOWLOG)
+    }
+
+    fn note_event(&self, shared: &Shared, command: &Command, (now_us, nanos): (i64, u64)) {
         if nanos >= self.event_ns {
             let kind = if command.flags.has(flag::FAST) { "fast-command" } else { "command" };
             shared.latency.add(kind, now_us, (nanos / 1_000_000) as i64);
-        }
-        if nanos >= self.slow_ns && !command.flags.has(flag::SKIP_SLOWLOG) {
-            shared.slowlog.add(command, args, (now_us, nanos), client, self.length_max);
         }
     }
 }
 
 impl SlowLog {
-    /// Enters a command that took `nanos`, and forgets what is beyond `length_max` entries.
-    pub fn add(
+    /// Enters a command that took `nanos`, with its arguments as they are shown, and forgets what is
+    /// beyond `length_max` entries.
+    fn add(
         &self,
-        command: &Command,
-        args: &Args<'_>,
+        arguments: Vec<Vec<u8>>,
         (now_us, nanos): (i64, u64),
         (peer, name): (&str, &str),
         length_max: u64,
     ) {
-        let arguments = shown_arguments(command, args);
         let mut entries = self.lock();
         let id = entries.next_id;
         entries.next_id += 1;
@@ -175,20 +212,29 @@ impl SlowLog {
 }
 
 fn shown_arguments(command: &Command, args: &Args<'_>) -> Vec<Vec<u8>> {
-    let kept = if args.len() > ARGUMENTS_MAX { ARGUMENTS_MAX - 1 } else { args.len() };
-    let mut shown: Vec<Vec<u8>> = (0..kept)
-        .map(|at| if is_secret(command, args, at) { REDACTED.to_vec() } else { cut(&args[at]) })
-        .collect();
-    if kept < args.len() {
-        shown.push(format!("... ({} more arguments)", args.len() - kept).into_bytes());
-    }
+    let mut shown = Vec::new();
+    show_arguments(command, args, |argument| shown.push(argument.to_vec()));
     shown
 }
 
-fn cut(argument: &[u8]) -> Vec<u8> {
-    if argument.len() <= ARGUMENT_BYTES_MAX {
-        return argument.to_vec();
+/// Gives the arguments as they are shown to `show`, one after the other.
+fn show_arguments(command: &Command, args: &Args<'_>, mut show: impl FnMut(&[u8])) {
+    let kept = if args.len() > ARGUMENTS_MAX { ARGUMENTS_MAX - 1 } else { args.len() };
+    for (at, argument) in args.iter().enumerate().take(kept) {
+        if is_secret(command, args, at) {
+            show(REDACTED);
+        } else if argument.len() <= ARGUMENT_BYTES_MAX {
+            show(argument);
+        } else {
+            show(&cut(argument));
+        }
     }
+    if kept < args.len() {
+        show(format!("... ({} more arguments)", args.len() - kept).as_bytes());
+    }
+}
+
+fn cut(argument: &[u8]) -> Vec<u8> {
     let rest = argument.len() - ARGUMENT_BYTES_MAX;
     [&argument[..ARGUMENT_BYTES_MAX], format!("... ({rest} more bytes)").as_bytes()].concat()
 }
@@ -218,8 +264,11 @@ mod tests {
         let args = batch.get(0).unwrap();
         let command = table().resolve(&args).unwrap();
         let log = SlowLog::default();
-        log.add(command, &args, (5_000_000, 7_000), ("peer", "name"), 10);
+        log.add(shown_arguments(command, &args), (5_000_000, 7_000), ("peer", "name"), 10);
         let entry = log.newest(1).remove(0);
+        let kept = Watch::new(&Config::default()).shown(command, &args).expect("the log is on");
+        let kept: Vec<_> = kept.get(0).unwrap().iter().map(<[u8]>::to_vec).collect();
+        assert_eq!(kept, entry.arguments);
         assert_eq!((entry.id, entry.at_s, entry.took_us), (0, 5, 7));
         entry.arguments.into_iter().map(|a| String::from_utf8(a).unwrap()).collect()
     }
@@ -247,13 +296,9 @@ mod tests {
 
     #[test]
     fn the_oldest_entries_go_first() {
-        let mut batch = RequestBatch::new();
-        batch.push_slices([&b"get"[..], b"k"]);
-        let args = batch.get(0).unwrap();
-        let command = table().resolve(&args).unwrap();
         let log = SlowLog::default();
         for _ in 0..5 {
-            log.add(command, &args, (0, 0), ("", ""), 3);
+            log.add(vec![b"ping".to_vec()], (0, 0), ("", ""), 3);
         }
         let ids: Vec<i64> = log.newest(usize::MAX).iter().map(|entry| entry.id).collect();
         assert_eq!(ids, [4, 3, 2]);

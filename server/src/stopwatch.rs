@@ -26,6 +26,17 @@ impl Stopwatch {
         self.last = self.clock.raw();
     }
 
+    /// The start or the last lap, for [`since_ns`](Self::since_ns).
+    #[inline]
+    pub(crate) fn mark(&self) -> u64 {
+        self.last
+    }
+
+    /// Nanoseconds from a mark till now, whatever was measured between; no lap begins.
+    pub(crate) fn since_ns(&self, mark: u64) -> u64 {
+        self.clock.delta_as_nanos(mark, self.clock.raw())
+    }
+
     /// Nanoseconds since the start or the last lap, and starts the next lap.
     #[inline]
     pub(crate) fn lap_ns(&mut self) -> u64 {

@@ -56,6 +56,8 @@ pub struct Wait {
     pub waiter: Waiter,
     /// The place of its reply.
     pub ticket: u64,
+    /// Nanoseconds that it took to find nothing.
+    pub nanos: u64,
 }
 
 /// Why a wait is ended from outside.
@@ -68,8 +70,13 @@ pub(crate) enum End {
 }
 
 impl Worker {
-    /// The command of a connection waits from now on.
-    pub(crate) fn begin_wait(&mut self, id: ConnectionId, ticket: u64, waiter: Waiter) {
+    /// The command of a connection waits from now on, which took `nanos` to find nothing.
+    pub(crate) fn begin_wait(
+        &mut self,
+        id: ConnectionId,
+        (ticket, nanos): (u64, u64),
+        waiter: Waiter,
+    ) {
         let Some(connection) = self.network.connection(id).filter(|open| !open.is_closing()) else {
             waiter.claim();
             self.end_coupling(&waiter);
@@ -80,7 +87,7 @@ impl Worker {
         }
         self.waits.count += 1;
         let is_over = connection.session.is_ended;
-        connection.session.wait = Some(Wait { waiter, ticket });
+        connection.session.wait = Some(Wait { waiter, ticket, nanos });
         connection.session.commands -= 1;
         if is_over {
             self.abandon_wait(id);
@@ -99,29 +106,31 @@ impl Worker {
     }
 
     /// Answers a command that has waited, which counts as executed only now, and lets its connection
-    /// go on.
+    /// go on. What it took is how long it looked for data and how long it is answered; the wait is not
+    /// in it, and serving it counts with the command that brought the data.
     fn answer_wait(
         &mut self,
         id: ConnectionId,
-        Wait { waiter, ticket }: Wait,
+        Wait { waiter, ticket, nanos }: Wait,
         error: Option<&CommandError>,
         write: impl FnOnce(&mut ReplyWriter<'_>),
     ) {
         let Some(connection) = self.network.connection(id) else { return };
         connection.session.commands += 1;
         let protocol = connection.session.protocol;
-        self.metrics.executed(waiter.command(), 0, error);
-        // How long it took the shard that has served it is not known here; it is not the wait.
-        if self.watch.is_slow(0)
-            && let Some(call) = waiter.call()
-        {
-            self.note_slow(Some(id), call.command, &call.args, 0);
-        }
+        self.stopwatch.start();
         let mut reply = self.pool.take();
         write(&mut ReplyWriter::new(&mut reply, protocol));
         let whole = Mark::default()..reply.mark();
         self.arrive(id, ticket, 0, (&reply, whole));
         self.pool.put(reply);
+        let nanos = nanos + self.stopwatch.lap_ns();
+        self.metrics.executed(waiter.command(), nanos, error);
+        if self.watch.is_slow(nanos)
+            && let Some(call) = waiter.call()
+        {
+            self.note_slow(Some(id), call.command, &call.args, nanos);
+        }
         self.let_go_on(id);
     }
 

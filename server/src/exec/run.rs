@@ -34,6 +34,8 @@ pub(crate) struct TransactionRun {
     header: CallHeader,
     /// Which of its commands is next.
     next: usize,
+    /// When it began, by the stopwatch.
+    began: u64,
     pieces: Pieces,
     /// What becomes of the connection.
     after: After,
@@ -43,7 +45,7 @@ pub(crate) struct TransactionRun {
 impl TransactionRun {
     fn new(client: Option<(ConnectionId, u64)>, header: CallHeader, answer: ReplyBuffer) -> Self {
         let (pieces, after) = (Pieces::default(), After::GoOn);
-        Self { client, header, next: 0, pieces, after, answer }
+        Self { client, header, next: 0, began: 0, pieces, after, answer }
     }
 }
 
@@ -194,6 +196,9 @@ impl Worker {
         run: &mut TransactionRun,
     ) -> bool {
         self.stopwatch.start();
+        if run.next == 0 {
+            run.began = self.stopwatch.mark();
+        }
         if run.next == 0 && !self.begin_exec(gathered, transaction, run) {
             return true;
         }
@@ -205,7 +210,9 @@ impl Worker {
             }
             run.next += 1;
         }
-        self.metrics.executed(run.header.command, self.stopwatch.lap_ns(), None);
+        // What its commands took is a part of what it took itself.
+        let nanos = self.stopwatch.since_ns(run.began);
+        self.metrics.executed(run.header.command, nanos, None);
         if let Some((id, ticket)) = run.client {
             let pieces = mem::take(&mut run.pieces);
             self.ask_later(id, ticket, pieces, &mut run.answer);
@@ -324,6 +331,9 @@ impl Worker {
         let mut reply = self.pool.take();
         let Some(called) = self.call_queued(id, command, code, args, &mut reply) else { return };
         let (answer, pieces) = (&mut run.answer, &mut run.pieces);
+        if !matches!(called.asked, Asked::Answered) {
+            self.metrics.executed(command, called.nanos, None);
+        }
         match called.asked {
             Asked::Workers { args, merge } => {
                 let shards = 0..self.map.shards() as u32;

@@ -6,7 +6,7 @@ use tessera_proto::{Args, ReplyWriter, RequestBatch};
 
 use crate::{
     dispatch::Advance,
-    gather::{Gather, Merge},
+    gather::{Count, Gather, Merge},
     monitor,
     net::{Connection, ConnectionId},
     parcel::{Addressee, Attachment, CallHeader},
@@ -26,7 +26,7 @@ impl Worker {
         let Connection { input, session, .. } = connection;
         let args = session.parser.args(input.bytes());
         let (ticket, header) =
-            (session.replies.next_ticket(), CallHeader::new(held.command, session));
+            (session.replies.next_ticket(), CallHeader::of_part(held.command, session));
         let watch = session.watch.get_or_insert_default();
         let mut fresh = RequestBatch::new();
         fresh.add(&args, 0);
@@ -66,8 +66,13 @@ impl Worker {
         session.note(held.command, self.now_us);
         if parts > 0 {
             let gather = Gather::new(Merge::AllOk, session.protocol, parts as usize);
+            let gather = gather.counted(Count::begun(held.command, 0));
             session.replies.gather(gather, discard);
-        } else if !discard {
+            self.show_if_any(line);
+            return None;
+        }
+        self.metrics.executed(held.command, 0, None);
+        if !discard {
             let Connection { output, session, .. } = connection;
             let protocol = session.protocol;
             let out = session.replies.sink(output, &mut self.pool);

@@ -9,6 +9,8 @@
 
 #[allow(unsafe_code)]
 pub mod berth;
+#[cfg(all(test, feature = "loom"))]
+pub(crate) mod checker;
 pub mod credit;
 #[allow(unsafe_code)]
 pub mod mailbox;

@@ -14,26 +14,11 @@ use loom::{
 
 use super::{
     berth::Berth,
+    checker::{SOUND, check, planted},
     mailbox::{Next, Position, Receiver, mailbox_with},
     sync::{Fault, Planted},
     wake::sleeper_with,
 };
-
-const SOUND: Planted = Planted(None);
-
-fn planted(fault: Fault) -> Planted {
-    Planted(Some(fault))
-}
-
-/// Preemptions in one run of a model: waiting loops make the number of all interleavings unbounded
-/// in practice, and the planted mistakes show with two.
-const PREEMPTIONS: usize = 3;
-
-fn check(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(PREEMPTIONS);
-    builder.check(model);
-}
 
 /// Receives up to that position; what it returns is in the order of arrival.
 fn receive_to<T: Send>(receiver: &mut Receiver<T>, end: Position) -> Vec<(Position, T)> {

@@ -96,10 +96,18 @@ pub(crate) enum Fault {
     OfferWanted,
     /// A worker looks whether a cut is made first, and raises its flag afterwards.
     LookThenRaise,
-    /// Who makes a cut waits for nobody who is taking places.
-    CutAtOnce,
+    /// A worker's flag has no place in the total order of all flags and looks at them.
+    UnorderedEnter,
+    /// A worker waits for the end of a cut with its flag raised.
+    WaitWithFlag,
     /// The flag is lowered without letting the places be seen that were taken.
     RelaxedLeave,
+    /// Who makes a cut waits for nobody who is taking places.
+    CutAtOnce,
+    /// A cut's closing has no place in the total order of all flags and looks at them.
+    UnorderedClose,
+    /// The way is opened without letting the places be seen that were taken in the cut.
+    RelaxedOpen,
 }
 
 /// The planted mistake, if any. In every build but that of the model tests it is always none,

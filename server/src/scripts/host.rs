@@ -9,22 +9,24 @@ use std::{
 use bytes::Bytes;
 use tessera_engine::{
     command::{Command, CommandError, Run, table::flag},
-    script::{LogLevel, NeedsShards, ScriptHost, Undo, Verdict},
+    script::{LogLevel, NeedsShards, ScriptEngine, ScriptHost, Undo, Verdict},
     shard::{Call, Shard},
-    transaction::{Gathered, Route, ShardId, ShardMap, couplings::Couplings},
+    transaction::{Gathered, Route, ShardId, ShardMap, ShardSet, couplings::Couplings},
 };
 use tessera_proto::{Args, ReplyBuffer, ReplyWriter};
 
-use super::{prepare::Prepared, shared::About};
+use super::{Scripts, prepare::Prepared, shared::About};
 use crate::{
     memory::OUT_OF_MEMORY,
     metrics::WorkerMetrics,
     monitor,
+    net::ConnectionId,
     server::Shared,
     session::Session,
     session_commands::{After, Code, Codes, SessionContext, Sizes, permit_write},
     slowlog,
     stopwatch::Stopwatch,
+    worker::Worker,
 };
 
 /// The shards that a script runs over.
@@ -33,6 +35,18 @@ pub(super) enum Place<'a> {
     One { id: ShardId, shard: &'a mut Shard },
     /// Several.
     Several(&'a mut Gathered),
+}
+
+/// Where a script's worker finds these shards.
+pub(super) enum Stage<'a> {
+    /// The own shard, which is here.
+    Own,
+    /// The own shard, which the script has kept while it was suspended.
+    Kept(&'a mut Shard),
+    /// The shards that are lent to the worker.
+    Lent,
+    /// Those of a transaction over the own shard alone.
+    Alone(&'a mut Gathered),
 }
 
 /// A script's time, and what is known of it.
@@ -79,6 +93,52 @@ pub(super) struct Host<'a> {
     pub(super) codes: &'a Codes,
     /// What session commands of scripts work on.
     pub(super) session: &'a mut Session,
+}
+
+impl Worker {
+    /// Lets `work` be done with the host of a script that `client` has called, over the shards of
+    /// `stage`. What it writes is noted, to be undone, unless no shard is missing.
+    pub(super) fn with_host<T>(
+        &mut self,
+        stage: Stage<'_>,
+        client: Option<ConnectionId>,
+        (watch, about): (&mut Watch, Option<(&Prepared, &Args<'_>)>),
+        work: impl FnOnce(&mut ScriptEngine, &mut Host<'_>) -> T,
+    ) -> T {
+        let Self { scripts, shard, loans, map, own, .. } = self;
+        let Scripts { engine, undo, session, .. } = scripts;
+        let place = match stage {
+            Stage::Own => Place::One { id: *own, shard: &mut *shard },
+            Stage::Kept(shard) => Place::One { id: *own, shard },
+            Stage::Lent => Place::Several(loans.gathered_mut()),
+            Stage::Alone(gathered) => Place::Several(gathered),
+        };
+        let has_all = match &place {
+            Place::One { .. } => map.shards() == 1,
+            Place::Several(gathered) => gathered.has(ShardSet::all(map.shards())),
+        };
+        let connection = client.and_then(|id| self.network.connection(id));
+        let names = connection.map(|open| (open.session.peer.as_str(), open.session.name.as_str()));
+        let mut host = Host {
+            place,
+            map: *map,
+            couplings: self.coupled.any(),
+            positions: &mut self.positions,
+            undo: (!has_all).then_some(undo),
+            watch,
+            about,
+            slow: &self.watch,
+            client: names.unwrap_or_default(),
+            shown: self.is_monitored.then_some(&mut self.shown),
+            worker: *own,
+            shared: &self.shared,
+            metrics: &self.metrics,
+            stopwatch: &mut self.stopwatch,
+            codes: &self.codes,
+            session,
+        };
+        work(engine, &mut host)
+    }
 }
 
 impl Host<'_> {

@@ -1,14 +1,10 @@
 //! Scripts that are suspended: where they stand, and how they go on.
 #![forbid(unsafe_code)]
 
-use tessera_engine::{script::Progress, shard::Shard, transaction::ShardSet};
+use tessera_engine::{script::Progress, shard::Shard};
 use tessera_proto::{Mark, ReplyBuffer, RequestBatch};
 
-use super::{
-    Scripts,
-    host::{Host, Place, Watch},
-    names_of,
-};
+use super::host::{Stage, Watch};
 use crate::{exec, net::ConnectionId, parcel::CallHeader, worker::Worker};
 
 /// A script that has been suspended.
@@ -47,43 +43,15 @@ impl Worker {
     }
 
     fn resume_over(&mut self, suspended: &mut Suspended) -> Progress {
-        let Self { scripts, loans, shared, map, positions, metrics, stopwatch, codes, own, .. } =
-            self;
-        let coupled = &self.coupled;
-        let client = names_of(self.network.connection(suspended.connection));
-        let shown = self.is_monitored.then_some(&mut self.shown);
-        let Scripts { engine, undo, session, .. } = scripts;
-        let place = match &mut suspended.over {
-            Over::Shard(Some(shard)) => Place::One { id: *own, shard },
-            Over::Transaction(Some(rest)) => match rest.alone_mut() {
-                Some(alone) => Place::Several(alone),
-                None => Place::Several(loans.gathered_mut()),
-            },
-            _ => Place::Several(loans.gathered_mut()),
+        let Suspended { connection, watch, answer, over, .. } = suspended;
+        let stage = match over {
+            Over::Shard(Some(shard)) => Stage::Kept(shard),
+            Over::Transaction(Some(rest)) => rest.alone_mut().map_or(Stage::Lent, Stage::Alone),
+            _ => Stage::Lent,
         };
-        let has_all = match &place {
-            Place::One { .. } => map.shards() == 1,
-            Place::Several(gathered) => gathered.has(ShardSet::all(map.shards())),
-        };
-        let mut host = Host {
-            place,
-            map: *map,
-            couplings: coupled.any(),
-            positions,
-            slow: &self.watch,
-            client,
-            shown,
-            undo: (!has_all).then_some(&mut *undo),
-            watch: &mut suspended.watch,
-            about: None,
-            worker: *own,
-            shared,
-            metrics,
-            stopwatch,
-            codes,
-            session,
-        };
-        engine.resume(&mut host, &mut suspended.answer)
+        self.with_host(stage, Some(*connection), (watch, None), |engine, host| {
+            engine.resume(host, answer)
+        })
     }
 
     /// A suspended script has ended: its connection gets the reply and goes on, and so does all that
