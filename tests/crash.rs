@@ -13,6 +13,7 @@
 
 mod clients;
 mod missing;
+mod moved;
 mod power;
 mod world;
 

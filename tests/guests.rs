@@ -11,6 +11,8 @@ on_1_2_and_4_shards!(
     deadlines_set_on_a_guest_pass_by_themselves,
     changes_of_a_guest_are_told_as_soon_as_somebody_listens,
     a_pipeline_over_guests_is_answered_in_order,
+    long_commands_are_left_to_the_owner,
+    long_and_short_commands_of_one_pipeline_keep_their_order,
 );
 
 /// How many commands were executed on shards of workers that slept.
@@ -130,4 +132,53 @@ fn a_pipeline_over_guests_is_answered_in_order(shards: usize) {
         client.call(["SET", &format!("key:{n}"), "one by one"]);
     }
     check_guests(&mut client, shards);
+}
+
+/// Lists of which some are long, in keys of all shards.
+fn fill_lists(client: &mut Client) {
+    let element = "x".repeat(100);
+    for n in 0..16 {
+        let elements = if n % 2 == 0 { 1 } else { 500 };
+        let command = ["RPUSH".to_owned(), format!("list:{n}")];
+        let elements = std::iter::repeat_n(element.clone(), elements);
+        assert_eq!(client.call(command.into_iter().chain(elements)).into_integer() > 1, n % 2 == 1);
+    }
+}
+
+fn long_commands_are_left_to_the_owner(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    fill_lists(&mut client);
+    let mut length_of_all = |first: usize| {
+        let before = guest_operations(&mut client);
+        for n in (first..16).step_by(2).cycle().take(80) {
+            let list = client.call(["LRANGE", &format!("list:{n}"), "0", "-1"]).into_items();
+            assert_eq!(list.len(), if first == 0 { 1 } else { 500 });
+        }
+        guest_operations(&mut client) - before
+    };
+    assert_eq!(length_of_all(0) > 0, shards > 1, "short ones are executed on guests");
+    assert_eq!(length_of_all(1), 0, "long ones are not");
+}
+
+fn long_and_short_commands_of_one_pipeline_keep_their_order(shards: usize) {
+    let server = Server::start(shards);
+    let mut clients: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+    fill_lists(&mut clients[0]);
+    for _ in 0..30 {
+        for client in &mut clients {
+            for n in 0..48 {
+                client.push(["LRANGE", &format!("list:{}", n % 16), "0", "-1"]);
+                client.push(["LINDEX", &format!("list:{}", n * 5 % 16), "0"]);
+            }
+            client.flush();
+        }
+        for client in &mut clients {
+            for n in 0..48 {
+                let list = client.receive().into_items();
+                assert_eq!(list.len(), if n % 2 == 0 { 1 } else { 500 }, "list {}", n % 16);
+                assert_eq!(client.receive(), Reply::bulk("x".repeat(100)));
+            }
+        }
+    }
 }

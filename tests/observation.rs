@@ -9,6 +9,9 @@ use crate::harness::{Client, PortClaim, Reply, Server, on_1_2_and_4_shards};
 on_1_2_and_4_shards!(
     slow_commands_are_kept,
     slow_commands_of_scripts_are_kept,
+    a_command_over_several_keys_is_one_call,
+    a_transaction_takes_what_its_commands_take,
+    who_has_waited_shows_what_it_took_without_the_wait,
     secrets_stay_out_of_the_slow_log,
     latency_events_are_kept,
     latency_histograms_count_calls,
@@ -71,6 +74,109 @@ fn slow_commands_of_scripts_are_kept(shards: usize) {
         let address = Reply::bulk(client.local_address().to_string());
         assert!(entries.iter().all(|entry| entry[4] == address), "{entries:?}");
         assert!(entries.iter().all(|entry| entry[5] == Reply::bulk("scripter")), "{entries:?}");
+    }
+}
+
+/// What `INFO commandstats` says of a command: its calls, and microseconds a call.
+fn figures_of(client: &mut Client, command: &str) -> (u64, f64) {
+    let stats = client.run("INFO commandstats").into_text();
+    let name = format!("cmdstat_{command}:");
+    let line = stats.lines().find_map(|line| line.strip_prefix(&name));
+    let line = line.unwrap_or_else(|| panic!("{command} is not there: {stats}"));
+    let field = |name: &str| {
+        let text = line.split(',').find_map(|field| field.strip_prefix(name));
+        text.unwrap_or_else(|| panic!("no {name} in {line}")).parse::<f64>().expect("a number")
+    };
+    (field("calls=") as u64, field("usec_per_call="))
+}
+
+/// The arguments of the slow log's entries, newest first, each with how long it took.
+fn slow_lines(client: &mut Client, count: usize) -> Vec<(String, i64)> {
+    let entries = client.call(["SLOWLOG", "GET", &count.to_string()]).into_items();
+    let shown = |entry: Reply| {
+        let entry = entry.into_items();
+        let words = entry[3].clone().into_items().into_iter().map(Reply::into_text);
+        (words.collect::<Vec<_>>().join(" "), entry[2].clone().into_integer())
+    };
+    entries.into_iter().map(shown).collect()
+}
+
+fn a_command_over_several_keys_is_one_call(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    client.run("CLIENT SETNAME asker");
+    client.transcript("CONFIG SET slowlog-log-slower-than 0 => +OK");
+    let long = "x".repeat(200);
+    for line in
+        ["MSET a 1 b 2 c 3 d 4", "MGET a b c d", "DEL a b c d e", "WATCH a b c d", "UNWATCH"]
+    {
+        let name = line.split(' ').next().expect("a name").to_lowercase();
+        client.transcript("SLOWLOG RESET => +OK");
+        client.run("CONFIG RESETSTAT");
+        client.run(line);
+        let (calls, usec) = figures_of(&mut client, &name);
+        assert_eq!(calls, 1, "{line}");
+        assert!(usec > 0.0 || name.contains("watch"), "{line} took nothing");
+        if !name.contains("watch") {
+            let lines = slow_lines(&mut client, 100);
+            let lines = lines.iter().filter(|(shown, _)| shown.to_lowercase().starts_with(&name));
+            assert_eq!(lines.map(|(line, _)| line.as_str()).collect::<Vec<_>>(), [line]);
+        }
+    }
+    client.call(["MSET", "a", &long, "b", "2", "c", "3"]);
+    let cut = format!("MSET a {}... (72 more bytes) b 2 c 3", "x".repeat(128));
+    assert_eq!(slow_lines(&mut client, 1)[0].0, cut);
+    // An error of a part is one of the command.
+    client.run("CONFIG RESETSTAT");
+    assert!(matches!(client.run("SCAN 0 MATCH"), Reply::Error(_)));
+    let stats = client.run("INFO commandstats").into_text();
+    let scan = stats.lines().find(|line| line.starts_with("cmdstat_scan:calls=1,"));
+    assert!(scan.is_some_and(|line| line.ends_with(",failed_calls=1")), "{stats}");
+    let entry = client.run("SLOWLOG GET 100").into_items().pop().expect("entries").into_items();
+    assert_eq!(entry[5], Reply::bulk("asker"));
+}
+
+fn a_transaction_takes_what_its_commands_take(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    let values: Vec<String> = (0..2_000).map(|n| format!("element {n}")).collect();
+    for key in ["a", "b", "c"] {
+        client.call(["RPUSH", key].into_iter().chain(values.iter().map(String::as_str)));
+    }
+    for keys in [&["a"][..], &["a", "b", "c"]] {
+        client.run("CONFIG RESETSTAT");
+        client.run("MULTI");
+        for key in keys {
+            client.call(["LRANGE", key, "0", "-1"]);
+        }
+        client.run("EXEC");
+        let (calls, inner) = figures_of(&mut client, "lrange");
+        assert_eq!(calls, keys.len() as u64);
+        let (calls, whole) = figures_of(&mut client, "exec");
+        assert_eq!(calls, 1);
+        assert!(whole >= inner * keys.len() as f64 - 0.1, "{whole} for {keys:?} of {inner} each");
+    }
+}
+
+fn who_has_waited_shows_what_it_took_without_the_wait(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    client.transcript("CONFIG SET slowlog-log-slower-than 0 => +OK");
+    for (line, push) in
+        [("BLPOP one two three 0", "RPUSH two v"), ("BLMOVE src dst LEFT LEFT 0", "RPUSH src v")]
+    {
+        let name = line.split(' ').next().expect("a name").to_lowercase();
+        let mut waiter = server.waiting(line, 1);
+        client.run("DEBUG SLEEP 1");
+        client.run(push);
+        waiter.receive();
+        let (calls, usec) = figures_of(&mut client, &name);
+        assert_eq!(calls, 1);
+        assert!(0.0 < usec && usec < 900_000.0, "{line}: {usec}");
+        let lines = slow_lines(&mut client, 100);
+        let took = lines.iter().filter(|(shown, _)| shown == line).map(|&(_, took)| took);
+        let took: Vec<_> = took.collect();
+        assert!(took.len() == 1 && took[0] < 900_000, "{line}: {took:?}");
     }
 }
 

@@ -260,12 +260,17 @@ impl Worker {
                 Some(Stop::With(advance)) => return advance,
                 Some(Stop::At(held)) => held,
             };
-            if runs_apart(&held) {
+            // It has stopped although it may run: it takes long, and guests are here.
+            let waits_for_guests = may_run && held.route == Route::Shard(self.own);
+            if runs_apart(&held) || waits_for_guests {
                 if !apart {
                     return Advance::Apart;
                 }
                 self.send_all_home();
                 self.outboxes.wake();
+            }
+            if waits_for_guests {
+                continue;
             }
             match held.route {
                 Route::Shard(shard) if shard == self.own => return Advance::NextTurn,

@@ -22,6 +22,12 @@
 //! on it: such as read and change the keys that they name ([`is_plain`]). So nothing is left for the
 //! owner to do afterwards, except what time brings, for which it wakes by itself within a second.
 //!
+//! While a guest is here its owner can do nothing with it. So what is executed meanwhile is short: of
+//! commands that take long for a long value, those whose values are not ([`is_short`]). Long ones for
+//! a guest travel to its owner, long ones for the own shard wait until the guests are at home, and a
+//! guest that its owner wants goes home between parcels, between batches of a pipeline, and between
+//! groups of connections.
+//!
 //! Invariants:
 //! - guests are here only within a turn, and are all at home before a cut, since a cut draws its line
 //!   through the owner's mailbox;
@@ -33,7 +39,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tessera_engine::{
-    command::{Command, Run, Way, table::flag},
+    command::{
+        Command, Run, Way,
+        table::{Group, flag},
+    },
     shard::Shard,
     sys::clock::SET_BACK_MIN_US,
 };
@@ -41,11 +50,15 @@ use tessera_engine::{
 use crate::{
     in_place::OWNED_REQUEST_MIN,
     mesh::{berth::Berth, mailbox::Position},
-    net::ConnectionId,
+    net::{Connection, ConnectionId},
     pause::Pause,
     session::{Held, Session},
     worker::Worker,
 };
+
+/// Values are small, for a command whose time depends on them, that take so many bytes outside of
+/// their entries: some thousand elements, which are read in some tens of microseconds.
+const SMALL_BYTES_MAX: usize = 16 << 10;
 
 /// Where every worker leaves its shard while it sleeps.
 pub struct Berths(Box<[Moored]>);
@@ -100,6 +113,18 @@ impl Guests {
         self.may_run
     }
 
+    /// Whether there is none.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.here.is_empty()
+    }
+
+    /// Whether an owner wants one of them.
+    #[inline]
+    pub(crate) fn is_one_wanted(&self, berths: &Berths) -> bool {
+        self.here.iter().any(|&shard| berths.of(shard).is_wanted())
+    }
+
     /// Whether this shard is a guest.
     #[inline]
     pub(crate) fn has(&self, shard: u32) -> bool {
@@ -138,6 +163,31 @@ pub(crate) fn is_plain(command: &Command) -> bool {
         && !command.flags.has(flag::BLOCKING | flag::PUBSUB | flag::ADMIN)
 }
 
+/// Whether a request, which is the last one parsed of `bytes`, takes no longer than a few tens of
+/// microseconds on `shard`.
+#[inline]
+pub(crate) fn is_short(shard: &Shard, session: &Session, held: &Held, bytes: &[u8]) -> bool {
+    let Command { flags, group, .. } = held.command;
+    let is_string = *group == Group::String && flags.has(flag::WRITE);
+    flags.has(flag::FAST) || is_string || finds_little(shard, session, held, bytes)
+}
+
+/// Whether the values of a request's keys are small, and there are no others that it reads.
+fn finds_little(shard: &Shard, session: &Session, held: &Held, bytes: &[u8]) -> bool {
+    let Command { keys, flags, .. } = held.command;
+    let args = session.parser.args(bytes);
+    let size = |at: usize| shard.keyspace.outside_bytes(session.database as usize, &args[at]);
+    if flags.has(flag::TOUCHES_ARBITRARY_KEYS) {
+        return false;
+    }
+    if let Some(at) = keys.single() {
+        return size(at) <= SMALL_BYTES_MAX;
+    }
+    let mut positions = Vec::new();
+    keys.positions(&args, &mut positions).is_ok()
+        && positions.into_iter().map(size).sum::<usize>() <= SMALL_BYTES_MAX
+}
+
 /// Whether the next request of a connection may execute on a guest.
 #[inline]
 pub(crate) fn may_visit(session: &Session, held: &Held) -> bool {
@@ -159,14 +209,25 @@ impl Worker {
     fn welcomes_to(&mut self, id: ConnectionId, held: &Held, shard: u32) -> bool {
         let Some(connection) = self.network.connection(id) else { return false };
         let may_visit = self.pause == Pause::Off && may_visit(&connection.session, held);
-        if self.guests.has(shard) {
-            // A parcel is going to its owner.
-            if !may_visit {
-                self.send_home(shard);
+        if !self.guests.has(shard) {
+            let may_come = may_visit && !self.outboxes.has_open_for(shard);
+            if !may_come || !self.invite(shard) {
+                return false;
             }
-            return may_visit;
         }
-        may_visit && !self.outboxes.has_open_for(shard) && self.invite(shard)
+        let welcomes = may_visit && self.is_short_on_guest(id, held, shard);
+        if !welcomes {
+            // A parcel is going to its owner.
+            self.send_home(shard);
+        }
+        welcomes
+    }
+
+    fn is_short_on_guest(&mut self, id: ConnectionId, held: &Held, shard: u32) -> bool {
+        let Some(Connection { input, session, .. }) = self.network.connection(id) else {
+            return false;
+        };
+        self.guests.get(shard).is_some_and(|guest| is_short(guest, session, held, input.bytes()))
     }
 
     /// Takes the shard of a worker that sleeps, if nothing waits for that worker.
@@ -248,7 +309,10 @@ impl Worker {
     /// Sends the guests home that their owners want. Nothing that has been looked at is for one.
     #[inline]
     pub(crate) fn release_wanted(&mut self) {
-        self.send_home_those(|worker, shard| worker.shared.berths.of(shard).is_wanted());
+        if self.guests.is_one_wanted(&self.shared.berths) {
+            self.send_home_those(|worker, shard| worker.shared.berths.of(shard).is_wanted());
+            self.outboxes.wake();
+        }
     }
 
     /// Sends those guests home that are to go, by their numbers.

@@ -27,7 +27,7 @@ use tessera_proto::{Args, Limits, ProtocolError, ReplyBuffer, ReplyWriter, Span,
 use crate::{
     dispatch::Advance,
     exec::is_queued,
-    guests::{Guests, may_visit},
+    guests::{Guests, is_short, may_visit},
     metrics::WorkerMetrics,
     monitor,
     net::Connection,
@@ -190,6 +190,9 @@ impl InPlace<'_> {
             if connection.is_over_limit(self.output_bytes_max) {
                 return Stop::With(Advance::Overrun);
             }
+            if matches!(ended, End::Full) && self.guests.is_one_wanted(&self.shared.berths) {
+                return Stop::With(Advance::NextRound);
+            }
             if let Some(stop) = self.stop_at(connection, ended) {
                 return stop;
             }
@@ -268,13 +271,23 @@ impl InPlace<'_> {
     fn is_here(&self, session: &Session, held: &Held, bytes: &[u8]) -> bool {
         let Route::Shard(shard) = held.route else { return false };
         let may_run = match shard == self.own {
-            true => self.may_run,
-            false => self.guests.may_run_on(shard) && may_visit(session, held),
+            true => self.may_run && !self.waits_for_guests(session, held, bytes),
+            false => {
+                self.guests.may_run_on(shard)
+                    && may_visit(session, held)
+                    && is_short(self.shard(shard), session, held, bytes)
+            }
         };
         may_run
             && held.consumed < OWNED_REQUEST_MIN
             && session.parser.borrows_input()
             && !self.is_held_up(session, held, bytes)
+    }
+
+    /// Whether the request that was parsed last, in `bytes`, takes so long that guests go home first.
+    #[inline]
+    fn waits_for_guests(&self, session: &Session, held: &Held, bytes: &[u8]) -> bool {
+        !self.guests.is_empty() && !is_short(self.shard, session, held, bytes)
     }
 
     /// Whether the request that was parsed last, in `bytes`, waits for the end of a pause.
@@ -458,7 +471,8 @@ impl InPlace<'_> {
             }
             End::Held(held) => {
                 let is_paused = self.is_held_up(session, &held, input.bytes());
-                if held.route == Route::Shard(self.own) && self.may_run && !is_paused {
+                let is_own = held.route == Route::Shard(self.own) && self.may_run;
+                if is_own && !is_paused && !self.waits_for_guests(session, &held, input.bytes()) {
                     self.execute_held(connection, held);
                     return None;
                 }

@@ -37,7 +37,7 @@ use tessera_proto::{Args, ReplyBuffer, RequestBatch};
 use crate::{
     dispatch::Advance,
     monitor,
-    net::{Connection, ConnectionId},
+    net::{CloseMode, Connection, ConnectionId},
     parcel::{CallHeader, Message},
     replies::NO_SHARD,
     session::{Held, Standing},
@@ -54,6 +54,8 @@ pub(crate) struct Unit {
     pub(crate) ticket: u64,
     /// The shards that it is known to need.
     pub(crate) shards: ShardSet,
+    /// It has found nothing to take, and waits for data as soon as its keys are coupled.
+    pub(crate) has_waited: bool,
     pub(crate) work: Work,
 }
 
@@ -219,7 +221,8 @@ impl Worker {
         work: Work,
     ) {
         self.outboxes.will_borrow(shards);
-        self.loans.promised.push(Unit { connection, ticket, shards, work });
+        let has_waited = false;
+        self.loans.promised.push(Unit { connection, ticket, shards, has_waited, work });
     }
 
     /// Lets units that start over go into the next cut, as far as there are credits.
@@ -306,6 +309,10 @@ impl Worker {
     /// been suspended.
     fn execute_unit(&mut self, unit: Unit) -> bool {
         let client = (unit.connection, unit.ticket);
+        if unit.has_waited && self.is_leaving(unit.connection) {
+            self.network.close(unit.connection, CloseMode::AfterReply);
+            return true;
+        }
         let work = match unit.work {
             Work::Transaction { header, transaction } => {
                 return self.exec_lent(client, header, transaction);
@@ -329,7 +336,7 @@ impl Worker {
                     }
                     Ok(Ended::WaitsFor(coupling)) => {
                         self.pool.put(answer);
-                        self.announce(coupling, unit);
+                        self.announce(coupling, Unit { has_waited: true, ..unit });
                         return true;
                     }
                     Ok(Ended::Suspended) => {
@@ -355,6 +362,12 @@ impl Worker {
         true
     }
 
+    /// Whether the client of a command that waits is gone, or has said that it sends no more: then
+    /// nothing is taken for it.
+    fn is_leaving(&mut self, id: ConnectionId) -> bool {
+        self.network.connection(id).is_none_or(|open| open.is_closing() || open.session.is_ended)
+    }
+
     /// Lets a unit start over with more shards.
     fn start_over(&mut self, mut unit: Unit, missing: Missing) {
         unit.shards = match missing {
@@ -373,7 +386,8 @@ impl Worker {
     ) {
         let shards = ShardSet::all(self.map.shards());
         let work = Work::Call { header, request };
-        self.loans.again.push(Unit { connection, ticket, shards, work });
+        let has_waited = false;
+        self.loans.again.push(Unit { connection, ticket, shards, has_waited, work });
     }
 
     /// Lets the connection of a unit that has ended go on, or end itself.

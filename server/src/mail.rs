@@ -12,14 +12,14 @@ use tessera_proto::{Args, Mark, ReplyBuffer, ReplyWriter, RequestBatch};
 use crate::{
     client_limits::output_limit,
     faults::{self, Rule},
-    mesh::mailbox::{Next, Position},
-    net::{CloseMode, Connection, ConnectionId},
     gather::Count,
+    mesh::mailbox::{Next, Position},
     metrics::WorkerMetrics,
+    net::{CloseMode, Connection, ConnectionId},
     parcel::{Addressee, Attachment, CallHeader, Executor, Message, Parcel},
     pubsub::News,
-    session::Standing,
     server::Shared,
+    session::Standing,
     session_commands::{Code, PART_PROTOCOL},
     slowlog::Watch,
     worker::Worker,
@@ -44,6 +44,7 @@ impl Worker {
                 Next::Message(message) => {
                     self.unfilled_waits = 0;
                     self.receive(message);
+                    self.release_wanted();
                 }
                 Next::Unfilled | Next::Empty => {
                     self.metrics.counters.unfilled_stalls.add(1);

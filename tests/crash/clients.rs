@@ -2,7 +2,9 @@
 //!
 //! A *writer* takes steps. Each is one pipeline of commands over as many shards as there are, in this
 //! order: a datum, a pointer to it, an MSET, a transaction, a script, and an element of a list; all
-//! of them say the number of the step. A *follower* reads pointers and writes down what it has seen.
+//! of them say the number of the step. A *follower* reads pointers and writes down what it has seen. A
+//! *mover* takes the elements of a writer's list to another list, on another shard or not, with BLMOVE
+//! and its like, which wait for them or find them there (see `moved`).
 //!
 //! What comes back must be the beginning of the one order of all this. [`Clients::compare`] says what
 //! is wrong if it is not, or if something is missing that was promised to be there.
@@ -17,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use super::moved::{self, Lists};
 use crate::harness::{Client, Reply, Server};
 
 pub(super) const WRITERS: usize = 3;
@@ -25,6 +28,8 @@ const FOLLOWERS: usize = 2;
 const DEPTH: i64 = 4;
 /// Data of so many last steps are there.
 const DATA: i64 = 16;
+/// Where the elements of a writer's `list` are moved: with several shards, to another one.
+const TAKEN: &str = "taken";
 const SCRIPT: &str = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('SET', KEYS[2], ARGV[1])";
 
 /// What comes back, or came back before: the last step that each part of a step tells of.
@@ -60,6 +65,9 @@ struct Writer {
     seen: AtomicI64,
     /// The last step that was promised to be durable.
     settled: AtomicI64,
+    /// The last element that was acknowledged as moved, and the last one that was promised so.
+    moved: AtomicI64,
+    moved_settled: AtomicI64,
     /// What the last start has found.
     found: Mutex<Steps>,
 }
@@ -111,12 +119,16 @@ impl Clients {
         let connect = || server.try_connect().ok();
         let of_writers: Vec<_> = (0..WRITERS).map(|_| connect()).collect();
         let of_followers: Vec<_> = (0..FOLLOWERS).map(|_| connect()).collect();
+        let of_movers: Vec<_> = (0..WRITERS).map(|_| connect()).collect();
         thread::scope(|scope| {
             for (writer, client) in of_writers.into_iter().enumerate() {
                 scope.spawn(move || client.and_then(|client| self.write(client, writer)));
             }
             for (follower, client) in of_followers.into_iter().enumerate() {
                 scope.spawn(move || client.and_then(|client| self.follow(client, follower)));
+            }
+            for (writer, client) in of_movers.into_iter().enumerate() {
+                scope.spawn(move || client.and_then(|client| self.move_elements(client, writer)));
             }
             meanwhile(server);
             self.is_over.store(true, SeqCst);
@@ -142,15 +154,20 @@ impl Clients {
         self.writers.iter().all(|writer| writer.acknowledged.load(SeqCst) >= gate)
     }
 
-    /// What is acknowledged now; to be given to [`settle`](Self::settle).
-    pub(super) fn acknowledged(&self) -> [i64; WRITERS] {
-        std::array::from_fn(|writer| self.writers[writer].acknowledged.load(SeqCst))
+    /// What is acknowledged now, steps and moves of each writer's elements; to be given to
+    /// [`settle`](Self::settle).
+    pub(super) fn acknowledged(&self) -> [(i64, i64); WRITERS] {
+        std::array::from_fn(|number| {
+            let writer = &self.writers[number];
+            (writer.acknowledged.load(SeqCst), writer.moved.load(SeqCst))
+        })
     }
 
-    /// The server has promised that these steps are durable.
-    pub(super) fn settle(&self, steps: [i64; WRITERS]) {
-        for (writer, step) in self.writers.iter().zip(steps) {
+    /// The server has promised that these are durable.
+    pub(super) fn settle(&self, known: [(i64, i64); WRITERS]) {
+        for (writer, (step, moved)) in self.writers.iter().zip(known) {
             writer.settled.fetch_max(step, SeqCst);
+            writer.moved_settled.fetch_max(moved, SeqCst);
         }
     }
 
@@ -177,6 +194,23 @@ impl Clients {
                 known.acknowledged.store(next, SeqCst);
             }
             step += DEPTH;
+        }
+        Some(())
+    }
+
+    /// Moves the elements of a writer's list until the server is gone.
+    fn move_elements(&self, mut client: Client, writer: usize) -> Option<()> {
+        let (from, to) = (key("list", writer), key(TAKEN, writer));
+        for line in moved::WAYS.iter().cycle() {
+            if self.is_over.load(SeqCst) {
+                break;
+            }
+            client.push(line.replace("FROM", &from).replace("TO", &to).split(' '));
+            client.try_flush().ok()?;
+            let reply = client.try_receive().ok()?;
+            // The server ends the waits of its clients when it is asked to stop.
+            assert!(!matches!(reply, Reply::Error(_)), "{line}: {reply:?}");
+            self.writers[writer].moved.fetch_max(step_of(&reply), SeqCst);
         }
         Some(())
     }
@@ -217,6 +251,10 @@ impl Clients {
                 Objection::Wrong(format!("writer {number}: {what}; {steps:?} came back"))
             })?;
             check_data(&mut client, number, steps.pointer)?;
+            let moved = read_lists(&mut client, number)?.check(steps.list);
+            let moved =
+                moved.map_err(|what| Objection::Wrong(format!("writer {number}: {what}")))?;
+            writer.compare_moved(moved, always)?;
             for (follower, noted) in self.noted.iter().enumerate() {
                 let note = read(&mut client, &format!("note:{follower}:{number}"))?;
                 demand(note <= steps.pointer, || {
@@ -267,6 +305,21 @@ impl Writer {
         Ok(())
     }
 
+    /// The same for the last element that has been moved.
+    fn compare_moved(&self, moved: i64, always: bool) -> Result<(), Objection> {
+        let settled = self.moved_settled.load(SeqCst);
+        demand(moved >= settled, || {
+            format!("element {settled} was promised to be moved for good, up to {moved} are")
+        })?;
+        let acknowledged = self.moved.load(SeqCst);
+        demand(!always || moved >= acknowledged, || {
+            format!("element {acknowledged} was acknowledged as moved, up to {moved} are")
+        })?;
+        self.moved.store(moved, SeqCst);
+        self.moved_settled.store(moved, SeqCst);
+        Ok(())
+    }
+
     /// What has come back is what counts from now on.
     fn begin_again(&self, steps: Steps) {
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = steps;
@@ -282,9 +335,13 @@ impl Writer {
 /// Replies to one step.
 const REPLIES: usize = 9;
 
+fn key(name: &str, writer: usize) -> String {
+    format!("{name}:{writer}")
+}
+
 fn push_step(client: &mut Client, writer: usize, step: i64) {
     let value = step.to_string();
-    let key = |name: &str| format!("{name}:{writer}");
+    let key = |name| key(name, writer);
     client.push(["SET", &format!("data:{writer}:{}", step % DATA), &value]);
     client.push(["SET", &key("pointer"), &value]);
     client.push(["MSET", &key("one"), &value, &key("two"), &value, &key("three"), &value]);
@@ -293,7 +350,7 @@ fn push_step(client: &mut Client, writer: usize, step: i64) {
     client.push(["SET", &key("second"), &value]);
     client.push(["EXEC"]);
     client.push(["EVAL", SCRIPT, "2", &key("left"), &key("right"), &value]);
-    client.push(["RPUSH", &key("list"), &value]);
+    client.push(["LPUSH", &key("list"), &value]);
 }
 
 /// The step that a reply tells of; 0 for none.
@@ -333,8 +390,18 @@ fn read_steps(client: &mut Client, writer: usize) -> Result<Steps, Objection> {
     let set = all(&["one", "two", "three"])?;
     let transaction = all(&["first", "second"])?;
     let script = all(&["left", "right"])?;
-    let list = ask(client, &["LINDEX", &format!("list:{writer}"), "-1"])?;
+    let list = read_lists(client, writer)?.newest();
     Ok(Steps { pointer, set, transaction, script, list })
+}
+
+/// The elements of a writer, wherever they are.
+fn read_lists(client: &mut Client, writer: usize) -> io::Result<Lists> {
+    let mut elements = |name| {
+        client.push(["LRANGE", &key(name, writer), "0", "-1"]);
+        client.try_flush()?;
+        Ok::<_, io::Error>(client.try_receive()?.into_items().iter().map(step_of).collect())
+    };
+    Ok(Lists { waiting: elements("list")?, moved: elements(TAKEN)? })
 }
 
 /// Whether the pointer has its datum, and those before it theirs.

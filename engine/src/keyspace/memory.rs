@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Database, Keyspace};
+use crate::value;
 
 /// What a key whose hash has fields with deadlines takes in the two orders of `fields`, about.
 const FIELD_DEADLINE_BYTES: usize = 128;
@@ -21,6 +22,13 @@ impl Keyspace {
     /// Bytes that keys and values of all databases take.
     pub fn used_bytes(&self) -> usize {
         (0..self.databases.len()).map(|database| self.database_bytes(database)).sum()
+    }
+
+    /// Bytes that the value of `key` takes outside its entry: 0 for what is small, or not there. Looks
+    /// at the key without counting or noting anything, whether or not its deadline has passed.
+    pub fn outside_bytes(&self, database: usize, key: &[u8]) -> usize {
+        let table = &self.databases[database].table;
+        table.get(table.hash(key), key).map_or(0, |entry| value::outside_bytes(&entry.body()))
     }
 
     /// Bytes of `database` that are neither keys nor values: buckets and the directory.

@@ -251,7 +251,13 @@ enum Protocol {
 
 impl Protocol {
     /// The round of a worker: its place in the mailbox, and the epoch that this is stamped with.
-    fn round(self, worker: usize, cut: &Cut, epoch: &EpochWord, tail: &AtomicUsize) -> Option<Taken> {
+    fn round(
+        self,
+        worker: usize,
+        cut: &Cut,
+        epoch: &EpochWord,
+        tail: &AtomicUsize,
+    ) -> Option<Taken> {
         let early = (self == Self::ReadBefore).then(|| epoch.now());
         try_round(cut, worker, || {
             let stamp = early.unwrap_or_else(|| epoch.now());
@@ -294,9 +300,8 @@ fn stamps(protocol: Protocol) {
         let (epoch, tail) = (Arc::new(EpochWord::new(1)), Arc::new(AtomicUsize::new(0)));
         let (others_cut, others_epoch, others_tail) =
             (Arc::clone(&cut), Arc::clone(&epoch), Arc::clone(&tail));
-        let worker = thread::spawn(move || {
-            protocol.round(0, &others_cut, &others_epoch, &others_tail)
-        });
+        let worker =
+            thread::spawn(move || protocol.round(0, &others_cut, &others_epoch, &others_tail));
         let has_begun = protocol.begin(&cut, &epoch);
         let last = protocol.round(1, &cut, &epoch, &tail).expect("there is no other cut");
         assert_eq!(last.stamp == 2, has_begun, "whoever began the epoch is in it");
@@ -334,16 +339,18 @@ fn reports(protocol: Protocol) {
         let (epoch, tail) = (Arc::new(EpochWord::new(1)), Arc::new(AtomicUsize::new(0)));
         let (others_cut, others_epoch, others_tail) =
             (Arc::clone(&cut), Arc::clone(&epoch), Arc::clone(&tail));
-        let worker = thread::spawn(move || {
-            protocol.round(0, &others_cut, &others_epoch, &others_tail)
-        });
+        let worker =
+            thread::spawn(move || protocol.round(0, &others_cut, &others_epoch, &others_tail));
         let (owners_epoch, owners_tail) = (Arc::clone(&epoch), Arc::clone(&tail));
         let owner = thread::spawn(move || protocol.look(&owners_epoch, &owners_tail));
         protocol.begin(&cut, &epoch);
         let taken = worker.join().unwrap();
         let (tail, seen) = owner.join().unwrap();
         if let Some(Taken { place, stamp }) = taken {
-            assert!(place < tail || stamp >= seen, "{place} is of {stamp}, reported: {tail}, {seen}");
+            assert!(
+                place < tail || stamp >= seen,
+                "{place} is of {stamp}, reported: {tail}, {seen}"
+            );
         }
     });
 }

@@ -86,7 +86,14 @@ impl Worker {
             let Some(Farewell { args, .. }) = self.departed.pop_front() else { return };
             let caller = Caller { client, caches: false, may_wait: false, is_script: false };
             let protocol = Protocol::Resp3;
-            let header = CallHeader { command, database: 0, protocol, no_touch: false, caller, is_part: false };
+            let header = CallHeader {
+                command,
+                database: 0,
+                protocol,
+                no_touch: false,
+                caller,
+                is_part: false,
+            };
             let mut question = RequestBatch::new();
             question.push_slices(args.iter().map(Vec::as_slice));
             let Some(args) = question.get(0) else { return };

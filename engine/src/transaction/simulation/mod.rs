@@ -5,7 +5,7 @@
 //!
 //! One seed decides the workload, who moves at each step, and who is held up where. A failing seed
 //! is printed; `TESSERA_SEED=<seed>` runs that one alone. `TESSERA_SEEDS=<count>` says how many
-//! seeds each workload runs.
+//! seeds each workload runs, and `TESSERA_FIRST_SEED=<seed>` from which one on.
 
 mod atomic;
 mod check;
@@ -36,7 +36,10 @@ fn with_seeds(workload: impl Fn(u64) -> Result<(), String>) {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("TESSERA_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("TESSERA_SEEDS").unwrap_or(SEEDS),
+        None => {
+            let first = number("TESSERA_FIRST_SEED").unwrap_or(0);
+            first..first + number("TESSERA_SEEDS").unwrap_or(SEEDS)
+        }
     };
     for seed in seeds {
         match catch_unwind(AssertUnwindSafe(|| workload(seed))) {
