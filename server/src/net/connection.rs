@@ -106,6 +106,8 @@ pub struct Connection<S> {
     pub(super) receiving: Receiving,
     /// Whether it stands in the list of connections with output to send.
     pub(super) dirty: bool,
+    /// Whether it stands in the list of connections that have got pushes.
+    pub(super) pushed: bool,
     /// Whether a `Readable` for it is queued.
     pub(super) announced: bool,
     /// Whether it stands in the list of connections whose input was touched in this turn.
@@ -149,6 +151,7 @@ impl<S> Connection<S> {
             state: State::Open,
             receiving: Receiving::On,
             dirty: false,
+            pushed: false,
             announced: false,
             touched: false,
         }

@@ -12,37 +12,26 @@
 
 #![forbid(unsafe_code)]
 
-use std::{
-    collections::VecDeque,
-    io,
-    net::SocketAddr,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod admission;
+mod sending;
+
+use std::{collections::VecDeque, io, os::fd::BorrowedFd, sync::Arc, time::Instant};
 
 use socket2::SockRef;
 use tessera_engine::{journal::record::RecordBuffer, sys::disk::DiskEvent};
-use tessera_proto::ReplyBuffer;
 
+use self::sending::Outgoing;
 use super::{
-    Board, CloseCause, CloseMode, Connection, ConnectionId, Endpoint, Listener,
+    Board, CloseCause, CloseMode, Connection, ConnectionId, Listener,
     board::Arrival,
     connection::{Receiving, State},
-    listener::{self, ListenAddress, Relocation},
+    listener::{self, ListenAddress},
 };
 use crate::runtime::{
     RuntimeError,
     ring::{Completion, Lease, Ring, RingConfig, SaveEvent, Wait},
     wake::Mail,
 };
-
-/// What a client beyond `maxclients` reads before it is disconnected, as from Redis.
-const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
-/// How long a listener rests when the process is out of descriptors: trying at once would spin.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// At most so often is the log told that listeners rest.
-const REST_REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Which worker a network belongs to, and the sizes of its ring.
 #[derive(Clone, Copy, Debug, Default)]
@@ -95,14 +84,12 @@ pub struct Network<S> {
     places: Vec<Place<S>>,
     free: Vec<u32>,
     events: VecDeque<NetEvent>,
-    /// Connections with output to send in the next poll.
-    dirty: Vec<u32>,
+    outgoing: Outgoing,
     /// Connections whose input was touched in this turn.
     touched: Vec<u32>,
     /// The place of the connection whose `Closed` was taken last.
     retiring: Option<u32>,
     listeners: Vec<ListenAddress>,
-    gate: Gate,
     /// What has become of the log's files.
     disk_events: Vec<DiskEvent>,
     /// What has become of the file of a save.
@@ -110,17 +97,6 @@ pub struct Network<S> {
     resting: Vec<u32>,
     rest_reported: Option<Instant>,
     counters: Counters,
-}
-
-/// What may leave.
-#[derive(Debug, Default)]
-struct Gate {
-    /// Output that is written now leaves when this epoch is durable.
-    hold: u64,
-    /// The last durable epoch.
-    durable: u64,
-    /// Connections whose output waits for that.
-    waiting: Vec<u32>,
 }
 
 struct Place<S> {
@@ -148,11 +124,10 @@ impl<S: Default> Network<S> {
             places: Vec::new(),
             free: Vec::new(),
             events: VecDeque::new(),
-            dirty: Vec::new(),
+            outgoing: Outgoing::default(),
             touched: Vec::new(),
             retiring: None,
             listeners: addresses,
-            gate: Gate::default(),
             disk_events: Vec::new(),
             save_events: Vec::new(),
             resting: Vec::new(),
@@ -166,7 +141,7 @@ impl<S: Default> Network<S> {
     pub fn poll(&mut self, wait: Wait, mail: &impl Mail) -> io::Result<()> {
         self.start_sends();
         let attention = Attention { mail, board: &self.board, worker: self.worker };
-        let wait = if self.has_events() { Wait::NONE } else { wait };
+        let wait = if self.is_busy() { Wait::NONE } else { wait };
         self.ring.turn(wait, &attention)?;
         while let Some(completion) = self.ring.next() {
             self.handle(completion);
@@ -205,6 +180,13 @@ impl<S: Default> Network<S> {
     /// Whether [`Network::take_event`] has something to tell.
     pub fn has_events(&self) -> bool {
         !(self.events.is_empty() && self.disk_events.is_empty() && self.save_events.is_empty())
+    }
+
+    /// Whether there is something to do without anything having to come: events to tell, or output
+    /// that waits for its slice.
+    #[inline]
+    pub fn is_busy(&self) -> bool {
+        self.has_events() || self.outgoing.has_more()
     }
 
     /// The connection of this id, unless it is gone.
@@ -254,45 +236,11 @@ impl<S: Default> Network<S> {
     pub(crate) fn begin_park(&mut self, mail: &impl Mail) -> io::Result<bool> {
         self.start_sends();
         let attention = Attention { mail, board: &self.board, worker: self.worker };
-        Ok(self.ring.begin_park(&attention)? && !self.has_events())
+        Ok(self.ring.begin_park(&attention)? && !self.is_busy())
     }
 
     pub(crate) fn end_park(&mut self, mail: &impl Mail) {
         self.ring.end_park(mail);
-    }
-
-    /// Tells that output was appended: it is sent by the next poll, all in one send.
-    #[inline]
-    pub fn mark_dirty(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connection(id) else { return };
-        if !connection.dirty {
-            connection.dirty = true;
-            self.dirty.push(id.index);
-        }
-    }
-
-    /// Lets output that is written from now on leave only when the epoch `hold` is durable, and sends
-    /// what `durable`, the last durable epoch, lets go. With `hold` 0 everything leaves at once.
-    pub fn set_gate(&mut self, hold: u64, durable: u64) {
-        self.gate.hold = hold;
-        if durable > self.gate.durable {
-            self.gate.durable = durable;
-            for index in std::mem::take(&mut self.gate.waiting) {
-                let Some(connection) = &mut self.places[index as usize].connection else {
-                    continue;
-                };
-                connection.gated = false;
-                if !connection.dirty {
-                    connection.dirty = true;
-                    self.dirty.push(index);
-                }
-            }
-        }
-    }
-
-    /// Whether output waits for an epoch to become durable.
-    pub fn holds_output(&self) -> bool {
-        !self.gate.waiting.is_empty()
     }
 
     /// Writes to a file of the log (see [`Ring::write_file`]).
@@ -395,30 +343,6 @@ impl<S: Default> Network<S> {
         }
     }
 
-    /// Takes no more connections and closes the listeners: the first step of a graceful stop.
-    pub fn stop_accepting(&mut self) {
-        self.resting.clear();
-        for listener in (0..).take(self.listeners.len()) {
-            self.ring.stop_accept(listener);
-        }
-    }
-
-    /// Listens elsewhere from now on; what has been accepted stays, and so does the UNIX socket.
-    /// Numbers of listeners are never used twice.
-    pub fn relocate(&mut self, relocation: Relocation) {
-        for (number, address) in (0..).zip(&self.listeners) {
-            if let ListenAddress::Tcp(address) = address
-                && !relocation.kept.contains(address)
-            {
-                self.ring.stop_accept(number);
-            }
-        }
-        for listener in relocation.opened {
-            self.ring.accept(self.listeners.len() as u32, listener.socket);
-            self.listeners.push(listener.address);
-        }
-    }
-
     /// Closes all connections. The worker goes on polling until [`Network::is_empty`], or its patience ends.
     pub fn close_all(&mut self, mode: CloseMode) {
         let ids: Vec<ConnectionId> = self.connections().map(|(id, _)| id).collect();
@@ -479,72 +403,6 @@ impl<S: Default> Network<S> {
         connection.receiving = Receiving::Ended;
         let id = ConnectionId { index, generation: place.generation };
         self.events.push_back(NetEvent::Ended(id));
-    }
-
-    fn sent(&mut self, index: u32, bytes: usize, finished: bool) {
-        let Some(connection) = &mut self.places[index as usize].connection else { return };
-        connection.sent += bytes as u64;
-        connection.in_flight -= bytes;
-        self.counters.sent += bytes as u64;
-        if !finished {
-            return;
-        }
-        if connection.has_output() {
-            if !connection.dirty {
-                connection.dirty = true;
-                self.dirty.push(index);
-            }
-        } else if connection.state == State::Closing {
-            self.release(index);
-        }
-    }
-
-    fn start_sends(&mut self) {
-        while let Some(index) = self.dirty.pop() {
-            let Some(connection) = &mut self.places[index as usize].connection else { continue };
-            connection.dirty = false;
-            if self.gate.hold > self.gate.durable || !connection.held.is_empty() {
-                self.send_held(index);
-                continue;
-            }
-            let idle = connection.in_flight == 0 && connection.state != State::Closed;
-            if idle && !connection.output.is_empty() {
-                let output = next_written(&mut connection.output);
-                connection.in_flight = output.len();
-                self.ring.send(index, output);
-            }
-        }
-    }
-
-    /// Sends the first output of a connection that may leave; what was written since the last time
-    /// waits for the epoch that is held now.
-    #[cold]
-    fn send_held(&mut self, index: u32) {
-        let Some(connection) = &mut self.places[index as usize].connection else { return };
-        if !connection.output.is_empty() {
-            let output = std::mem::take(&mut connection.output);
-            connection.held.push_back((self.gate.hold, output));
-        }
-        if connection.in_flight > 0 || connection.state == State::Closed {
-            return;
-        }
-        match connection.held.front() {
-            Some(&(epoch, _)) if epoch <= self.gate.durable => {
-                if let Some((epoch, mut rest)) = connection.held.pop_front() {
-                    let output = next_written(&mut rest);
-                    if !rest.is_empty() {
-                        connection.held.push_front((epoch, rest));
-                    }
-                    connection.in_flight = output.len();
-                    self.ring.send(index, output);
-                }
-            }
-            Some(_) if !connection.gated => {
-                connection.gated = true;
-                self.gate.waiting.push(index);
-            }
-            Some(_) | None => {}
-        }
     }
 
     fn failed(&mut self, index: u32, error: io::Error) {
@@ -620,76 +478,6 @@ impl<S: Default> Network<S> {
             self.touched.push(index);
         }
     }
-
-    fn accepted(&mut self, arrival: Arrival) {
-        match self.board.admit(self.worker) {
-            None => {
-                self.counters.rejected += 1;
-                reject(&arrival.socket);
-            }
-            Some(worker) if worker == self.worker => self.open(arrival),
-            Some(worker) => {
-                self.counters.handed_over += 1;
-                self.board.hand_over(worker, arrival);
-            }
-        }
-    }
-
-    fn open(&mut self, arrival: Arrival) {
-        let Some((peer, local)) = self.endpoints(&arrival) else {
-            // The peer has gone already.
-            self.board.leave(self.worker);
-            return;
-        };
-        let descriptor = arrival.socket.as_raw_fd();
-        let connection = Connection::new(S::default(), peer, local, descriptor);
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place { generation: 0, connection: None });
-            (self.places.len() - 1) as u32
-        });
-        let place = &mut self.places[index as usize];
-        place.connection = Some(connection);
-        let id = ConnectionId { index, generation: place.generation };
-        self.ring.attach(index, arrival.socket);
-        self.ring.start_receive(index);
-        self.counters.opened += 1;
-        self.events.push_back(NetEvent::Opened(id));
-    }
-
-    fn endpoints(&self, arrival: &Arrival) -> Option<(Endpoint, Endpoint)> {
-        let socket = SockRef::from(&arrival.socket);
-        // A Unix socket is listed only by the worker that listens there: it stands last.
-        let local = socket.local_addr().ok()?;
-        if let Some(local) = local.as_socket() {
-            let peer = socket.peer_addr().ok()?.as_socket()?;
-            return Some((Endpoint::Tcp(unmapped(peer)), Endpoint::Tcp(unmapped(local))));
-        }
-        let path = local.as_pathname().unwrap_or("".as_ref()).to_owned();
-        Some((Endpoint::Unix(path.clone()), Endpoint::Unix(path)))
-    }
-
-    /// Lets a listener rest after it has failed.
-    fn rest(&mut self, listener: u32, error: &io::Error) {
-        self.counters.accept_rests += 1;
-        if self.resting.is_empty() {
-            self.ring.set_timer(ACCEPT_REST);
-        }
-        self.resting.push(listener);
-        if self.rest_reported.is_none_or(|last| last.elapsed() > REST_REPORT_INTERVAL) {
-            self.rest_reported = Some(Instant::now());
-            tracing::warn!(
-                "Accepting client connection: {error}. If descriptors ran out, raise `ulimit -n` \
-                 or lower `maxclients`"
-            );
-        }
-    }
-}
-
-/// What of `output` is sent next: all of it, or what comes before a part that is yet to be written, with
-/// a piece of that.
-#[inline]
-fn next_written(output: &mut ReplyBuffer) -> ReplyBuffer {
-    if output.has_later() { output.take_written() } else { std::mem::take(output) }
 }
 
 /// What a worker looks at before it sleeps: its mail, and its desk.
@@ -710,23 +498,5 @@ impl<M: Mail> Mail for Attention<'_, M> {
 
     fn announce_awake(&self) {
         self.mail.announce_awake();
-    }
-}
-
-/// Tells a client that there are too many. As Redis does, it tries once and does not wait.
-fn reject(socket: &OwnedFd) {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // The client is disconnected either way, so a failure changes nothing.
-    let _ = SockRef::from(&socket.as_fd()).send_with_flags(TOO_MANY_CLIENTS, flags);
-}
-
-/// An IPv4 address that a dual-stack socket shows as IPv6, as itself.
-fn unmapped(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
-            Some(v4) => SocketAddr::from((v4, v6.port())),
-            None => address,
-        },
-        SocketAddr::V4(_) => address,
     }
 }

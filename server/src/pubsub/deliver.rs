@@ -148,7 +148,7 @@ impl Worker {
         shard: u32,
         write: impl FnOnce(&mut ReplyBuffer, Protocol),
     ) {
-        let Some(connection) = self.network.connection(id) else { return };
+        let Some(connection) = self.network.connection_to_push(id) else { return };
         if connection.is_closing() {
             return;
         }
@@ -158,7 +158,7 @@ impl Worker {
         if connection.is_over_limit(limit.hard_bytes) {
             return self.disconnect_overrun(id);
         }
-        self.network.mark_dirty(id);
+        self.network.mark_pushed(id);
     }
 
     /// Disconnects those who would miss something without knowing, and lets those who cache keys

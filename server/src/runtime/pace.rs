@@ -81,7 +81,7 @@ impl Pacer {
             self.wait_in_ring(network, mail, limit_of(deadline))?;
         } else if self.background.runnable() > 0 {
             network.poll(Wait::NONE, mail)?;
-            self.busy = network.has_events() || mail.has_mail();
+            self.busy = network.is_busy() || mail.has_mail();
             if !self.busy || self.yielded.elapsed() >= YIELD_INTERVAL {
                 self.yield_now().await;
             }
@@ -102,13 +102,13 @@ impl Pacer {
         mail: &impl Mail,
         sleep: Duration,
     ) -> io::Result<()> {
-        if network.has_events() || mail.has_mail() || sleep.is_zero() {
+        if network.is_busy() || mail.has_mail() || sleep.is_zero() {
             self.busy = true;
             return network.poll(Wait::NONE, mail);
         }
         let start = Instant::now();
         network.poll(Wait { spin: self.spin.duration().min(sleep), sleep }, mail)?;
-        self.busy = network.has_events() || mail.has_mail();
+        self.busy = network.is_busy() || mail.has_mail();
         self.spin.waited(start.elapsed());
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Pacer {
         network.end_park(mail);
         outcome?;
         network.poll(Wait::NONE, mail)?;
-        self.busy = network.has_events() || mail.has_mail();
+        self.busy = network.is_busy() || mail.has_mail();
         self.yielded = Instant::now();
         Ok(())
     }
