@@ -32,10 +32,13 @@ impl Worker {
         let is_behind = self.shard.tick();
         self.upkeep.took += start.elapsed();
         self.upkeep.has_expired |= self.shard.keyspace.stats.expired > before;
+        if self.upkeep.has_expired {
+            self.note_expire_cycle();
+        }
         if !is_behind {
             let Upkeep { took, has_expired } = std::mem::take(&mut self.upkeep);
             if has_expired {
-                self.note_expire_cycle(took);
+                self.metrics.counters.expire_cycle_us.add(took.as_micros() as u64);
             }
         }
         is_behind
@@ -57,10 +60,11 @@ impl Worker {
         }
     }
 
-    fn note_expire_cycle(&self, took: Duration) {
-        self.metrics.counters.expire_cycle_us.add(took.as_micros() as u64);
+    /// Enters the row of slices under way into the latency monitor as soon as it has taken long; what it
+    /// takes in the same second replaces that.
+    fn note_expire_cycle(&self) {
         let threshold_ms = self.config.get().latency_monitor_threshold;
-        let took_ms = took.as_millis() as u64;
+        let took_ms = self.upkeep.took.as_millis() as u64;
         if threshold_ms > 0 && took_ms >= threshold_ms {
             self.shared.latency.add("expire-cycle", self.now_us, took_ms as i64);
         }
