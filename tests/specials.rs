@@ -1,4 +1,5 @@
-//! Bitmaps, HyperLogLogs, places, SORT, fields that expire and MSETEX over TCP, with keys on one and on several shards.
+//! Bitmaps, HyperLogLogs, places, SORT, fields that expire and MSETEX over TCP, with keys on one and on
+//! several shards.
 
 use crate::harness::{Reply, Server, on_1_2_and_4_shards};
 

@@ -13,7 +13,8 @@
 //! | `client` | a small RESP client, for what load tools cannot do |
 //! | `load` | runs redis-benchmark and memtier_benchmark, and reads their output |
 //! | `pace` | load at a fixed rate, with the latency of every request |
-//! | `throughput`, `collections`, `several`, `memory`, `growth`, `snapshot`, `recovery`, `durability`, `connections`, `pubsub` | scenarios |
+//! | `throughput`, `collections`, `several`, `pubsub`, `connections` | scenarios of load |
+//! | `memory`, `growth`, `snapshot`, `recovery`, `durability` | scenarios of data |
 //! | `report`, `chart` | tables with ratios, and an SVG |
 //! | `instructions` | instructions of the hot path, counted by valgrind |
 //!

@@ -228,7 +228,8 @@ impl Shard {
     }
 
     /// Puts the shard's time back to `now_us`: the machine's clock was set back, by more than
-    /// [`SET_BACK_MIN_US`](crate::sys::clock::SET_BACK_MIN_US). Background work goes by the new time at once.
+    /// [`SET_BACK_MIN_US`](crate::sys::clock::SET_BACK_MIN_US). Background work goes by the new time at
+    /// once.
     #[cold]
     pub fn set_clock_back_us(&mut self, now_us: i64) {
         self.keyspace.set_clock_back_us(now_us);

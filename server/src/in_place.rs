@@ -6,8 +6,8 @@
 //! both there. Unpipelined requests of several connections are looked at together in the same way.
 //!
 //! Invariants:
-//! - a batch holds only commands of the own shard and of guests (see `guests`), which cannot change how later requests are
-//!   parsed, checked or routed; everything else ends it;
+//! - a batch holds only commands of the own shard and of guests (see `guests`), which cannot change how
+//!   later requests are parsed, checked or routed; everything else ends it;
 //! - what ends a batch is dealt with after the batch has run, so replies keep their order;
 //! - what has been looked at is executed, or its connection is gone, before the group's next
 //!   round: between rounds nothing is left in any [`Ahead`].

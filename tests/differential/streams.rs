@@ -2,8 +2,8 @@
 //! random value of that kind, so that a command is added by adding a line.
 //!
 //! Deadlines lie far away or in the past: no outcome depends on when a command runs. GT and LT
-//! compare only such fixed deadlines, or relative ones that get longer by far each time. DBSIZE counts keys whose deadline has passed until somebody
-//! removes them, so it is not asked where such keys are.
+//! compare only such fixed deadlines, or relative ones that get longer by far each time. DBSIZE counts
+//! keys whose deadline has passed until somebody removes them, so it is not asked where such keys are.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What a command works with while it runs.
+//! What a command works with while it runs: its keyspace, its reply, and ways to tell what it does.
 #![forbid(unsafe_code)]
 
 use bytes::Bytes;
@@ -30,8 +30,9 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Reports that `name` happened to `key`, for clients that listen to keyspace notifications.
-    /// Without any, this costs one comparison.
+    /// Reports that `name` happened to `key`: the one signal that a key has changed. WATCH, client
+    /// tracking, waiting clients and keyspace notifications hang on it. With nobody listening it costs
+    /// one comparison.
     #[inline]
     pub fn notify(&mut self, class: Class, name: &'static str, key: &[u8]) {
         self.keyspace.notify(class, name, key);

@@ -1,8 +1,12 @@
-//! What a command did, for the chores that follow every write.
+//! What a command did, for the chores that follow every write: counting the changes, and recording the
+//! command in the journal as it was sent, unless it has said what to record instead.
+//!
+//! Telling which keys have changed is the command's own business ([`super::Context::notify`]), since only
+//! it knows.
 #![forbid(unsafe_code)]
 
-/// What a command did to the keyspace. The caller logs, counts and notifies from it, so that no
-/// command can forget to.
+/// What a command did to the keyspace. The shard counts and records by it, so that no command can
+/// forget to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Effect {

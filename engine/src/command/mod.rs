@@ -12,6 +12,16 @@
 //!
 //! Commands that concern sessions, the configuration or all workers have their rows here and their code
 //! in the server (`server/src/session_commands`).
+//!
+//! ```text
+//! table, names, keys    the rows; finding one by name; where its keys stand
+//! docs                  what COMMAND DOCS says besides the row
+//! context, effect, error    what a function gets, answers, or fails with
+//! collection, members   what the families of collections share: reaching them, walking and drawing
+//! walk                  replies with large collections, written while they are sent
+//! waiting               what commands that wait for data share
+//! string … server       the families
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod bitmap;

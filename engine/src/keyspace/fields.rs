@@ -3,8 +3,9 @@
 //!
 //! A field that has expired is invisible to every command at once: those on single fields remove
 //! what they touch first ([`Keyspace::expire_touched`]), those on whole hashes leave it out. A hash
-//! all of whose fields have expired goes as a whole with whoever reaches its key. The rest is removed in slices when it is due, the earliest first, without looking at anything that is
-//! not: [`FieldDeadlines`] knows the next key, and the hash its next field.
+//! all of whose fields have expired goes as a whole with whoever reaches its key. The rest is removed in
+//! slices when it is due, the earliest first, without looking at anything that is not:
+//! [`FieldDeadlines`] knows the next key, and the hash its next field.
 //!
 //! Invariants:
 //! - a database's [`FieldDeadlines`] holds exactly the keys whose hash has a field with a deadline,

@@ -1,5 +1,19 @@
 //! The keys of one shard: numbered databases of entries, with deadlines.
 //!
+//! ```text
+//! access, slot      the ways to reach a key; the place of one key, taken or vacant
+//! table             all keys of a database, by hash; below it entry (one key), segment and bucket (where
+//!                   entries stand), slab and pages (their memory), hash
+//! walk              SCAN, KEYS, RANDOMKEY
+//! expire, fields    keys, and fields of hashes, whose deadline passes
+//! evict, usage      which keys go when memory is short; what an entry remembers of its use
+//! budget, memory    the limit that all shards share; what the keyspace takes
+//! capture           the keyspace as it is at one instant, for a snapshot
+//! garbage           what was removed and is yet to be freed, in slices; deferred_free brings some of it
+//! events            the one signal that a key has changed. It has listeners: watch (WATCH), tracking
+//!                   (CLIENT TRACKING), awaited (waiting clients), notices (keyspace notifications)
+//! ```
+//!
 //! # Invariants
 //!
 //! - an entry whose deadline has passed does not exist: every way to reach an entry compares its

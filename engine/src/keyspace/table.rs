@@ -1,13 +1,13 @@
 //! The table: all keys of one database on one shard. Extendible hashing, without pauses at any size.
 //!
 //! A look-up costs two cache misses: the bucket and the entry. The directory word that leads to the
-//! bucket (8 bytes for about 650 keys) stays in the caches. No operation does work in
-//! proportion to the number of keys: one insertion or removal resizes, splits or merges at most a segment or two, of
-//! at most 896 entries each, and the directory changes its size piecemeal.
+//! bucket (8 bytes for about 650 keys) stays in the caches. No operation does work in proportion to the
+//! number of keys: one insertion or removal resizes, splits or merges at most a segment or two, of at
+//! most 896 entries each, and the directory changes its size piecemeal.
 //!
-//! Parts: `hash` (keyed hash), `slab` (memory of entries), `entry` (one key), `bucket` (14 slots),
-//! `segment` (2 to 64 buckets, placement and search); `table/` `pool` (memory of segments), `directory`
-//! (hash to segment), `resize` (grow, split, merge), `overflow` (the refuge of equal hashes),
+//! Parts, beside this file: `hash` (keyed hash), `slab` (memory of entries), `entry` (one key), `bucket`
+//! (14 slots), `segment` (2 to 64 buckets, placement and search); below it: `pool` (memory of segments),
+//! `directory` (hash to segment), `resize` (grow, split, merge), `overflow` (the refuge of equal hashes),
 //! `handle` (entries borrowed by callers), `drain` (tearing down in slices), `scan` (walks in hash
 //! order), `sample` (entries from random places), `capture` (what a snapshot has of it).
 //!

@@ -17,7 +17,11 @@
 //! state         what a key has become, as a record
 //! rdb           Redis's format of values and of whole databases
 //! snapshot      a capture of the keyspace, made into the pieces of a file
+//! simulation    shards, logs, a disk and crashes in one thread from one seed
 //! ```
+//!
+//! Where to begin: `epoch` says what is durable, `segment` what lies on the disk, `recovery` what comes
+//! back.
 #![deny(unsafe_code)]
 
 pub mod base;

@@ -1,8 +1,9 @@
 //! Doing again what records say.
 //!
 //! The shard that replays must not know the time yet: it compares deadlines with the time 0, so that
-//! none passes while it replays (see `journal`, and `Shard::begin_loading`). A record that it refuses means that the log is not the
-//! history of what it was applied to; going on would end in something that never was.
+//! none passes while it replays (see `journal`, and `Shard::begin_loading`). A record that it refuses
+//! means that the log is not the history of what it was applied to; going on would end in something that
+//! never was.
 //!
 //! Libraries of functions belong to the whole server and not to a shard: commands that have changed
 //! them are handed on in their order, for whoever loads libraries.

@@ -202,7 +202,8 @@ impl Writer<'_, '_> {
         self.reply.raw(b"\r\n");
     }
 
-    /// An error that the script returns, whose text is on top of its table. The text is all that counts, not where it was raised.
+    /// An error that the script returns, whose text is on top of its table. The text is all that counts,
+    /// not where it was raised.
     fn error(&mut self, stack: &mut Stack<'_>) -> Ended {
         let text = stack.string(-1).unwrap_or_default().to_vec();
         stack.pop(1);

@@ -1,6 +1,6 @@
 //! The protocol between shards as plain data: no sockets, no threads, no clock.
 //!
-//! - [`map`] says which shard owns what, and where a command goes;
+//! - [`map`] says which shard owns what, and where a command goes; [`set`] is a set of shards;
 //! - [`parts`] splits a command over several shards into independent parts, [`merge`] joins their
 //!   replies;
 //! - [`gathered`] executes commands over shards that one worker holds for a moment;

@@ -1,4 +1,10 @@
-//! The files of the data directory.
+//! The files of the data directory: read, replaced whole, and segments made ahead of the log.
+//!
+//! Invariants:
+//! - who may write holds the directory's lock (see `lock`);
+//! - a file that is replaced has its old content or its new one after a crash: written beside, synced,
+//!   renamed, and the directory synced;
+//! - a segment and its name are durable before anything is written behind its first block.
 #![forbid(unsafe_code)]
 
 use std::{

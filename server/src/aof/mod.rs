@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! directory   the files of the data directory
+//! epoch_word  the epoch in which rounds are, as all workers read it
 //! lock        one process at a time works on a data directory
 //! keeper      makes segments on a thread of its own, since that blocks
 //! start       recovery, before and while the workers start

@@ -1,8 +1,11 @@
 //! Configuration in redis-server's own syntax.
 //!
-//! `arguments` reads the command line, `load` the files; `table` gives the shape of an option's
-//! row, `options` and `unbuilt` the rows, `value`, `special` and `choices` the forms of values;
-//! `store` is what the running server shares and CONFIG works on; `rewrite` writes the file back.
+//! `arguments` reads the command line, `load` the files (`split` their lines, `glob` the patterns of
+//! `include`); `table` gives the shape of an option's row, `options` and `unbuilt` the rows, `value`,
+//! `special` and `choices` the forms of values, `cpus` the default of `shards`; `store` is what the
+//! running server shares and CONFIG works on; `rewrite` writes the file back.
+//!
+//! A new option is a row in `options`, or moves there from `unbuilt`.
 //!
 //! One row for each option drives reading, CONFIG GET, SET and REWRITE; nothing else in the server
 //! knows an option by its name.

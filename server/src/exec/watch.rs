@@ -1,4 +1,9 @@
 //! WATCH: the shards of the keys remember who watches them.
+//!
+//! It goes through a cut like everything over several shards: all keys are watched from one instant on,
+//! and the OK stands behind that. What the shards remember is a mark that they set when a key changes
+//! (`tessera_engine::keyspace::watch`); the connection keeps it with the names of the keys
+//! (`tessera_engine::transaction::exec`), and takes both to EXEC.
 #![forbid(unsafe_code)]
 
 use tessera_engine::transaction::ShardSet;

@@ -6,7 +6,9 @@
 //! the first one does.
 //!
 //! With `appendonly yes` the append-only files of a redis-server that are in the directory are moved
-//! in instead (see [`import`]).
+//! in instead (see [`import`]): the first worker loads their base over all shards ([`at_once`]) and
+//! repeats their commands (`aof`). Libraries of functions are collected on the way ([`functions`]).
+//! The server's own log is not loaded here but in `aof::start`.
 //!
 //! Invariants:
 //! - commands that read or write keys are refused until every shard is loaded, so nobody sees a part

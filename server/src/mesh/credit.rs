@@ -32,6 +32,7 @@ pub enum Class {
 }
 
 impl Class {
+    /// How many classes there are.
     pub const COUNT: usize = 4;
 
     /// Whether serving a message of this class may send one of class `other`.
@@ -43,8 +44,11 @@ impl Class {
 /// How many messages of each class one worker may have unanswered at one other worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Of [`Class::Request`].
     pub requests: u16,
+    /// Of [`Class::Hop`].
     pub hops: u16,
+    /// Of [`Class::Notification`].
     pub notifications: u16,
 }
 
@@ -83,6 +87,7 @@ pub struct Credits {
 }
 
 impl Credits {
+    /// All credits that `limits` give.
     pub fn new(limits: Limits) -> Self {
         Credits { limits, left: limits.by_class() }
     }

@@ -3,7 +3,7 @@
 //! Each worker has one [`mailbox`] with a total order of what all others send to it, [`credit`]s
 //! that make sure of a place in each other mailbox, a way to sleep and be woken ([`wake`]), and a
 //! place to leave its shard at while it sleeps ([`berth`]).
-//! What the messages say and in which order they are sent is the business of the dispatcher.
+//! What the messages say is the business of `parcel`, in which order they are sent that of `dispatch`.
 //!
 //! Invariant: a worker sends to a mailbox only through its [`Peer`], which spends a credit first.
 
@@ -27,6 +27,7 @@ use wake::{Sleeper, Waker, sleeper};
 pub struct Endpoint<T> {
     /// What the others send to this worker.
     pub mail: Receiver<T>,
+    /// Says when this worker sleeps.
     pub sleeper: Sleeper,
     /// The other workers by number. The own place is there too and is not used: what a worker has
     /// to do itself, it does itself.
@@ -37,6 +38,7 @@ pub struct Endpoint<T> {
 pub struct Peer<T> {
     sender: Sender<T>,
     waker: Waker,
+    /// What may be sent to it now.
     pub credits: Credits,
 }
 

@@ -39,7 +39,8 @@ impl Sleeper {
     /// Announces that this worker sleeps from now on, and returns whether it may.
     ///
     /// `is_idle` is asked after the announcement; it must look at all that senders may have sent
-    /// without waking, such as whether the mailbox is drained. If it is not idle the announcement is taken back.
+    /// without waking, such as whether the mailbox is drained. If it is not idle the announcement is taken
+    /// back.
     #[must_use = "without leave to sleep the worker must look at its mail again"]
     pub fn announce_sleep(&self, is_idle: impl FnOnce() -> bool) -> bool {
         if self.shared.planted.is(Fault::LookThenAnnounce) {

@@ -5,6 +5,13 @@
 //! plain load and store, so that counting costs no locked instruction and no cache line moves
 //! between cores. `Metrics` adds them up for INFO.
 //!
+//! ```text
+//! counters    the counters of a worker          histogram   durations, for percentiles
+//! calls       what is counted of a command      steps       how long workers do not look at clients
+//! snapshot    all of it at one moment           sampler     rates per second
+//! process     what the operating system knows
+//! ```
+//!
 //! CONFIG RESETSTAT cannot set another thread's counters to zero without a race, so it keeps
 //! what they were (a baseline), and every later snapshot is shown less that.
 

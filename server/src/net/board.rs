@@ -25,6 +25,7 @@ use crate::runtime::wake::Doorbell;
 /// Connections that lie on a desk until its worker takes them.
 #[derive(Debug)]
 pub struct Arrival {
+    /// The accepted socket.
     pub socket: OwnedFd,
     /// The number of the listener, the same on all workers.
     pub listener: u32,
@@ -70,6 +71,7 @@ impl Board {
         Ok(Board::new(bells, limit))
     }
 
+    /// How many workers there are.
     pub fn workers(&self) -> usize {
         self.desks.len()
     }

@@ -101,8 +101,8 @@ impl Input {
         whole.freeze()
     }
 
-    /// Announces that the request at the front lacks `missing` bytes at least. From [`EXACT_MIN`] on they get
-    /// their place at once.
+    /// Announces that the request at the front lacks `missing` bytes at least. From [`EXACT_MIN`] on they
+    /// get their place at once.
     pub fn expect(&mut self, missing: usize) {
         if missing < EXACT_MIN {
             return;

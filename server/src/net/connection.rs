@@ -1,8 +1,8 @@
 //! One connection: its input, its output, and what its owner keeps with it.
 //!
 //! Invariants:
-//! - replies are appended to `output` while the send before is in flight elsewhere, so a request can be parsed
-//!   and answered without touching bytes that the kernel reads;
+//! - replies are appended to `output` while the bytes of the send before stand elsewhere, so a request can
+//!   be parsed and answered without touching bytes that the kernel reads;
 //! - a connection that is closing delivers no more input.
 
 #![forbid(unsafe_code)]
@@ -17,7 +17,9 @@ use super::buffer::Input;
 /// the same place, so an id that is out of date finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId {
+    /// Its place among the connections of its worker.
     pub index: u32,
+    /// How many connections have had this place before, modulo 2^32.
     pub generation: u32,
 }
 
@@ -85,8 +87,11 @@ pub struct Connection<S> {
     pub input: Input,
     /// Replies that wait for their send. After appending, the network must be told with `mark_dirty`.
     pub output: ReplyBuffer,
+    /// What its owner keeps with it.
     pub session: S,
+    /// The client's end.
     pub peer: Endpoint,
+    /// The server's end.
     pub local: Endpoint,
     /// Output that must not leave before an epoch is durable, with that epoch, the first to leave
     /// first (see `Network::set_gate`).

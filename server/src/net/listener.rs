@@ -79,7 +79,9 @@ impl Default for ListenConfig {
 /// A listening socket of one worker.
 #[derive(Debug)]
 pub struct Listener {
+    /// The socket, bound and listening.
     pub socket: OwnedFd,
+    /// What it is bound to.
     pub address: ListenAddress,
 }
 

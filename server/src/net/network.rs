@@ -38,6 +38,7 @@ use crate::runtime::{
 pub struct NetworkConfig {
     /// The worker's number on the [`Board`].
     pub worker: usize,
+    /// The sizes of its ring.
     pub ring: RingConfig,
 }
 
@@ -222,6 +223,7 @@ impl<S: Default> Network<S> {
         self.len() == 0
     }
 
+    /// Connections, bytes and refusals so far.
     pub fn counters(&self) -> Counters {
         self.counters
     }
@@ -304,8 +306,8 @@ impl<S: Default> Network<S> {
         }
     }
 
-    /// Holds input back: nothing more is reported until [`Network::resume_receive`]. The peer is slowed down
-    /// once the kernel's buffers are full.
+    /// Holds input back: nothing more is reported until [`Network::resume_receive`]. The peer is slowed
+    /// down once the kernel's buffers are full.
     pub fn pause_receive(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection(id) else { return };
         if matches!(connection.receiving, Receiving::Paused | Receiving::Ended) {
@@ -343,7 +345,8 @@ impl<S: Default> Network<S> {
         }
     }
 
-    /// Closes all connections. The worker goes on polling until [`Network::is_empty`], or its patience ends.
+    /// Closes all connections. The worker goes on polling until [`Network::is_empty`], or its patience
+    /// ends.
     pub fn close_all(&mut self, mode: CloseMode) {
         let ids: Vec<ConnectionId> = self.connections().map(|(id, _)| id).collect();
         for id in ids {

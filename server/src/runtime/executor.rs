@@ -32,6 +32,7 @@ const EXECUTOR_RING_DEPTH: usize = 64;
 const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
 /// The least limit of lockable memory in bytes with which an executor starts.
 const MEMLOCK_MIN: u64 = 512 * 1024;
+/// Bytes of a worker thread's stack.
 const STACK_SIZE: usize = 4 << 20;
 
 /// What a worker knows of itself when it starts.
@@ -39,6 +40,7 @@ const STACK_SIZE: usize = 4 << 20;
 pub struct WorkerContext {
     /// From 0 to `workers - 1`.
     pub index: usize,
+    /// How many workers there are.
     pub workers: usize,
     /// The CPU that this worker has for itself, unless it shares all with the others.
     pub cpu: Option<usize>,

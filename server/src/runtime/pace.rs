@@ -1,12 +1,13 @@
 //! How a worker waits: polling, sleeping in its ring, or parked in the executor.
 //!
-//! - While background tasks can run, the worker never sleeps: it serves what is there and yields to the executor.
-//! - Otherwise it sleeps in its ring, where sockets, the doorbell and the time end its sleep. Before that it polls
-//!   for a while, if there are other workers that would have to wake it and the last waits were short
+//! - While background tasks can run, the worker never sleeps: it serves what is there and yields to the
+//!   executor.
+//! - Otherwise it sleeps in its ring, where sockets, the doorbell and the time end its sleep. Before that
+//!   it polls for a while, if there are other workers that would have to wake it and the last waits were short
 //!   enough for that to pay: to sleep and be woken costs 11 to 13 µs of CPU on either side.
-//! - While background tasks live and wait for files or timers of the executor, sleeping in the ring would not see
-//!   those. The worker naps in its ring as long as traffic flows or it has work of its own, and when there is none it parks in the
-//!   executor, which is woken by an eventfd that the ring signals.
+//! - While background tasks live and wait for files or timers of the executor, sleeping in the ring would
+//!   not see those. The worker naps in its ring as long as traffic flows or it has work of its own, and
+//!   when there is none it parks in the executor, which is woken by an eventfd that the ring signals.
 //!
 //! Nothing here wakes up periodically while the server is idle.
 

@@ -227,9 +227,9 @@ impl Ring {
         self.ring.submitter().register_eventfd(event.as_raw_fd())
     }
 
-    /// Prepares to sleep somewhere else than in the ring: submits everything, and has the registered event signalled
-    /// when something completes. Returns whether the caller may sleep; [`Ring::end_park`] must
-    /// follow in either case.
+    /// Prepares to sleep somewhere else than in the ring: submits everything, and has the registered
+    /// event signalled when something completes. Returns whether the caller may sleep;
+    /// [`Ring::end_park`] must follow in either case.
     pub fn begin_park(&mut self, mail: &impl Mail) -> io::Result<bool> {
         // In this order: what completes after the signal is on is signalled, and what completed before
         // is found by the entering and reaping that follow.

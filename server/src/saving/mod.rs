@@ -6,8 +6,8 @@
 //! one cut (see `crate::cut`), so that the shards are captured as they are at one place in the one
 //! order of commands. From then on each worker, between its turns, does slices of its shard's
 //! [`Snapshot`](tessera_engine::persist::snapshot::Snapshot) (see [`drive`]). The pieces that come of
-//! it go to the disk through the worker's ring, few at a time ([`piece_writer`]); all workers write the same
-//! file, each at places that it takes by adding to one shared length. The worker that is done last
+//! it go to the disk through the worker's ring, few at a time ([`piece_writer`]); all workers write the
+//! same file, each at places that it takes by adding to one shared length. The worker that is done last
 //! writes head and end, waits until the file is durable, and gives it its name.
 //!
 //! # Invariants

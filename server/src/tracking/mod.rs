@@ -4,7 +4,8 @@
 //! The shards remember who has read which key, and who has asked for which prefixes
 //! ([`tessera_engine::keyspace::tracking`]). What they find stale comes to the worker of the client as
 //! news of the shard, and so behind the replies that brought the keys (see `pubsub`). Here it is
-//! decided whether the client wants to hear of it, and on which connection.
+//! decided whether the client wants to hear of it, and on which connection ([`tell`]; [`directory`] knows
+//! which worker has the connection).
 #![forbid(unsafe_code)]
 
 pub mod directory;

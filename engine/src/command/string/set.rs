@@ -12,7 +12,8 @@ use crate::{
     keyspace::{Deadline, Slot},
 };
 
-/// SET key value [NX | XX | IFEQ value | IFNE value | IFDEQ digest | IFDNE digest] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL].
+/// SET key value [NX | XX | IFEQ value | IFNE value | IFDEQ digest | IFDNE digest] [GET]
+/// [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL].
 #[inline]
 pub(super) fn set(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
     if args.len() == 3 {

@@ -1,7 +1,8 @@
 //! Where entries go that their segment cannot take: a plain ordered map beside the table.
 //!
-//! With a keyed hash this stays empty for ever. It exists so that many keys with (nearly) equal hashes can
-//! never make an insertion fail or loop, nor the directory double without end. Entries stay here until they are removed.
+//! With a keyed hash this stays empty for ever. It exists so that many keys with (nearly) equal hashes
+//! can never make an insertion fail or loop, nor the directory double without end. Entries stay here
+//! until they are removed.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

@@ -2,8 +2,8 @@
 //!
 //! A segment grows by four buckets when 90 % of its slots are taken (or when an entry finds no place
 //! near its home), and at 64 buckets splits in two by the next bit of the hash. A segment less than
-//! 62 % full steps down; at 32 buckets it merges with its buddy if both fit with room to spare. The bounds lie
-//! far enough apart that no key inserted and removed again can make a segment go back and forth.
+//! 62 % full steps down; at 32 buckets it merges with its buddy if both fit with room to spare. The
+//! bounds lie far enough apart that no key inserted and removed again can make a segment go back and forth.
 #![allow(unsafe_code)]
 
 use super::super::bucket::SLOTS;

@@ -1,3 +1,5 @@
+//! What is exported makes the same keys again, in whatever form it was exported.
+
 use tessera_proto::{Limits, RequestParser, Step};
 
 use super::*;

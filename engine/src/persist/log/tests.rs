@@ -1,3 +1,5 @@
+//! The log writer over a simulated disk: when which segment is synced, and what counts as durable then.
+
 use super::*;
 use crate::{
     persist::manifest::segment_name,

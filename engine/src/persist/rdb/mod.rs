@@ -24,15 +24,17 @@
 //! Version 10, of Redis 7.0, and only types that it knows, so that every Redis from 7.0 on and
 //! Valkey load what is written here. Two things version 10 cannot say: deadlines of fields, for which
 //! Redis 7.4's types are used, so that only files with such hashes need it; and when a consumer of a
-//! stream was last given something, for which there is a type of version 11. That type is not
-//! used: every file with a consumer group would be lost to Redis 7.0 for a figure of XINFO, and which,
-//! when it is missing, is taken for the time at which the consumer was last seen, as Redis does. Where the content alone decides what Redis writes, the bytes
-//! are the same; the order of hash tables is anybody's, and so is what a compressor finds.
+//! stream was last given something, for which there is a type of version 11. That type is not used:
+//! every file with a consumer group would be lost to Redis 7.0 for a figure of XINFO. Where that figure
+//! is missing, the time at which the consumer was last seen stands for it, as in Redis.
+//!
+//! Where the content alone decides what Redis writes, the bytes are the same; the order of hash tables
+//! is anybody's, and so is what a compressor finds.
 //!
 //! # What is read
 //!
-//! Every type and encoding up to version 12 (Redis 8), and version 80 (Valkey 9). Modules' values cannot be read without their
-//! module, and are refused by its name.
+//! Every type and encoding up to version 12 (Redis 8), and version 80 (Valkey 9). Modules' values cannot
+//! be read without their module, and are refused by its name.
 //!
 //! # Invariants
 //!

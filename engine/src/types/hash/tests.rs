@@ -1,3 +1,5 @@
+//! Hashes against naive models.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{collection::vec, prelude::*};

@@ -1,3 +1,5 @@
+//! Hashes whose fields have deadlines against a naive model: a map.
+
 use std::collections::BTreeMap;
 
 use proptest::{collection::vec, prelude::*};
