@@ -4,6 +4,7 @@
 mod harness;
 
 mod aof;
+mod architecture;
 mod backup;
 mod bench;
 mod blocking;

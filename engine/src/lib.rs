@@ -2,19 +2,20 @@
 //!
 //! # Layers
 //!
-//! Imports point downward only:
+//! Imports point downward only (`tests/architecture.rs` sees to it):
 //!
 //! ```text
 //! transaction   commands over several shards: rounds, parts, gathered shards, EXEC, as plain data
 //! persist       log and snapshots: how a shard outlives the process
 //! script        scripts and functions in Lua, and the host that executes their commands
-//! waiting       clients that wait for data, and who of them is served first
 //! shard         one keyspace, its clock and its figures; executes commands, does background work
+//! waiting       clients that wait for data, and who of them is served first
 //! command       one row and one function per command, one file per family
+//! persist::rdb  Redis's format of values and databases, for DUMP and RESTORE as for files
 //! keyspace      databases of entries: table, deadlines, scanning; who hears of changes
 //! notice        what shards tell clients besides replies, and who listens to what
 //! journal       what was done to them, as records from which it can be repeated
-//! value         what a key can hold
+//! value         what a key can hold (it names one thing above: `keyspace::Body`, an entry's content)
 //! types         strings, lists, hashes, sets, sorted sets, streams and their encodings
 //! sys           clock, random numbers and disk: real and simulated
 //! ```
@@ -51,7 +52,8 @@
 //! # Invariants
 //!
 //! - Nothing here reads a clock, a socket, a file or a random device except through `sys`, so that
-//!   a whole set of shards runs in one deterministic test thread.
+//!   a whole set of shards runs in one deterministic test thread. Threads are made in one place: at the
+//!   start, [`persist`] loads all shards at once.
 //! - A shard is used by one thread at a time, and no command locks. What other threads may touch is
 //!   named: the memory budget ([`keyspace::budget`]), the marks of clients that watch or wait
 //!   ([`keyspace::watch`], [`waiting`]), values that replies hold by reference, and what these give back

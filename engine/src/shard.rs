@@ -15,114 +15,21 @@ mod serving;
 
 use bytes::Bytes;
 use memory::Memory;
-use tessera_proto::{Args, Protocol, ReplyBuffer, ReplyWriter};
+use tessera_proto::{ReplyBuffer, ReplyWriter};
 
 use crate::{
-    command::{Command, CommandError, Context, Effect, Run, table::flag},
-    keyspace::{Keyspace, events::Class, expire::ExpireCycle, usage::Policy},
+    command::{CommandError, Context, Effect, Run, table::flag},
+    keyspace::{Keyspace, events::Class, expire::ExpireCycle},
     notice::Client,
     sys::random::Random,
     types::Thresholds,
     waiting::{Queues, Waiter},
 };
 
-pub use memory::MemorySettings;
+pub use crate::command::{Call, Caller, MemorySettings, Settings};
 
-/// Limits and thresholds that commands obey, from the configuration.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `proto-max-bulk-len`: the longest string, in bytes.
-    pub bulk_bytes_max: usize,
-    /// Number of databases.
-    pub databases: usize,
-    /// Whether keys whose deadline passed are removed in the background.
-    pub active_expire: bool,
-    /// `active-expire-effort`, 1 to 10.
-    pub active_expire_effort: u32,
-    /// Whether an LFU policy keeps access frequencies where an LRU policy keeps times.
-    pub lfu: bool,
-    /// `lfu-log-factor`: the greater, the more accesses a step of a key's counter stands for.
-    pub lfu_log_factor: u32,
-    /// `lfu-decay-time`: minutes without use that cost one step; 0 for never.
-    pub lfu_decay_minutes: u32,
-    /// `notify-keyspace-events`: the events that are kept for delivery.
-    pub notify: Class,
-    /// This shard's part of `tracking-table-max-keys`: keys that are remembered for clients that
-    /// cache them.
-    pub tracking_keys_max: usize,
-    /// `hll-sparse-max-bytes`: the longest sparse HyperLogLog, in bytes.
-    pub hll_sparse_bytes_max: usize,
-    /// `rdbcompression`: long strings in dumps are compressed.
-    pub rdb_compression: bool,
-    /// When collections change their encoding. The seed in it is drawn by the shard.
-    pub thresholds: Thresholds,
-    /// How much memory may be used, and what goes when that is not enough.
-    pub memory: MemorySettings,
-}
-
-impl Settings {
-    fn usage_policy(&self) -> Policy {
-        if self.lfu {
-            Policy::Frequency {
-                log_factor: self.lfu_log_factor,
-                decay_minutes: self.lfu_decay_minutes,
-            }
-        } else {
-            Policy::Recency
-        }
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            bulk_bytes_max: 512 << 20,
-            databases: 16,
-            active_expire: true,
-            active_expire_effort: 1,
-            lfu: false,
-            lfu_log_factor: 10,
-            lfu_decay_minutes: 1,
-            notify: Class::NONE,
-            tracking_keys_max: 1_000_000,
-            hll_sparse_bytes_max: 3_000,
-            rdb_compression: true,
-            thresholds: Thresholds::default(),
-            memory: MemorySettings::default(),
-        }
-    }
-}
-
-/// One command as it reaches a shard.
-#[derive(Clone, Copy)]
-pub struct Call<'a> {
-    /// Its row; the arity has been checked.
-    pub command: &'static Command,
-    /// Its arguments, the name included.
-    pub args: Args<'a>,
-    /// The connection's database, below [`Settings::databases`].
-    pub database: u32,
-    /// The reply's version.
-    pub protocol: Protocol,
-    /// CLIENT NO-TOUCH: reading does not count as use.
-    pub no_touch: bool,
-    /// Who sent it.
-    pub caller: Caller,
-}
-
-/// Who sent a command, and whether it keeps what it reads in a cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Caller {
-    /// The client.
-    pub client: Client,
-    /// The client is to be told of the next change of the keys that this command reads (CLIENT
-    /// TRACKING).
-    pub caches: bool,
-    /// A command that finds nothing may wait for data.
-    pub may_wait: bool,
-    /// A script sends it.
-    pub is_script: bool,
-}
+/// The number of a shard, and of the worker that owns it.
+pub type ShardId = u32;
 
 /// Where the keys of a call stand; nowhere, if its arguments do not say so: then the command finds
 /// the same fault, and does nothing.

@@ -4,11 +4,11 @@
 use bytes::Bytes;
 use tessera_proto::ReplyWriter;
 
+use super::Settings;
 use crate::{
     journal::record::Draft,
     keyspace::{Keyspace, events::Class},
     notice::audience::Kind,
-    shard::Settings,
     sys::random::Random,
 };
 

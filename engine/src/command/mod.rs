@@ -16,6 +16,7 @@
 //! ```text
 //! table, names, keys    the rows; finding one by name; where its keys stand
 //! docs                  what COMMAND DOCS says besides the row
+//! call, settings        what reaches a shard: a command with who sent it; what the configuration says
 //! context, effect, error    what a function gets, answers, or fails with
 //! collection, members   what the families of collections share: reaching them, walking and drawing
 //! walk                  replies with large collections, written while they are sent
@@ -25,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bitmap;
+mod call;
 mod collection;
 pub mod connection;
 pub mod context;
@@ -44,6 +46,7 @@ pub mod pubsub;
 pub mod scripting;
 pub mod server;
 pub mod set;
+pub mod settings;
 pub mod sort;
 pub mod stream;
 pub mod string;
@@ -55,10 +58,12 @@ pub mod waiting;
 mod walk;
 pub mod zset;
 
+pub use call::{Call, Caller};
 pub use context::Context;
 pub use effect::Effect;
 pub use error::CommandError;
 pub use keys::{Access, KeySpec, Place};
+pub use settings::{MemorySettings, Settings};
 pub use table::{Arity, Command, CommandTable, Flags, Group, Run, Way, table};
 
 /// What family files need for their rows.

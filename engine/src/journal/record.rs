@@ -21,14 +21,10 @@
 //! argument that does not lie within its record.
 #![forbid(unsafe_code)]
 
-use rkyv::util::AlignedVec;
 use tessera_proto::{Args, Span};
 
-/// Alignment of buffers that go to the disk without a copy, and the unit in which they do, in bytes.
-pub const BLOCK_BYTES: usize = 4096;
-
-/// Where records are put.
-pub type RecordBuffer = AlignedVec<BLOCK_BYTES>;
+/// Records are put into blocks that go to the disk as they are.
+pub use crate::sys::disk::{BLOCK_BYTES, BlockBuffer as RecordBuffer};
 
 /// Bytes in front of a record's body: the checksum and the length.
 pub const PREFIX_BYTES: usize = 8;

@@ -1,7 +1,7 @@
 //! Key hashes: one keyed 64-bit hash per key, computed once per command.
 //!
-//! Why keyed: a client that could predict the hash could pile its keys onto one bucket. The key is
-//! drawn once per process; a fixed seed makes tests and simulations replay exactly.
+//! Why keyed: a client that could predict the hash could pile its keys onto one bucket. The server draws
+//! the key, a shard's seed, at its start; a fixed seed makes tests and simulations replay exactly.
 //!
 //! How the bits are used (see `segment.rs`): the top bits choose the directory entry, the next
 //! sixteen are kept in the slot, the lowest eight are the fingerprint.
@@ -47,15 +47,6 @@ enum Kind {
 }
 
 impl Seed {
-    /// A new seed from the operating system's randomness. Make one for the process and clone it.
-    ///
-    /// The randomness is drawn by way of the standard library's own keyed hash: as built here, ahash
-    /// would fall back on constants and an address.
-    pub fn random() -> Self {
-        let draw = || std::hash::RandomState::new().build_hasher().finish();
-        Self(Kind::Keyed(RandomState::with_seeds(draw(), draw(), draw(), draw())))
-    }
-
     /// The seed that 64 bits determine, and only as secret as they are: with a number drawn by the
     /// operating system fit for a server, with a fixed one for tests, simulations and benches.
     pub fn fixed(seed: u64) -> Self {
@@ -93,11 +84,6 @@ mod tests {
         assert_eq!(a.hash(b"key"), b.hash(b"key"));
         assert_ne!(a.hash(b"key"), c.hash(b"key"));
         assert_ne!(a.hash(b"key"), a.hash(b"kez"));
-    }
-
-    #[test]
-    fn random_seeds_differ() {
-        assert_ne!(Seed::random().hash(b"key"), Seed::random().hash(b"key"));
     }
 
     #[test]

@@ -17,8 +17,7 @@ use std::collections::HashSet;
 use crate::{
     keyspace::{Held, Savepoint},
     persist::rdb::{Encoder, Options, payload},
-    shard::{Call, Shard},
-    transaction::ShardId,
+    shard::{Call, Shard, ShardId},
 };
 
 /// What a key held.

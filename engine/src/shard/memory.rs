@@ -25,12 +25,8 @@ use std::sync::Arc;
 
 use super::{Call, Shard};
 use crate::{
-    command::{CommandError, Effect},
-    keyspace::{
-        budget::{Account, Budget},
-        events::Listener,
-        evict::{Eviction, Pool},
-    },
+    command::{CommandError, Effect, MemorySettings, settings::TENACITY_USUAL},
+    keyspace::{budget::Account, events::Listener, evict::Pool},
 };
 use tessera_proto::ReplyBuffer;
 
@@ -38,29 +34,10 @@ use tessera_proto::ReplyBuffer;
 const KEYS_MIN: usize = 16;
 /// How many more each step of tenacity up to [`TENACITY_USUAL`] adds: some 50 µs, as in Redis.
 const KEYS_A_STEP: usize = 30;
-/// The tenacity up to which an eviction stays within half a millisecond, and the default.
-const TENACITY_USUAL: u32 = 10;
 /// By how many per cent each step beyond it makes more of them.
 const GROWTH_PERCENT: usize = 15;
 /// At this tenacity as many go as are asked for.
 const TENACITY_BOUNDLESS: u32 = 100;
-
-/// `maxmemory` and what belongs to it.
-#[derive(Clone, Debug)]
-pub struct MemorySettings {
-    /// The limit, which all shards of a server share.
-    pub budget: Arc<Budget>,
-    /// What goes when memory is short; nothing under `noeviction`.
-    pub eviction: Option<Eviction>,
-    /// `maxmemory-eviction-tenacity`, 0 to 100: how long a command may be held up by eviction.
-    pub tenacity: u32,
-}
-
-impl Default for MemorySettings {
-    fn default() -> Self {
-        Self { budget: Arc::new(Budget::new(1)), eviction: None, tenacity: TENACITY_USUAL }
-    }
-}
 
 /// A shard's memory, and what was found on the search for keys to let go.
 #[derive(Debug)]

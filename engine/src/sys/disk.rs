@@ -18,7 +18,13 @@ pub(crate) mod simulated;
 
 use std::io;
 
-use crate::journal::record::RecordBuffer;
+use rkyv::util::AlignedVec;
+
+/// Alignment of buffers that go to the disk without a copy, and the unit in which they do, in bytes.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Bytes that go to the disk without a copy: memory that begins at a multiple of [`BLOCK_BYTES`].
+pub type BlockBuffer = AlignedVec<BLOCK_BYTES>;
 
 /// What became of a submission.
 #[derive(Debug)]
@@ -28,7 +34,7 @@ pub enum DiskEvent {
         /// The ticket of its submission.
         ticket: u64,
         /// Its bytes come back.
-        bytes: RecordBuffer,
+        bytes: BlockBuffer,
         /// Whether it succeeded.
         result: io::Result<()>,
     },
@@ -52,11 +58,11 @@ pub enum DiskEvent {
 /// told later, as a [`DiskEvent`], in any order.
 pub trait LogDisk {
     /// Makes a segment whose first block is `block`, with `bytes` bytes set aside.
-    fn make(&mut self, segment: u32, block: RecordBuffer, bytes: u64);
+    fn make(&mut self, segment: u32, block: BlockBuffer, bytes: u64);
 
     /// Writes `bytes`, whole blocks, at `offset`, a block's beginning. With `durable` the write is
     /// done when it cannot be lost any more.
-    fn write(&mut self, ticket: u64, segment: u32, offset: u64, bytes: RecordBuffer, durable: bool);
+    fn write(&mut self, ticket: u64, segment: u32, offset: u64, bytes: BlockBuffer, durable: bool);
 
     /// Makes durable what was written to the segment before.
     fn sync(&mut self, segment: u32);

@@ -25,12 +25,10 @@ pub mod set;
 #[cfg(test)]
 mod simulation;
 
-/// The number of a shard, and of the worker that owns it.
-pub type ShardId = u32;
-
 /// The most shards that a server has.
 pub const SHARDS_MAX: usize = 256;
 
+pub use crate::shard::ShardId;
 pub use gathered::{Gathered, Missing};
 pub use map::{Route, ShardMap};
 pub use set::ShardSet;

@@ -39,9 +39,8 @@ use tessera_proto::{Args, Protocol, ReplyWriter, RequestBatch};
 pub use queues::Queues;
 
 use crate::{
-    command::{Command, waiting},
+    command::{Call, Caller, Command, waiting},
     notice::Client,
-    shard::{Call, Caller},
 };
 
 /// A command of a client that waits. Clones are the same waiter.

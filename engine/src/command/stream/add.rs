@@ -8,8 +8,7 @@ use super::{
     reply_id, update, update_or_create,
 };
 use crate::{
-    command::prelude::*,
-    shard::Settings,
+    command::{Settings, prelude::*},
     types::{
         Garbage, Stream, StreamId,
         stream::{BlockLimits, Entries, Trim, TrimTo},

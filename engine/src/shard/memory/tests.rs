@@ -7,7 +7,11 @@ use tessera_proto::{Protocol, ReplyBuffer, RequestBatch};
 use super::*;
 use crate::{
     command::table,
-    keyspace::{Among, budget::REPORT_STEP_BYTES, evict::Order},
+    keyspace::{
+        Among,
+        budget::{Budget, REPORT_STEP_BYTES},
+        evict::{Eviction, Order},
+    },
     shard::{Caller, Settings},
     sys::random::Random,
 };

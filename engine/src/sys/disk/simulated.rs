@@ -12,8 +12,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Directory, DiskEvent, LogDisk};
-use crate::{journal::record::RecordBuffer, sys::random::Random};
+use super::{BlockBuffer, Directory, DiskEvent, LogDisk};
+use crate::sys::random::Random;
 
 const SECTOR: usize = 512;
 
@@ -126,14 +126,14 @@ fn overwrite(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 enum Operation {
     Make {
         segment: u32,
-        block: RecordBuffer,
+        block: BlockBuffer,
         bytes: u64,
     },
     Write {
         ticket: u64,
         segment: u32,
         offset: usize,
-        bytes: RecordBuffer,
+        bytes: BlockBuffer,
         durable: bool,
     },
     /// With the number of writes that it covers.
@@ -202,18 +202,11 @@ impl SimLog {
 }
 
 impl LogDisk for SimLog {
-    fn make(&mut self, segment: u32, block: RecordBuffer, bytes: u64) {
+    fn make(&mut self, segment: u32, block: BlockBuffer, bytes: u64) {
         self.under_way.push(Operation::Make { segment, block, bytes });
     }
 
-    fn write(
-        &mut self,
-        ticket: u64,
-        segment: u32,
-        offset: u64,
-        bytes: RecordBuffer,
-        durable: bool,
-    ) {
+    fn write(&mut self, ticket: u64, segment: u32, offset: u64, bytes: BlockBuffer, durable: bool) {
         let offset = offset as usize;
         self.under_way.push(Operation::Write { ticket, segment, offset, bytes, durable });
     }
