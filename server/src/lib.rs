@@ -70,6 +70,7 @@
 //! berth       where a worker leaves its shard while it sleeps, for others to take (mesh)
 //! coupled     keys of several shards for all of which one client waits (couplings)
 //! epoch       a span of the one order whose effects become durable together (aof)
+//! board, desk who has how many connections; where one is left for the worker that is to have it (net)
 //! news        what a shard has to tell another worker's clients besides replies (pubsub)
 //! stalled     said of a connection: its next command waits for a credit, a cut or a shard (session)
 //! ```

@@ -37,7 +37,7 @@ pub(super) struct Made {
     pub(super) file: io::Result<OwnedFd>,
 }
 
-/// Where segments are ordered.
+/// Where workers order segments; the thread runs as long as any of them can.
 pub(super) struct Keeper(Sender<Order>);
 
 impl Keeper {
@@ -56,22 +56,23 @@ impl Keeper {
         Ok(Self(orders))
     }
 
-    /// A counter for one worker, whose bell rings when something lies on it.
-    pub(super) fn counter(&self, bell: Doorbell) -> Counter {
+    /// One worker's end, whose bell rings when a segment was made for it.
+    pub(super) fn orders(&self, bell: Doorbell) -> SegmentOrders {
         let (to, made) = mpsc::channel();
-        Counter { orders: self.0.clone(), to, made, bell }
+        SegmentOrders { orders: self.0.clone(), to, made, bell }
     }
 }
 
-/// One worker's end.
-pub(super) struct Counter {
+/// One worker's end: what it has ordered, and what was made of it.
+pub(super) struct SegmentOrders {
     orders: Sender<Order>,
     to: Sender<Made>,
     made: Receiver<Made>,
     bell: Doorbell,
 }
 
-impl Counter {
+impl SegmentOrders {
+    /// Orders a segment. It is taken when it is made; or why it could not be.
     pub(super) fn order(&self, wanted: Wanted) {
         let segment = wanted.segment;
         let order = Order { wanted, to: self.to.clone(), bell: self.bell.clone() };
@@ -82,6 +83,7 @@ impl Counter {
         }
     }
 
+    /// What was made first of what has not been taken.
     pub(super) fn take(&self) -> Option<Made> {
         self.made.try_recv().ok()
     }

@@ -13,14 +13,14 @@ use tessera_engine::{
     sys::disk::{DiskEvent, LogDisk},
 };
 
-use super::keeper::{Counter, Made, Wanted};
+use super::keeper::{Made, SegmentOrders, Wanted};
 use crate::{net::Network, session::Session};
 
 /// Segments that are written to.
 pub(super) struct Segments {
     run: u64,
     shard: u32,
-    counter: Counter,
+    orders: SegmentOrders,
     open: Vec<(u32, OwnedFd)>,
     /// Segments that were ordered and are not here.
     ordered: usize,
@@ -31,15 +31,15 @@ pub(super) struct Segments {
 }
 
 impl Segments {
-    pub(super) fn new(run: u64, shard: u32, counter: Counter) -> Self {
+    pub(super) fn new(run: u64, shard: u32, orders: SegmentOrders) -> Self {
         let (open, events) = (Vec::new(), Vec::new());
-        Self { run, shard, counter, open, ordered: 0, zeroed: false, events }
+        Self { run, shard, orders, open, ordered: 0, zeroed: false, events }
     }
 
     /// What has become of submissions that did not go to the ring.
     pub(super) fn take_event(&mut self) -> Option<DiskEvent> {
         if self.ordered > 0
-            && let Some(Made { segment, file }) = self.counter.take()
+            && let Some(Made { segment, file }) = self.orders.take()
         {
             self.ordered -= 1;
             let result = file.map(|file| self.open.push((segment, file)));
@@ -66,7 +66,7 @@ impl LogDisk for RingDisk<'_> {
         let name = segment_name(self.segments.run, self.segments.shard, segment);
         self.segments.ordered += 1;
         let zeroed = self.segments.zeroed;
-        self.segments.counter.order(Wanted { name, segment, block, bytes, zeroed });
+        self.segments.orders.order(Wanted { name, segment, block, bytes, zeroed });
     }
 
     fn write(

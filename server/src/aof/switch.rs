@@ -90,11 +90,6 @@ impl Aof {
         self.stage() == Stage::On
     }
 
-    /// Whether there is none, and the last one has come to its end.
-    pub fn is_off(&self) -> bool {
-        self.stage() == Stage::Off
-    }
-
     /// Turns the log on for the options `config`; a rewrite must follow.
     ///
     /// # Errors

@@ -162,9 +162,9 @@ impl Worker {
 
     fn open_log(&mut self, open: &Open) {
         let aof = &self.shared.aof;
-        let counter = open.keeper.counter(self.shared.board.bell(self.own as usize));
+        let orders = open.keeper.orders(self.shared.board.bell(self.own as usize));
         let run = open.generation.run;
-        let mut segments = Segments::new(run, self.own, counter);
+        let mut segments = Segments::new(run, self.own, orders);
         segments.zeroed = policy(self.config.get()) == SyncPolicy::Always;
         let mut disk = RingDisk { segments: &mut segments, network: &mut self.network };
         let shards = self.shared.workers as u32;

@@ -278,13 +278,6 @@ impl<S: Default> Network<S> {
         &mut self.ring
     }
 
-    /// Has `Readable` reported again, for input that the worker has left for a later turn.
-    pub fn requeue(&mut self, id: ConnectionId) {
-        if self.connection(id).is_some() {
-            self.announce(id.index);
-        }
-    }
-
     /// Closes a connection. `Closed` is reported when its socket is closed.
     pub fn close(&mut self, id: ConnectionId, mode: CloseMode) {
         let Some(connection) = self.connection(id) else { return };
