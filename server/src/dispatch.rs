@@ -326,6 +326,7 @@ impl Worker {
             shown: &mut self.shown,
             shared: &self.shared,
             now_us: self.now_us,
+            doubt: self.log.as_ref().and_then(|log| log.doubt.as_ref()),
         };
         let before = connection.session.commands;
         let done = work(&mut here, connection);

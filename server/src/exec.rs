@@ -43,7 +43,7 @@ use crate::{
     net::{Connection, ConnectionId},
     parcel::{Addressee, Attachment, CallHeader},
     pause::Pause,
-    replies::NO_SHARD,
+    replies::{NO_SHARD, Out},
     session::{Held, Session},
     session_commands::{Code, permit_write, pubsub},
     worker::Worker,
@@ -252,7 +252,7 @@ impl Worker {
         held: Held,
         answer: impl FnOnce(&mut ReplyWriter<'_>) -> Result<(), CommandError>,
     ) -> Option<Advance> {
-        let Connection { input, output, session, .. } = self.network.connection(id)?;
+        let Connection { input, output, ungated, session, .. } = self.network.connection(id)?;
         if session.queue.is_some() {
             leave_multi(session);
         }
@@ -264,15 +264,17 @@ impl Worker {
         input.consume(held.consumed);
         session.note(held.command, self.now_us);
         let protocol = session.protocol;
-        let out = session.replies.sink(output, &mut self.pool);
-        let before = out.mark();
-        let outcome = answer(&mut ReplyWriter::new(out, protocol));
+        let mut reply = self.pool.take();
+        let outcome = answer(&mut ReplyWriter::new(&mut reply, protocol));
         if let Err(error) = &outcome {
-            ReplyWriter::new(out, protocol).error(&error.to_string());
+            ReplyWriter::new(&mut reply, protocol).error(&error.to_string());
         }
-        if discard {
-            out.truncate(before);
+        if !discard {
+            // That a watched key has changed may be lost; a refusal tells of no key.
+            let (out, is_ungated) = (Out { buffer: output, ungated }, outcome.is_err());
+            session.replies.answer(out, is_ungated, &mut self.pool, |out| out.append(&reply));
         }
+        self.pool.put(reply);
         self.metrics.executed(held.command, 0, outcome.as_ref().err());
         self.show_if_any(line);
         None

@@ -45,6 +45,10 @@ pub struct Gather {
     /// The shard of each part that has not come, where that matters for the order of pushes.
     awaited: Vec<Option<u32>>,
     count: Option<Count>,
+    /// The reply tells nothing that may be lost, whatever is said of its parts.
+    is_ungated: bool,
+    /// A part has come that may tell such things.
+    has_gated_part: bool,
 }
 
 /// A call that is counted once its reply is written, so that what the reply shows of the counters
@@ -71,7 +75,26 @@ impl Gather {
     /// Waits for `parts` parts.
     pub fn new(merge: Merge, protocol: Protocol, parts: usize) -> Self {
         let parts: Vec<_> = (0..parts).map(|_| ReplyBuffer::default()).collect();
-        Self { merge, protocol, missing: parts.len(), parts, awaited: Vec::new(), count: None }
+        Self {
+            merge,
+            protocol,
+            missing: parts.len(),
+            parts,
+            awaited: Vec::new(),
+            count: None,
+            is_ungated: false,
+            has_gated_part: false,
+        }
+    }
+
+    /// The same for a reply that need not wait at the gate, if `is_ungated`.
+    pub fn ungated(self, is_ungated: bool) -> Self {
+        Self { is_ungated, ..self }
+    }
+
+    /// Whether the reply, all parts of which are there, need not wait at the gate.
+    pub fn is_ungated(&self) -> bool {
+        self.is_ungated || !self.has_gated_part
     }
 
     /// The same with the shards of the parts, in their order: pushes of a shard stand before the reply
@@ -98,11 +121,13 @@ impl Gather {
         &mut self.parts[part as usize]
     }
 
-    /// Counts one part as arrived that took `nanos` to execute; answers whether it was the last.
-    pub fn arrived(&mut self, nanos: u64) -> bool {
+    /// Counts one part as arrived that took `nanos` to execute, and which `is_ungated` or may have to
+    /// wait at the gate; answers whether it was the last.
+    pub fn arrived(&mut self, nanos: u64, is_ungated: bool) -> bool {
         if let Some(count) = &mut self.count {
             count.nanos += nanos;
         }
+        self.has_gated_part |= !is_ungated;
         self.missing -= 1;
         self.missing == 0
     }
@@ -131,7 +156,7 @@ mod tests {
         let mut gather = Gather::new(merge, Protocol::Resp2, parts.len());
         for (number, part) in parts.iter().enumerate().rev() {
             ReplyWriter::new(gather.part_mut(number as u32), Protocol::Resp2).raw(part.as_bytes());
-            assert_eq!(gather.arrived(0), number == 0);
+            assert_eq!(gather.arrived(0, false), number == 0);
         }
         let mut out = ReplyBuffer::default();
         gather.finish(&mut out);

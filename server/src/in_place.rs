@@ -19,6 +19,7 @@ use bytes::Bytes;
 use tessera_engine::{
     command::{Command, CommandError, CommandTable, table::flag},
     keyspace::KeyHash,
+    persist::doubt::Doubt,
     shard::{Call, Shard},
     transaction::{couplings::Couplings, parts::Splitter},
 };
@@ -33,7 +34,7 @@ use crate::{
     net::Connection,
     own_shard::OwnShard,
     pause::Pause,
-    replies::BufferPool,
+    replies::{BufferPool, Out},
     route::{Route, ShardMap},
     scripts::shared::Busy,
     server::Shared,
@@ -167,6 +168,8 @@ pub(crate) struct InPlace<'a> {
     pub(crate) shown: &'a mut Vec<Bytes>,
     pub(crate) shared: &'a Shared,
     pub(crate) now_us: i64,
+    /// What may be lost, while a log cannot be written.
+    pub(crate) doubt: Option<&'a Doubt>,
 }
 
 impl InPlace<'_> {
@@ -427,13 +430,19 @@ impl InPlace<'_> {
         if ahead.requests.is_empty() {
             return;
         }
-        let Connection { input, output, session, .. } = connection;
+        let Connection { input, output, ungated, session, .. } = connection;
         self.stopwatch.start();
         let (mut first, mut consumed) = (0, 0);
         for looked in &ahead.requests {
             let spans = &ahead.spans[first..looked.spans_end];
             let args = Args::new(&input.bytes()[looked.start..], spans);
-            self.execute(session, output, looked.command, looked.shard, args);
+            match self.doubt {
+                None => self.execute(session, output, looked.command, looked.shard, args),
+                Some(doubt) => {
+                    let out = Out { buffer: output, ungated };
+                    self.execute_in_doubt(doubt, session, out, looked.command, looked.shard, args);
+                }
+            }
             first = looked.spans_end;
             consumed = looked.start + looked.consumed;
         }
@@ -444,7 +453,7 @@ impl InPlace<'_> {
 
     /// Executes the one request that is held, and drops its bytes from the input.
     fn execute_held(&mut self, connection: &mut Connection<Session>, held: Held) {
-        let Connection { input, output, session, .. } = connection;
+        let Connection { input, output, ungated, session, .. } = connection;
         let parser = mem::take(&mut session.parser);
         let owner = (held.consumed >= OWNED_REQUEST_MIN).then(|| input.take_owned(held.consumed));
         let args = match &owner {
@@ -452,7 +461,13 @@ impl InPlace<'_> {
             None => parser.args(input.bytes()),
         };
         self.stopwatch.start();
-        self.execute(session, output, held.command, self.own, args);
+        match self.doubt {
+            None => self.execute(session, output, held.command, self.own, args),
+            Some(doubt) => {
+                let out = Out { buffer: output, ungated };
+                self.execute_in_doubt(doubt, session, out, held.command, self.own, args);
+            }
+        }
         if owner.is_none() {
             input.consume(held.consumed);
         }
@@ -557,25 +572,50 @@ impl InPlace<'_> {
         session.last_command = Some(command);
     }
 
+    /// Executes one command while a log cannot be written: its reply need not wait at the gate if it
+    /// tells nothing that is in doubt.
+    #[cold]
+    fn execute_in_doubt(
+        &mut self,
+        doubt: &Doubt,
+        session: &mut Session,
+        out: Out<'_>,
+        command: &'static Command,
+        shard: u32,
+        args: Args<'_>,
+    ) {
+        // Alone first, for what it tells is known when it has executed.
+        let replies = mem::take(&mut session.replies);
+        let mut reply = self.pool.take();
+        self.execute(session, &mut reply, command, shard, args);
+        session.replies = replies;
+        let journal = &self.shard.keyspace.journal;
+        let is_ungated = shard == self.own && doubt.spares(command, &args, journal);
+        session.replies.answer(out, is_ungated, self.pool, |out| out.append(&reply));
+        self.pool.put(reply);
+    }
+
     /// Answers an error in its turn.
     #[cold]
     fn answer(&mut self, connection: &mut Connection<Session>, error: &CommandError) {
         self.answer_with(connection, |reply| reply.error(&error.to_string()));
     }
 
-    /// Answers something in its turn.
+    /// Answers something in its turn that tells nothing of the keys.
     fn answer_with(
         &mut self,
         connection: &mut Connection<Session>,
         write: impl FnOnce(&mut ReplyWriter<'_>),
     ) {
-        let Connection { output, session, .. } = connection;
+        let Connection { output, ungated, session, .. } = connection;
         if session.discards_reply() {
             return;
         }
         let protocol = session.protocol;
-        let out: &mut ReplyBuffer = session.replies.sink(output, self.pool);
-        write(&mut ReplyWriter::new(out, protocol));
+        let out = Out { buffer: output, ungated };
+        session.replies.answer(out, true, self.pool, |out| {
+            write(&mut ReplyWriter::new(out, protocol));
+        });
     }
 }
 

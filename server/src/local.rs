@@ -17,6 +17,7 @@ use crate::{
     monitor,
     net::{Connection, ConnectionId},
     parcel::{Addressee, CallHeader},
+    replies::Out,
     saving::drive::{Awaited, SaveWaiter},
     scripts::Scripts,
     server::Shared,
@@ -128,7 +129,7 @@ impl Worker {
             }
             Code::Local(_) => {
                 let (Called { after, .. }, discard, reply) = self.call_session(id, held, code)?;
-                self.answer_session(id, discard, reply);
+                self.answer_session(id, held.command, discard, reply);
                 (after == After::Close).then_some(Advance::Finished)
             }
         }
@@ -153,7 +154,7 @@ impl Worker {
         let (called, discard, reply) = self.call_session(id, held, code)?;
         let Called { asked, after, waits_for, nanos, .. } = called;
         match asked {
-            Asked::Answered => self.answer_session(id, discard, reply),
+            Asked::Answered => self.answer_session(id, held.command, discard, reply),
             Asked::Workers { args, merge } => {
                 self.pool.put(reply);
                 let answers = self.map.shards() + usize::from(waits_for.is_some());
@@ -248,11 +249,19 @@ impl Worker {
     }
 
     /// Puts the reply of a session command in its place.
-    fn answer_session(&mut self, id: ConnectionId, discard: bool, reply: ReplyBuffer) {
-        if let Some(Connection { output, session, .. }) = self.network.connection(id)
+    fn answer_session(
+        &mut self,
+        id: ConnectionId,
+        command: &Command,
+        discard: bool,
+        reply: ReplyBuffer,
+    ) {
+        let is_ungated = self.codes.is_ungated(command);
+        if let Some(Connection { output, ungated, session, .. }) = self.network.connection(id)
             && !discard
         {
-            session.replies.sink(output, &mut self.pool).append(&reply);
+            let out = Out { buffer: output, ungated };
+            session.replies.answer(out, is_ungated, &mut self.pool, |out| out.append(&reply));
         }
         self.pool.put(reply);
     }
@@ -270,7 +279,8 @@ impl Worker {
         let Connection { session, .. } = self.network.connection(id)?;
         let gather = Gather::new(merge, session.protocol, answers)
             .from_shards(parts.iter().map(|(shard, _)| *shard))
-            .counted(Count::begun(command, nanos));
+            .counted(Count::begun(command, nanos))
+            .ungated(self.codes.is_ungated(command));
         let ticket = session.replies.gather(gather, discard);
         let header = CallHeader::new(command, session);
         self.pack_parts_of_question(id, ticket, header, parts);
@@ -323,15 +333,17 @@ impl Worker {
     /// Answers a request at the front of the input with an error and goes on.
     pub(crate) fn refuse(&mut self, id: ConnectionId, held: Held, error: &CommandError) -> Advance {
         let Some(connection) = self.network.connection(id) else { return Advance::Finished };
-        let Connection { input, output, session, .. } = connection;
+        let Connection { input, output, ungated, session, .. } = connection;
         let discard = session.discards_reply();
         input.consume(held.consumed);
         session.note(held.command, self.now_us);
         self.metrics.refused(Some(held.command), error);
         if !discard {
             let protocol = session.protocol;
-            let out: &mut ReplyBuffer = session.replies.sink(output, &mut self.pool);
-            ReplyWriter::new(out, protocol).error(&error.to_string());
+            let out = Out { buffer: output, ungated };
+            session.replies.answer(out, true, &mut self.pool, |out| {
+                ReplyWriter::new(out, protocol).error(&error.to_string());
+            });
         }
         Advance::NextRound
     }

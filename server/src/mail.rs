@@ -16,8 +16,9 @@ use crate::{
     mesh::mailbox::{Next, Position},
     metrics::WorkerMetrics,
     net::{CloseMode, Connection, ConnectionId},
-    parcel::{Addressee, Attachment, CallHeader, Executor, Message, Parcel},
+    parcel::{Addressee, Attachment, CallHeader, Executor, Message, Parcel, RunHeader},
     pubsub::News,
+    replies::{Arrived, Out},
     server::Shared,
     session::Standing,
     session_commands::{Code, PART_PROTOCOL},
@@ -125,7 +126,9 @@ impl Worker {
         self.deliver();
         parcel.begin_with(self.outboxes.take_news(parcel.origin));
         let attachments = parcel.take_attachments();
-        parcel.execute(&mut Serving { worker: self, is_own, attachments });
+        let has_doubt = self.doubt().is_some();
+        let has_told = false;
+        parcel.execute(&mut Serving { worker: self, is_own, attachments, has_doubt, has_told });
         parcel.now_us = parcel.now_us.max(self.now_us);
         if is_own {
             self.hand_out(parcel);
@@ -257,8 +260,10 @@ impl Worker {
                 let due = iter::from_fn(|| news.next_if(|(runs, _)| *runs <= number));
                 self.hear_all(due.map(|(_, news)| news));
             }
-            let Addressee { connection, ticket, part } = run.to;
-            self.arrive_timed(connection, (ticket, part, run.nanos), (parcel.replies(), range));
+            let RunHeader { to: Addressee { connection, ticket, part }, nanos, is_ungated, .. } =
+                run;
+            let reply = (parcel.replies(), range);
+            self.arrive_as(connection, Arrived { ticket, part, nanos, reply, is_ungated });
         }
         self.hear_all(news.map(|(_, news)| news));
         self.outboxes.come_home(parcel);
@@ -266,7 +271,8 @@ impl Worker {
         self.wake_stalled(|worker| mem::take(&mut worker.without_credit));
     }
 
-    /// Puts a reply, or a part of one, in its place; what can leave is marked to be sent.
+    /// Puts a reply, or a part of one, in its place; what can leave is marked to be sent. It may tell
+    /// what is not durable yet.
     pub(crate) fn arrive(
         &mut self,
         id: ConnectionId,
@@ -274,19 +280,15 @@ impl Worker {
         part: u32,
         reply: (&ReplyBuffer, Range<Mark>),
     ) {
-        self.arrive_timed(id, (ticket, part, 0), reply);
+        self.arrive_as(id, Arrived { ticket, part, nanos: 0, reply, is_ungated: false });
     }
 
-    /// The same for a part that took so many nanoseconds to execute, the last of `place`.
-    fn arrive_timed(
-        &mut self,
-        id: ConnectionId,
-        place: (u64, u32, u64),
-        reply: (&ReplyBuffer, Range<Mark>),
-    ) {
+    /// The same for one of which more is known.
+    fn arrive_as(&mut self, id: ConnectionId, arrived: Arrived<'_>) {
         let Some(connection) = self.network.connection(id) else { return };
-        let Connection { output, session, .. } = connection;
-        if let Some(count) = session.replies.arrive(place, reply, output, &mut self.pool) {
+        let Connection { output, ungated, session, .. } = connection;
+        let out = Out { buffer: output, ungated };
+        if let Some(count) = session.replies.arrive(arrived, out, &mut self.pool) {
             let names = (session.peer.as_str(), session.name.as_str());
             count_whole(count, self.now_us, names, (&self.metrics, &self.watch, &self.shared));
         }
@@ -340,6 +342,10 @@ struct Serving<'a> {
     is_own: bool,
     /// What its calls carry, from the next one that carries something.
     attachments: VecDeque<Attachment>,
+    /// A log cannot be written, and it is known what may be lost.
+    has_doubt: bool,
+    /// The run has told something that may be.
+    has_told: bool,
 }
 
 impl Executor for Serving<'_> {
@@ -365,17 +371,23 @@ impl Executor for Serving<'_> {
         if let Run::Session = header.command.run
             && let Some(Code::OnWorker(_)) = self.worker.codes.get(header.command)
         {
+            self.has_told = true;
             return self.attachments.pop_front().map_or(0, |attachment| {
                 self.worker.execute_attached(header, &args, &attachment, out)
             });
         }
-        self.worker.execute_call(self.is_own.then_some(to), header, args, out)
+        let nanos = self.worker.execute_call(self.is_own.then_some(to), header, args, out);
+        if self.has_doubt {
+            self.has_told |= !self.worker.spares(header.command, &args);
+        }
+        nanos
     }
 
     #[inline]
-    fn end_run(&mut self, origin: u32, run: u32, news: &mut Vec<(u32, News)>) {
+    fn end_run(&mut self, origin: u32, run: u32, news: &mut Vec<(u32, News)>) -> bool {
         if self.worker.shard.keyspace.has_notices() {
             self.worker.tell_with_parcel(origin, run, news);
         }
+        self.has_doubt && !std::mem::take(&mut self.has_told)
     }
 }

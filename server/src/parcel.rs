@@ -181,6 +181,8 @@ pub struct RunHeader {
     pub end: u32,
     /// Nanoseconds that the executing worker took for its parts of commands.
     pub nanos: u64,
+    /// Its replies need not wait at the gate.
+    pub is_ungated: bool,
 }
 
 /// What executes the calls of a parcel.
@@ -199,8 +201,9 @@ pub trait Executor {
         out: &mut ReplyBuffer,
     ) -> u64;
     /// Appends what there is to tell to the clients of `origin`, with the number of the run that has
-    /// just ended; passes on what others are to be told.
-    fn end_run(&mut self, origin: u32, run: u32, news: &mut Vec<(u32, News)>);
+    /// just ended; passes on what others are to be told. Answers whether the replies of the run are
+    /// known to tell nothing that may be lost.
+    fn end_run(&mut self, origin: u32, run: u32, news: &mut Vec<(u32, News)>) -> bool;
 }
 
 /// A batch of runs from one worker to one shard.
@@ -241,7 +244,7 @@ impl Parcel {
             {
                 run.end = end
             }
-            _ => self.runs.push(RunHeader { to, end, nanos: 0 }),
+            _ => self.runs.push(RunHeader { to, end, nanos: 0, is_ungated: false }),
         }
     }
 
@@ -298,7 +301,8 @@ impl Parcel {
                 }
                 if index + 1 == run.end as usize {
                     self.reply_ends.push(self.replies.mark());
-                    executor.end_run(self.origin, self.reply_ends.len() as u32, &mut self.news);
+                    let number = self.reply_ends.len() as u32;
+                    run.is_ungated = executor.end_run(self.origin, number, &mut self.news);
                     if let Some(next) = runs.next() {
                         run = next;
                     }

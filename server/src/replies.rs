@@ -9,7 +9,9 @@
 //! - the front of the queue is never ready, and no push stands before it: whatever can leave has been
 //!   written out;
 //! - a push (a message, an invalidation) that arose at a shard stands before the first reply that is
-//!   still to come from that shard, and behind all others (see `pubsub` for why).
+//!   still to come from that shard, and behind all others (see `pubsub` for why);
+//! - what is known to tell nothing that may be lost is never in one buffer with what may, but for the
+//!   connection's output, where [`Out::ungated`] is its end.
 #![forbid(unsafe_code)]
 
 use std::{collections::VecDeque, ops::Range};
@@ -46,8 +48,8 @@ enum State {
     Waiting(u32),
     /// Parts sent to several shards.
     Gathering(Box<Gather>),
-    /// Here, but not at the front yet.
-    Ready(ReplyBuffer),
+    /// Here, but not at the front yet; the flag says that it need not wait at the gate.
+    Ready(ReplyBuffer, bool),
 }
 
 impl State {
@@ -56,7 +58,7 @@ impl State {
         match self {
             Self::Waiting(from) => *from == shard,
             Self::Gathering(gather) => gather.waits_for(shard),
-            Self::Ready(_) => false,
+            Self::Ready(..) => false,
         }
     }
 }
@@ -67,6 +69,40 @@ struct Pending {
     discard: bool,
     /// Pushes that stand before this reply.
     pushes: Option<Box<ReplyBuffer>>,
+}
+
+/// The output of a connection.
+pub struct Out<'a> {
+    /// What is to be sent.
+    pub buffer: &'a mut ReplyBuffer,
+    /// The end of its first part that need not wait at the gate.
+    pub ungated: &'a mut Mark,
+}
+
+impl Out<'_> {
+    /// Lets `write` append something, which `is_ungated` or may have to wait at the gate.
+    #[inline]
+    pub fn append_with(&mut self, is_ungated: bool, write: impl FnOnce(&mut ReplyBuffer)) {
+        let adjoins = is_ungated && *self.ungated == self.buffer.mark();
+        write(self.buffer);
+        if adjoins {
+            *self.ungated = self.buffer.mark();
+        }
+    }
+}
+
+/// A reply that has come, or a part of one.
+pub struct Arrived<'a> {
+    /// Its command's place.
+    pub ticket: u64,
+    /// Which part of a command over several shards it is.
+    pub part: u32,
+    /// How long that took to execute.
+    pub nanos: u64,
+    /// The part itself, in a buffer that may hold more.
+    pub reply: (&'a ReplyBuffer, Range<Mark>),
+    /// It need not wait at the gate.
+    pub is_ungated: bool,
 }
 
 /// In place of a shard: a reply that no push of any shard has to stand before.
@@ -139,16 +175,36 @@ impl ReplyQueue {
         if self.queue.is_empty() { out } else { self.behind(pool) }
     }
 
+    /// Lets `write` append the reply of a command that has just been executed in its place. It
+    /// `is_ungated`, or may have to wait at the gate.
+    pub fn answer(
+        &mut self,
+        mut out: Out<'_>,
+        is_ungated: bool,
+        pool: &mut BufferPool,
+        write: impl FnOnce(&mut ReplyBuffer),
+    ) {
+        if self.queue.is_empty() {
+            out.append_with(is_ungated, write);
+        } else {
+            write(self.behind_as(is_ungated, pool));
+        }
+    }
+
     fn behind(&mut self, pool: &mut BufferPool) -> &mut ReplyBuffer {
+        self.behind_as(false, pool)
+    }
+
+    fn behind_as(&mut self, is_ungated: bool, pool: &mut BufferPool) -> &mut ReplyBuffer {
         let may_extend = matches!(
             self.queue.back(),
-            Some(Pending { state: State::Ready(_), discard: false, .. })
+            Some(Pending { state: State::Ready(_, flag), discard: false, .. }) if *flag == is_ungated
         );
         if !may_extend {
-            self.push(State::Ready(pool.take()), false);
+            self.push(State::Ready(pool.take(), is_ungated), false);
         }
         match self.queue.back_mut() {
-            Some(Pending { state: State::Ready(reply), .. }) => reply,
+            Some(Pending { state: State::Ready(reply, _), .. }) => reply,
             _ => unreachable!("a ready reply has just been made sure of"),
         }
     }
@@ -188,14 +244,12 @@ impl ReplyQueue {
         self.queue.get_mut(at)
     }
 
-    /// Part `part` of the reply at `ticket` has come, which took `nanos` to execute: `range` of
-    /// `replies`. Whatever can now leave in order is appended to `out`. Answers what is to be counted,
-    /// if with this part a command is done that is counted as a whole.
+    /// A reply, or a part of one, has come. Whatever can now leave in order is appended to `out`.
+    /// Answers what is to be counted, if with this part a command is done that is counted as a whole.
     pub fn arrive(
         &mut self,
-        (ticket, part, nanos): (u64, u32, u64),
-        (replies, range): (&ReplyBuffer, Range<Mark>),
-        out: &mut ReplyBuffer,
+        Arrived { ticket, part, nanos, reply: (replies, range), is_ungated }: Arrived<'_>,
+        mut out: Out<'_>,
         pool: &mut BufferPool,
     ) -> Option<Count> {
         let is_front = ticket == self.first;
@@ -203,7 +257,7 @@ impl ReplyQueue {
         match &mut pending.state {
             State::Waiting(_) if is_front => {
                 if !pending.discard {
-                    out.append_range(replies, range);
+                    out.append_with(is_ungated, |out| out.append_range(replies, range));
                 }
                 self.pop();
                 self.release(out, pool);
@@ -211,34 +265,30 @@ impl ReplyQueue {
             State::Waiting(_) => {
                 let mut reply = pool.take();
                 reply.append_range(replies, range);
-                pending.state = State::Ready(reply);
+                pending.state = State::Ready(reply, is_ungated);
             }
             State::Gathering(gather) => {
                 gather.part_mut(part).append_range(replies, range);
-                if gather.arrived(nanos) {
+                if gather.arrived(nanos, is_ungated) {
                     return self.gathered(ticket, out, pool);
                 }
             }
-            State::Ready(_) => {}
+            State::Ready(..) => {}
         }
         None
     }
 
     /// All parts of the command at `ticket` have come.
-    fn gathered(
-        &mut self,
-        ticket: u64,
-        out: &mut ReplyBuffer,
-        pool: &mut BufferPool,
-    ) -> Option<Count> {
+    fn gathered(&mut self, ticket: u64, out: Out<'_>, pool: &mut BufferPool) -> Option<Count> {
         let pending = self.pending(ticket)?;
         let mut reply = pool.take();
-        let mut count = None;
+        let (mut count, mut is_ungated) = (None, false);
         let state = std::mem::replace(&mut pending.state, State::Waiting(NO_SHARD));
         if let State::Gathering(gather) = state {
+            is_ungated = gather.is_ungated();
             count = gather.finish(&mut reply);
         }
-        pending.state = State::Ready(reply);
+        pending.state = State::Ready(reply, is_ungated);
         if ticket == self.first {
             self.release(out, pool);
         }
@@ -246,18 +296,20 @@ impl ReplyQueue {
     }
 
     /// Writes out what is ready at the front.
-    fn release(&mut self, out: &mut ReplyBuffer, pool: &mut BufferPool) {
+    fn release(&mut self, mut out: Out<'_>, pool: &mut BufferPool) {
         while let Some(front) = self.queue.front_mut() {
             if let Some(pushes) = front.pushes.take() {
-                out.append(&pushes);
+                out.append_with(false, |out| out.append(&pushes));
                 pool.put(*pushes);
             }
-            if !matches!(front.state, State::Ready(_)) {
+            if !matches!(front.state, State::Ready(..)) {
                 return;
             }
-            if let Some(Pending { state: State::Ready(reply), discard, .. }) = self.pop() {
+            if let Some(Pending { state: State::Ready(reply, is_ungated), discard, .. }) =
+                self.pop()
+            {
                 if !discard {
-                    out.append(&reply);
+                    out.append_with(is_ungated, |out| out.append(&reply));
                 }
                 pool.put(reply);
             }
@@ -287,8 +339,9 @@ mod tests {
     fn arrive(queue: &mut ReplyQueue, ticket: u64, part: u32, text: &str, out: &mut ReplyBuffer) {
         let whole = reply(text);
         let range = Mark::default()..whole.mark();
-        let place = (ticket, part, 0);
-        assert!(queue.arrive(place, (&whole, range), out, &mut BufferPool::default()).is_none());
+        let out = Out { buffer: out, ungated: &mut Mark::default() };
+        let arrived = Arrived { ticket, part, nanos: 0, reply: (&whole, range), is_ungated: false };
+        assert!(queue.arrive(arrived, out, &mut BufferPool::default()).is_none());
     }
 
     fn text(out: &ReplyBuffer) -> String {
@@ -374,5 +427,78 @@ mod tests {
         arrive(&mut queue, first, 0, ":0", &mut out);
         arrive(&mut queue, ticket, 1, ":1\r\n", &mut out);
         assert_eq!(text(&out), ":0>before:2\r\n>behind");
+    }
+
+    /// A connection's output, how much of it need not wait at the gate, and what replies wait.
+    #[derive(Default)]
+    struct Told {
+        queue: ReplyQueue,
+        buffer: ReplyBuffer,
+        ungated: Mark,
+    }
+
+    impl Told {
+        fn answer(&mut self, text: &str, is_ungated: bool) {
+            let out = Out { buffer: &mut self.buffer, ungated: &mut self.ungated };
+            let mut pool = BufferPool::default();
+            self.queue.answer(out, is_ungated, &mut pool, |out| out.append(&reply(text)));
+        }
+
+        fn arrive(&mut self, ticket: u64, part: u32, text: &str, is_ungated: bool) {
+            let whole = reply(text);
+            let out = Out { buffer: &mut self.buffer, ungated: &mut self.ungated };
+            let reply = (&whole, Mark::default()..whole.mark());
+            let arrived = Arrived { ticket, part, nanos: 0, reply, is_ungated };
+            assert!(self.queue.arrive(arrived, out, &mut BufferPool::default()).is_none());
+        }
+
+        fn ungated(&self) -> String {
+            let mut first = ReplyBuffer::default();
+            first.append_range(&self.buffer, Mark::default()..self.ungated);
+            text(&first)
+        }
+    }
+
+    #[test]
+    fn what_need_not_wait_ends_where_something_has_to() {
+        let mut told = Told::default();
+        told.answer("+PONG", true);
+        told.answer("-MISCONF", true);
+        assert_eq!(told.ungated(), "+PONG-MISCONF");
+        told.answer("$data", false);
+        told.answer("+PONG", true);
+        assert_eq!(told.ungated(), "+PONG-MISCONF");
+        assert_eq!(text(&told.buffer), "+PONG-MISCONF$data+PONG");
+    }
+
+    #[test]
+    fn what_need_not_wait_does_not_behind_replies_that_were_awaited_either() {
+        let mut told = Told::default();
+        let tickets = [1, 2, 3].map(|shard| told.queue.wait(shard, false));
+        told.answer("+a", true);
+        told.answer("+b", false);
+        told.answer("+c", true);
+        told.arrive(tickets[1], 0, "+y", true);
+        told.arrive(tickets[0], 0, "+x", true);
+        assert_eq!(told.ungated(), "+x+y");
+        told.arrive(tickets[2], 0, "+z", true);
+        assert_eq!(text(&told.buffer), "+x+y+z+a+b+c");
+        assert_eq!(told.ungated(), "+x+y+z+a");
+    }
+
+    #[test]
+    fn a_gathered_reply_waits_if_any_part_does() {
+        for (is_ungated, parts, expected) in [
+            (false, [true, true], ":3\r\n"),
+            (false, [true, false], ""),
+            (true, [false, false], ":3\r\n"),
+        ] {
+            let mut told = Told::default();
+            let gather = Gather::new(Merge::Parts(merge::Merge::Sum), Protocol::Resp2, 2);
+            let ticket = told.queue.gather(gather.ungated(is_ungated), false);
+            told.arrive(ticket, 0, ":1\r\n", parts[0]);
+            told.arrive(ticket, 1, ":2\r\n", parts[1]);
+            assert_eq!(told.ungated(), expected);
+        }
     }
 }

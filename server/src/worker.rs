@@ -443,6 +443,7 @@ impl Worker {
         }
         self.pause_for_storage();
         self.care = care(&self.shared);
+        self.look_for_doubt();
         self.begin_turn_of_memory();
         self.look_for_monitors();
         self.take_events();

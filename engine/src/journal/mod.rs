@@ -48,6 +48,17 @@ pub struct Chunk {
     pub bytes: RecordBuffer,
 }
 
+/// Records of one epoch that wait somewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting<'a> {
+    /// The number of the first one.
+    pub first_sequence: u64,
+    /// The number of the last one.
+    pub last_sequence: u64,
+    /// The records, one behind the other; what follows them means nothing.
+    pub records: &'a [u8],
+}
+
 /// The records that wait to be written.
 #[derive(Debug, Default)]
 pub struct Journal {
@@ -61,6 +72,8 @@ pub struct Journal {
     sequence: u64,
     /// The number of the last record of earlier epochs than `stamp`.
     sequence_before: u64,
+    /// Records that say no more than that a deadline has passed.
+    expiries: u64,
     /// Bytes that are left free in front of each epoch's records.
     room: usize,
     /// The records of the epoch `stamp` that have not been sealed, behind the room.
@@ -201,8 +214,15 @@ impl Journal {
         }
     }
 
-    /// Records that `key` is gone without a command having asked for it: it has expired, or was
-    /// evicted.
+    /// Records that a deadline has passed: what `arguments` delete has expired.
+    pub fn record_expired(&mut self, database: usize, arguments: &[&[u8]]) {
+        if self.on {
+            self.expiries += 1;
+            self.append(database, arguments.len(), arguments.iter().copied());
+        }
+    }
+
+    /// Records that `key` is gone without a command having asked for it.
     pub fn record_gone(&mut self, database: usize, key: &[u8]) {
         if self.on {
             self.append(database, 2, [b"DEL", key].into_iter());
@@ -214,6 +234,32 @@ impl Journal {
         if self.on {
             self.append(database, arguments.len(), arguments.iter().copied());
         }
+    }
+
+    /// How often something was recorded that time alone does not tell.
+    pub fn changes(&self) -> u64 {
+        self.sequence - self.expiries
+    }
+
+    /// Whether every record behind the number `sequence` still waits here.
+    pub fn continues(&self, sequence: u64) -> bool {
+        let first = self.waiting().next().map(|waiting| waiting.first_sequence);
+        sequence >= first.map_or(self.sequence, |first| first - 1)
+    }
+
+    /// The records that wait, epoch by epoch.
+    pub fn waiting(&self) -> impl Iterator<Item = Waiting<'_>> {
+        let sealed = self.sealed.iter().map(|chunk| Waiting {
+            first_sequence: chunk.first_sequence,
+            last_sequence: chunk.last_sequence,
+            records: &chunk.bytes[self.room..],
+        });
+        let open = (!self.buffer.is_empty()).then(|| Waiting {
+            first_sequence: self.first,
+            last_sequence: self.sequence,
+            records: &self.buffer[self.room..],
+        });
+        sealed.chain(open)
     }
 
     /// The last epoch of which records wait.

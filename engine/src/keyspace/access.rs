@@ -58,7 +58,7 @@ impl Keyspace {
                 aside.capture.preserve(&mut entry, true);
                 objects.due.forget(key);
                 slot::discard(entry.remove(), &mut objects.bytes, &mut aside.garbage);
-                journal.record_gone(self.selected, key);
+                journal.record_expired(self.selected, &[b"DEL", key]);
                 note_expired(stats, events, self.selected, key);
             }
             stats.misses += 1;
@@ -182,11 +182,11 @@ impl Keyspace {
         let mut slot = Slot::new(table.entry(hash, key), objects, aside, moment);
         if moment.has_passed(slot.deadline()) {
             slot = slot.vacate(key);
-            journal.record_gone(number, key);
+            journal.record_expired(number, &[b"DEL", key]);
             note_expired(stats, events, number, key);
         } else if let Some(fields) = slot.expired_fields(moment.now_ms) {
             slot = slot.vacate(key);
-            journal.record_gone(number, key);
+            journal.record_expired(number, &[b"DEL", key]);
             fields::note_all_expired(stats, events, (number, key), fields);
         } else if touch {
             slot.note_use(moment, random);

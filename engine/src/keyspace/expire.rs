@@ -135,7 +135,7 @@ impl Keyspace {
                     capture.preserve_removed(number, entry);
                 }
                 due.forget(entry.key());
-                journal.record_gone(database, entry.key());
+                journal.record_expired(database, &[b"DEL", entry.key()]);
                 note_expired(stats, events, database, entry.key());
                 Verdict::Remove
             },

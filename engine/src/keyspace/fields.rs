@@ -226,7 +226,7 @@ impl Keyspace {
         if self.journal.is_on() {
             let fields = fields.iter().map(Vec::as_slice);
             let arguments: Vec<&[u8]> = [&b"HDEL"[..], key].into_iter().chain(fields).collect();
-            self.journal.record_aside(database, &arguments);
+            self.journal.record_expired(database, &arguments);
         }
         self.events.report(Class::HASH, "hexpired", database, key);
         if is_empty {

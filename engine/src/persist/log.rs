@@ -19,6 +19,10 @@
 //! it succeeds; [`LogWriter::failure`] says what is wrong meanwhile, and the server refuses writes.
 //! The old segment is never touched again: after a failed sync nobody knows what it holds.
 //!
+//! That a segment could be made shows little. So a failure lasts until a group has been written
+//! durably again, and only those that were kept are tried: a disk that goes on failing does not lure
+//! further writes into waiting for it.
+//!
 //! # Invariants
 //!
 //! - groups go to the disk in the order of their epochs, and a group is begun on a new block;
@@ -42,7 +46,7 @@ use super::{
     segment::{GroupHeader, finish_group, group_room},
 };
 use crate::{
-    journal::{Chunk, Journal, record::RecordBuffer},
+    journal::{Chunk, Journal, Waiting, record::RecordBuffer},
     sys::disk::{DiskEvent, LogDisk},
 };
 
@@ -109,6 +113,8 @@ struct Failure {
     retry_us: i64,
     /// A write or a sync has failed, so that what was written before it is to be written again.
     is_of_data: bool,
+    /// There is a new segment, and it is seen whether what was kept can be written to it.
+    is_on_trial: bool,
 }
 
 /// The writing end of one shard's log.
@@ -147,6 +153,8 @@ pub struct LogWriter {
     pub groups_written: u64,
     /// Syncs that took so long that the next was due before they were done.
     pub delayed_syncs: u64,
+    /// The last epoch of which a group is not kept any more.
+    let_go_epoch: u64,
 }
 
 impl LogWriter {
@@ -181,6 +189,7 @@ impl LogWriter {
             bytes_written: 0,
             groups_written: 0,
             delayed_syncs: 0,
+            let_go_epoch: 0,
         };
         writer.ask_segment(SEGMENT_BYTES_MIN, disk);
         writer
@@ -225,6 +234,22 @@ impl LogWriter {
     /// Bytes of groups that are not known to be durable.
     pub fn kept_bytes(&self) -> usize {
         self.kept_bytes
+    }
+
+    /// The last epoch of which a group is not kept any more.
+    pub(super) fn let_go_epoch(&self) -> u64 {
+        self.let_go_epoch
+    }
+
+    /// The records of the groups that are kept, unless the disk has some of them.
+    pub(super) fn kept_records(&self) -> Option<impl Iterator<Item = Waiting<'_>>> {
+        self.kept.iter().all(|kept| kept.bytes.is_some()).then(|| {
+            self.kept.iter().flat_map(|kept| {
+                let &Kept { first_sequence, last_sequence, .. } = kept;
+                let records = kept.bytes.as_deref()?.get(self.room..)?;
+                Some(Waiting { first_sequence, last_sequence, records })
+            })
+        })
     }
 
     /// The first segment in which records may stand that are made from now on; nothing while there is
@@ -304,6 +329,8 @@ impl LogWriter {
         }
         if self.failure.is_none() && self.is_free() {
             self.take_groups(journal, epochs);
+        }
+        if self.may_submit() && self.is_free() {
             self.submit_groups(disk, now_us);
         }
         self.sync_if_due(disk, now_us);
@@ -326,6 +353,10 @@ impl LogWriter {
         }
         self.close_quiet(disk);
         self.check();
+    }
+
+    fn may_submit(&self) -> bool {
+        self.failure.as_ref().is_none_or(|failure| failure.is_on_trial)
     }
 
     /// No group is on its way, so that the next may go.
@@ -380,7 +411,7 @@ impl LogWriter {
             let Some(bytes) = kept.bytes.take() else { continue };
             self.tickets += 1;
             kept.segment = segment.number;
-            let durable = self.policy == SyncPolicy::Always;
+            let durable = self.policy == SyncPolicy::Always || self.failure.is_some();
             kept.state = State::Submitted { ticket: self.tickets, durable };
             disk.write(self.tickets, segment.number, segment.offset, bytes, durable);
             self.segment = Some(Segment { offset: segment.offset + len, ..segment });
@@ -406,6 +437,7 @@ impl LogWriter {
                 kept.state = if is_durable { State::Durable } else { State::Written };
                 self.bytes_written += kept.len as u64;
                 self.groups_written += 1;
+                self.failure.take_if(|failure| failure.is_on_trial);
             }
             Err(error) => {
                 kept.state = State::Waiting;
@@ -429,30 +461,28 @@ impl LogWriter {
     /// Something has failed: rests, and gives the segment up.
     fn fail(&mut self, error: io::Error, now_us: i64) {
         self.closing.extend(self.segment.take().map(|segment| segment.number));
-        self.failure = Some(Failure { error, retry_us: now_us + RETRY_US, is_of_data: true });
+        let retry_us = now_us + RETRY_US;
+        self.failure = Some(Failure { error, retry_us, is_of_data: true, is_on_trial: false });
     }
 
     /// After the rest: all that is not durable is to be written again, into a new segment. The
-    /// failure is over when that has been made.
+    /// failure is over when the first of it is durable.
     fn try_again(&mut self, disk: &mut impl LogDisk, now_us: i64) {
         if self.failure.as_ref().is_some_and(|it| it.is_of_data) {
             for kept in &mut self.kept {
                 kept.state = State::Waiting;
             }
         }
-        match self.next {
-            Next::Ready { .. } => self.failure = None,
-            Next::None => {
-                self.ask_segment(SEGMENT_BYTES_MIN, disk);
-                if let Some(failure) = &mut self.failure {
-                    failure.retry_us = now_us + RETRY_US;
-                }
-            }
-            Next::Asked { .. } => {
-                if let Some(failure) = &mut self.failure {
-                    failure.retry_us = now_us + RETRY_US;
-                }
-            }
+        if self.next == Next::None {
+            self.ask_segment(SEGMENT_BYTES_MIN, disk);
+        }
+        let is_ready = matches!(self.next, Next::Ready { .. });
+        if let Some(failure) = &mut self.failure {
+            failure.retry_us = now_us + RETRY_US;
+            failure.is_on_trial = is_ready;
+        }
+        if is_ready && self.kept.is_empty() {
+            self.failure = None;
         }
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! base          loading the snapshot that a log begins with
 //! cure          what is left of a damaged directory
+//! doubt         what may be lost while a log cannot be written
 //! epoch         one order over the logs of all shards
 //! export        everything as an RDB file or as requests, for other servers
 //! fuzz          what must hold for spoilt files
@@ -26,6 +27,7 @@
 
 pub mod base;
 pub mod cure;
+pub mod doubt;
 pub mod envelope;
 pub mod epoch;
 pub mod export;

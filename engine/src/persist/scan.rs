@@ -239,27 +239,29 @@ struct SegmentFile<'a> {
     directory: &'a dyn Directory,
     name: String,
     len: u64,
+    /// Of which the first `window_len` bytes are what the file has from `window_at` on.
     window: Vec<u8>,
+    window_len: usize,
     window_at: u64,
 }
 
 impl<'a> SegmentFile<'a> {
     fn open(directory: &'a dyn Directory, name: String) -> io::Result<Option<Self>> {
         let len = directory.len(&name)?;
-        Ok(len.map(|len| Self { directory, name, len, window: Vec::new(), window_at: 0 }))
+        let window = vec![0; WINDOW_BYTES];
+        let (window_len, window_at) = (0, 0);
+        Ok(len.map(|len| Self { directory, name, len, window, window_len, window_at }))
     }
 
     /// The block at `offset`, which is a block's beginning; shorter at the end of the file.
     fn block(&mut self, offset: u64) -> io::Result<&[u8]> {
-        let end = self.window_at + self.window.len() as u64;
+        let end = self.window_at + self.window_len as u64;
         if offset < self.window_at || offset + BLOCK > end {
-            self.window.resize(WINDOW_BYTES, 0);
-            let read = fill(self.directory, &self.name, offset, &mut self.window)?;
-            self.window.truncate(read);
+            self.window_len = fill(self.directory, &self.name, offset, &mut self.window)?;
             self.window_at = offset;
         }
         let from = (offset - self.window_at) as usize;
-        let to = (from + BLOCK_BYTES).min(self.window.len());
+        let to = (from + BLOCK_BYTES).min(self.window_len);
         Ok(self.window.get(from..to).unwrap_or_default())
     }
 

@@ -100,8 +100,15 @@ pub fn group_room(shards: usize) -> usize {
 pub fn segment_block(header: &SegmentHeader) -> RecordBuffer {
     let mut block = RecordBuffer::with_capacity(BLOCK_BYTES);
     block.extend_from_slice(&seal(header));
-    block.resize(BLOCK_BYTES, 0);
+    fill_block(&mut block);
     block
+}
+
+/// Appends zeros up to the next block's beginning.
+fn fill_block(bytes: &mut RecordBuffer) {
+    // A copy: without optimisation, as tests are built, `resize` goes byte by byte.
+    let missing = bytes.len().next_multiple_of(BLOCK_BYTES) - bytes.len();
+    bytes.extend_from_slice(&[0; BLOCK_BYTES][..missing]);
 }
 
 /// What the first block of a segment says.
@@ -122,8 +129,7 @@ pub fn finish_group(chunk: &mut Chunk, room: usize, header: &GroupHeader) {
     let sealed = seal(header);
     chunk.bytes[..sealed.len()].copy_from_slice(&sealed);
     assert!(sealed.len() <= room, "the header does not fit in front of the records");
-    let len = chunk.bytes.len().next_multiple_of(BLOCK_BYTES);
-    chunk.bytes.resize(len, 0);
+    fill_block(&mut chunk.bytes);
 }
 
 /// A group's place in its segment.

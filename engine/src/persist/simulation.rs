@@ -17,14 +17,18 @@
 mod clients;
 mod world;
 
-use std::panic::catch_unwind;
+use std::panic::{RefUnwindSafe, catch_unwind};
 
 use world::{Faulty, Outcome, World};
 
 use super::log::SyncPolicy;
-use crate::sys::disk::simulated::Faults;
+use crate::sys::{disk::simulated::Faults, random::Random};
 
-const SEEDS: u64 = 60;
+/// Seeds of each test, unless `TESSERA_SIM_SEEDS` says otherwise.
+const SEEDS: u64 = 1_000;
+/// Steps that a worker takes at most in one life. The lives of a seed have lengths of their own: short
+/// ones crash in the midst of beginnings, long ones fill segments.
+const STEPS_MAX: u64 = 600;
 
 fn seeds() -> u64 {
     std::env::var("TESSERA_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)
@@ -33,19 +37,50 @@ fn seeds() -> u64 {
 /// Runs a world through some lives; answers what went wrong, and how much was at stake.
 fn live(seed: u64, policy: SyncPolicy, faulty: Faulty, faults: Faults) -> Result<Outcome, String> {
     let mut world = World::new(seed, policy, faulty);
-    for _ in 0..3 {
+    for length in lengths(seed) {
         world.disk.set_faults(faults);
-        world.run(600);
+        world.run(length);
         world.disk.set_faults(Faults { lies: faults.lies, ..Faults::default() });
         world.crash_and_recover()?;
     }
     Ok(world.outcome)
 }
 
-fn total(policy: SyncPolicy, faults: Faults) -> Outcome {
+/// The lengths of three lives.
+fn lengths(seed: u64) -> [usize; 3] {
+    let mut random = Random::from_seed(seed.rotate_left(7));
+    [0; 3].map(|_| 1 + random.below(STEPS_MAX) as usize)
+}
+
+/// The same with a disk that now fails once in a while, now at every other operation, is now full and
+/// now as good as new.
+fn live_with_errors(seed: u64, policy: SyncPolicy, faulty: Faulty) -> Result<Outcome, String> {
+    let mut world = World::new(seed, policy, faulty);
+    let mut random = Random::from_seed(seed.rotate_left(21));
+    for length in lengths(seed) {
+        for _ in 0..4 {
+            world.disk.set_faults(match random.below(4) {
+                0 => Faults::default(),
+                1 => Faults { error_in: 12, ..Faults::default() },
+                2 => Faults { error_in: 2, ..Faults::default() },
+                _ => Faults { full: true, ..Faults::default() },
+            });
+            world.run(length / 4);
+        }
+        world.disk.set_faults(Faults::default());
+        world.crash_and_recover()?;
+    }
+    Ok(world.outcome)
+}
+
+fn total(policy: SyncPolicy) -> Outcome {
+    total_of(|seed| live(seed, policy, Faulty::Not, Faults::default()))
+}
+
+fn total_of(live: impl Fn(u64) -> Result<Outcome, String>) -> Outcome {
     let mut total = Outcome::default();
     for seed in 0..seeds() {
-        let outcome = live(seed, policy, Faulty::Not, faults);
+        let outcome = live(seed);
         let outcome = outcome.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
         total.add(&outcome);
     }
@@ -54,40 +89,42 @@ fn total(policy: SyncPolicy, faults: Faults) -> Outcome {
 
 #[test]
 fn always_loses_nothing_that_anyone_was_told() {
-    let total = total(SyncPolicy::Always, Faults::default());
+    let total = total(SyncPolicy::Always);
     assert!(total.told > 20 * seeds() && total.units > seeds(), "little was tried: {total:?}");
     assert!(total.lost > 0, "no crash has ever cut anything off: {total:?}");
 }
 
 #[test]
 fn everysec_loses_an_end_of_the_one_order() {
-    let total = total(SyncPolicy::EverySecond, Faults::default());
+    let total = total(SyncPolicy::EverySecond);
     assert!(total.kept > seeds() && total.lost > seeds(), "little was tried: {total:?}");
 }
 
 #[test]
 fn without_syncs_too_what_comes_back_was_once_true() {
-    let total = total(SyncPolicy::Never, Faults::default());
+    let total = total(SyncPolicy::Never);
     assert!(total.kept > seeds() && total.lost > seeds(), "little was tried: {total:?}");
 }
 
 #[test]
 fn errors_of_the_device_lose_nothing_that_anyone_was_told() {
     for policy in [SyncPolicy::Always, SyncPolicy::EverySecond] {
-        let total = total(policy, Faults { error_in: 12, ..Faults::default() });
+        let total = total_of(|seed| live_with_errors(seed, policy, Faulty::Not));
         assert!(total.failures > seeds() / 2, "little has failed: {total:?}");
+        let is_always = policy == SyncPolicy::Always;
+        assert_eq!(total.spared > seeds(), is_always, "reads while a log fails: {total:?}");
     }
 }
 
 #[test]
 fn appendfsync_may_change_at_any_time() {
     let mut total = Outcome::default();
-    for seed in 0..2 * seeds() {
+    for seed in 0..seeds() {
         let mut world = World::new(seed, SyncPolicy::EverySecond, Faulty::Not);
         world.change_policy();
-        for _ in 0..3 {
+        for length in lengths(seed) {
             world.disk.set_faults(Faults { error_in: 25, ..Faults::default() });
-            world.run(900);
+            world.run(2 * length);
             world.disk.set_faults(Faults::default());
             world.crash_and_recover().unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
         }
@@ -98,9 +135,12 @@ fn appendfsync_may_change_at_any_time() {
 
 /// Whether some seed objects to a fault.
 fn is_found(policy: SyncPolicy, faulty: Faulty, faults: Faults) -> bool {
+    is_found_by(|seed| live(seed, policy, faulty, faults))
+}
+
+fn is_found_by(live: impl Fn(u64) -> Result<Outcome, String> + RefUnwindSafe) -> bool {
     // An assertion that fails is an objection too.
-    (0..seeds().max(SEEDS))
-        .any(|seed| !matches!(catch_unwind(|| live(seed, policy, faulty, faults)), Ok(Ok(_))))
+    (0..seeds().max(SEEDS)).any(|seed| !matches!(catch_unwind(|| live(seed)), Ok(Ok(_))))
 }
 
 #[test]
@@ -112,6 +152,12 @@ fn a_missing_sync_is_noticed() {
 #[test]
 fn answers_that_do_not_wait_are_noticed() {
     assert!(is_found(SyncPolicy::Always, Faulty::AnswersAtOnce, Faults::default()));
+}
+
+#[test]
+fn reads_that_leave_early_while_a_log_fails_are_noticed() {
+    let early = |seed| live_with_errors(seed, SyncPolicy::Always, Faulty::ReadsLeaveEarly);
+    assert!(is_found_by(early));
 }
 
 #[test]

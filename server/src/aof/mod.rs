@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! directory   the files of the data directory
+//! doubt       what may be told while a log cannot be written
 //! epoch_word  the epoch in which rounds are, as all workers read it
 //! lock        one process at a time works on a data directory
 //! keeper      makes segments on a thread of its own, since that blocks
@@ -26,10 +27,12 @@
 //!
 //! What leaves a worker waits until the last epoch that holds data is durable; whatever it tells is
 //! of that epoch or an earlier one. [`Aof::note_data`] is called before anything that has seen the
-//! data goes to another worker.
+//! data goes to another worker. What is known to tell nothing that may be lost does not wait: see
+//! `doubt`.
 #![forbid(unsafe_code)]
 
 mod directory;
+mod doubt;
 mod epoch_word;
 mod keeper;
 mod lock;

@@ -17,6 +17,7 @@ use std::sync::{
 
 use tessera_engine::{
     persist::{
+        doubt::Doubt,
         log::{LogIdentity, LogWriter, SyncPolicy},
         manifest::LogStart,
     },
@@ -37,7 +38,7 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// One worker's end of the log.
 pub(crate) struct WorkerLog {
-    writer: LogWriter,
+    pub(super) writer: LogWriter,
     segments: Segments,
     /// The state of the epochs that was looked at last.
     seen: [u64; 4],
@@ -50,6 +51,8 @@ pub(crate) struct WorkerLog {
     /// The first segment that is still needed, as far as the writer knows.
     first_segment: u32,
     pub(super) ending: Ending,
+    /// What of the own shard may be lost, while some log cannot be written.
+    pub(crate) doubt: Option<Doubt>,
 }
 
 impl WorkerLog {
@@ -185,6 +188,7 @@ impl Worker {
             rest: None,
             first_segment: 0,
             ending: Ending::default(),
+            doubt: None,
         }));
     }
 

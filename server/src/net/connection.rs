@@ -9,7 +9,7 @@
 
 use std::{collections::VecDeque, fmt, io, net::SocketAddr, path::PathBuf};
 
-use tessera_proto::ReplyBuffer;
+use tessera_proto::{Mark, ReplyBuffer};
 
 use super::buffer::Input;
 
@@ -87,6 +87,9 @@ pub struct Connection<S> {
     pub input: Input,
     /// Replies that wait for their send. After appending, the network must be told with `mark_dirty`.
     pub output: ReplyBuffer,
+    /// The end of the first part of `output` that tells nothing which may be lost: it need not wait
+    /// at the gate. Nothing of what follows is known.
+    pub ungated: Mark,
     /// What its owner keeps with it.
     pub session: S,
     /// The client's end.
@@ -143,6 +146,7 @@ impl<S> Connection<S> {
         Connection {
             input: Input::default(),
             output: ReplyBuffer::new(),
+            ungated: Mark::default(),
             session,
             held: VecDeque::new(),
             gated: false,

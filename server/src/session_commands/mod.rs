@@ -153,7 +153,34 @@ pub enum Code {
 }
 
 /// The code of every session command by the row's id.
-pub struct Codes(Vec<Option<Code>>);
+pub struct Codes {
+    codes: Vec<Option<Code>>,
+    /// Whether its reply need not wait at the gate.
+    ungated: Vec<bool>,
+}
+
+/// Commands that ask all workers and tell nothing of keys, libraries and messages. Figures, as INFO
+/// shows them, are not held to be what nobody may see before it is durable: an operator needs them
+/// most when it is not.
+const UNGATED: &[&str] = &[
+    "bgrewriteaof",
+    "bgsave",
+    "client|kill",
+    "client|list",
+    "client|pause",
+    "client|tracking",
+    "client|unpause",
+    "config|resetstat",
+    "config|set",
+    "info",
+    "latency|histogram",
+    "memory|doctor",
+    "memory|stats",
+    "reset",
+];
+
+/// Commands that one worker executes alone and that do tell of such things.
+const GATED: &[&str] = &["function|dump", "function|list", "function|stats"];
 
 /// Full names with their code, family by family.
 const FAMILIES: &[&[(&str, Code)]] = &[
@@ -178,6 +205,7 @@ impl Codes {
     /// Joins the rows with their code.
     pub fn build() -> Self {
         let mut codes = vec![None; table().count()];
+        let mut ungated = vec![false; table().count()];
         for command in table().all().filter(|row| !matches!(row.run, Run::Shard(_))) {
             let code = FAMILIES
                 .iter()
@@ -185,14 +213,24 @@ impl Codes {
                 .find(|(name, _)| *name == command.full_name)
                 .map(|(_, code)| *code);
             codes[usize::from(command.id)] = code;
+            ungated[usize::from(command.id)] = match code {
+                Some(Code::Local(_)) => !GATED.contains(&command.full_name),
+                _ => UNGATED.contains(&command.full_name),
+            };
         }
-        Self(codes)
+        Self { codes, ungated }
+    }
+
+    /// Whether the reply of `command` tells nothing that may be lost with an epoch that is not durable.
+    #[inline]
+    pub fn is_ungated(&self, command: &Command) -> bool {
+        self.ungated[usize::from(command.id)]
     }
 
     /// The code of `command`, if it is a session command.
     #[inline]
     pub fn get(&self, command: &Command) -> Option<Code> {
-        self.0[usize::from(command.id)]
+        self.codes[usize::from(command.id)]
     }
 }
 
@@ -265,7 +303,7 @@ mod tests {
     #[test]
     fn every_code_has_a_row() {
         let named: usize = FAMILIES.iter().map(|family| family.len()).sum();
-        let found = Codes::build().0.iter().flatten().count();
+        let found = Codes::build().codes.iter().flatten().count();
         assert_eq!(named, found);
     }
 
@@ -275,5 +313,19 @@ mod tests {
         for row in table().all().filter(|row| matches!(row.run, Run::Session)) {
             assert!(codes.get(row).is_some(), "'{}' has no code", row.full_name);
         }
+    }
+
+    #[test]
+    fn commands_that_need_not_wait_at_the_gate_have_rows() {
+        for name in UNGATED.iter().chain(GATED) {
+            assert!(table().all().any(|row| row.full_name == *name), "'{name}' is no command");
+        }
+        let codes = Codes::build();
+        let ungated = table().all().filter(|row| codes.is_ungated(row)).count();
+        assert!(ungated > UNGATED.len());
+        let is_ungated =
+            |name: &str| table().all().any(|row| row.full_name == name && codes.is_ungated(row));
+        assert!(["ping", "auth", "hello", "info", "client|id"].into_iter().all(is_ungated));
+        assert!(!["exec", "get", "subscribe", "function|list"].into_iter().any(is_ungated));
     }
 }

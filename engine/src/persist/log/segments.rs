@@ -105,7 +105,12 @@ impl LogWriter {
             return disk.close(number);
         }
         match result {
-            Ok(()) => self.next = Next::Ready { number, capacity },
+            Ok(()) => {
+                self.next = Next::Ready { number, capacity };
+                if let Some(failure) = &mut self.failure {
+                    failure.retry_us = now_us;
+                }
+            }
             Err(error) => {
                 self.next = Next::None;
                 self.next_number = number;
@@ -115,7 +120,13 @@ impl LogWriter {
                 if is_needed || self.segment.is_none() {
                     // What was written is as good as before.
                     let retry_us = now_us + RETRY_US;
-                    self.failure.get_or_insert(Failure { error, retry_us, is_of_data: false });
+                    let (is_of_data, is_on_trial) = (false, false);
+                    self.failure.get_or_insert(Failure {
+                        error,
+                        retry_us,
+                        is_of_data,
+                        is_on_trial,
+                    });
                 }
             }
         }

@@ -191,6 +191,7 @@ impl LogWriter {
 
     fn let_go(&mut self, kept: Kept, journal: &mut Journal) {
         self.kept_bytes -= kept.len;
+        self.let_go_epoch = self.let_go_epoch.max(kept.epoch);
         if let Some(bytes) = kept.bytes {
             journal.recycle(bytes);
         }

@@ -9,6 +9,7 @@ use super::clients::{Clients, Id};
 use crate::{
     command::{table, testing::lay_out},
     persist::{
+        doubt::Doubt,
         epoch::Epochs,
         log::{LogIdentity, LogWriter, SyncPolicy},
         manifest::{FILE_NAME, Manifest, segment_name},
@@ -37,6 +38,8 @@ pub(super) enum Faulty {
     OverlappingEpochs,
     /// A worker says that it has run an epoch while parcels of it wait.
     ClosesEarly,
+    /// While a log cannot be written reads are answered at once, whatever they have seen.
+    ReadsLeaveEarly,
 }
 
 /// What was tried.
@@ -47,6 +50,8 @@ pub(super) struct Outcome {
     pub(super) kept: u64,
     pub(super) lost: u64,
     pub(super) failures: u64,
+    /// Reads that were answered although a log could not be written.
+    pub(super) spared: u64,
 }
 
 impl Outcome {
@@ -56,6 +61,7 @@ impl Outcome {
         self.kept += other.kept;
         self.lost += other.lost;
         self.failures += other.failures;
+        self.spared += other.spared;
     }
 }
 
@@ -98,6 +104,8 @@ struct Worker {
     writer: LogWriter,
     log: SimLog,
     answers: VecDeque<Answer>,
+    /// What may be lost while a log cannot be written.
+    doubt: Option<Doubt>,
 }
 
 pub(super) struct World {
@@ -170,6 +178,7 @@ impl World {
                     writer,
                     log,
                     answers: VecDeque::new(),
+                    doubt: None,
                 }
             })
             .collect();
@@ -315,35 +324,40 @@ impl World {
         let journal = &mut worker.shard.keyspace.journal;
         journal.set_stamp(parcel.stamp);
         let recorded = journal.sequence();
-        let saw = match parcel.request {
-            Request::Write(id) => {
-                call(&mut worker.shard, &[b"SET", key(id).as_bytes(), b"here"]);
-                None
-            }
-            Request::Look(id) => {
-                let found = call(&mut worker.shard, &[b"EXISTS", key(id).as_bytes()]);
-                (found == b":1\r\n").then_some(id)
-            }
+        let (id, words): (Id, &[&[u8]]) = match parcel.request {
+            Request::Write(id) => (id, &[b"SET", b"", b"here"]),
+            Request::Look(id) => (id, &[b"EXISTS", b""]),
         };
+        let key = key(id);
+        let mut words = words.to_vec();
+        words[1] = key.as_bytes();
+        let (reply, is_spared) = call(&mut worker.shard, &words, worker.doubt.as_ref());
+        let is_look = matches!(parcel.request, Request::Look(_));
+        let saw = (is_look && reply == b":1\r\n").then_some(id);
+        let is_early = self.faulty == Faulty::ReadsLeaveEarly && worker.doubt.is_some() && is_look;
         let journal = &worker.shard.keyspace.journal;
         if journal.sequence() > recorded {
             self.data_epoch = self.data_epoch.max(journal.stamp());
         }
         let Parcel { client, acknowledges, .. } = parcel;
-        let hold = self.data_epoch;
+        let hold = if is_spared || is_early { 0 } else { self.data_epoch };
+        self.outcome.spared += u64::from(is_spared && self.data_epoch > self.epochs.durable());
         let home = client % self.workers.len();
         self.workers[home].answers.push_back(Answer { client, hold, acknowledges, saw });
     }
 
-    /// Tells a client what may be told.
+    /// Tells clients what they may be told, each in the order of its requests.
     fn answer(&mut self, at: usize) {
         let is_always = self.workers[at].writer.policy() == SyncPolicy::Always;
         let waits = is_always && self.faulty != Faulty::AnswersAtOnce;
         let durable = self.epochs.durable();
-        let answers = &mut self.workers[at].answers;
-        while answers.front().is_some_and(|answer| !waits || answer.hold <= durable)
-            && let Some(answer) = answers.pop_front()
-        {
+        let mut waiting = [false; CLIENTS];
+        for answer in std::mem::take(&mut self.workers[at].answers) {
+            if waiting[answer.client] || (waits && answer.hold > durable) {
+                waiting[answer.client] = true;
+                self.workers[at].answers.push_back(answer);
+                continue;
+            }
             if self.changes_policy && !is_always {
                 // Nothing is promised then.
                 continue;
@@ -358,6 +372,7 @@ impl World {
     /// What a worker does for its log in every turn.
     fn log_turn(&mut self, at: usize) {
         self.workers[at].writer.set_policy(self.policy);
+        self.look_for_doubt(at);
         let Worker { writer, shard, .. } = &self.workers[at];
         if writer.wants_epoch(&shard.keyspace.journal, self.now_us)
             && self.epochs.advance().is_some()
@@ -368,6 +383,15 @@ impl World {
         let worker = &mut self.workers[at];
         let journal = &mut worker.shard.keyspace.journal;
         worker.writer.pump(journal, &self.epochs, &mut worker.log, self.now_us);
+    }
+
+    /// Looks what may be lost while a log cannot be written.
+    fn look_for_doubt(&mut self, at: usize) {
+        let has_doubt = self.is_failing() && self.policy == SyncPolicy::Always;
+        let durable = self.epochs.durable();
+        let Worker { writer, shard, doubt, .. } = &mut self.workers[at];
+        let before = doubt.take().filter(|_| has_doubt);
+        *doubt = has_doubt.then(|| Doubt::look(before, &shard.keyspace.journal, writer, durable));
     }
 
     /// Reports that a worker has run the epoch before the present one, if it has.
@@ -467,7 +491,8 @@ fn present(shards: &[Shard]) -> BTreeSet<Id> {
     present
 }
 
-fn call(shard: &mut Shard, words: &[&[u8]]) -> Vec<u8> {
+/// The reply of a command, and whether it may be told although a log cannot be written.
+fn call(shard: &mut Shard, words: &[&[u8]], doubt: Option<&Doubt>) -> (Vec<u8>, bool) {
     let (bytes, spans) = lay_out(words);
     let args = Args::new(&bytes, &spans);
     let command = table().resolve(&args).expect("a command");
@@ -476,5 +501,7 @@ fn call(shard: &mut Shard, words: &[&[u8]]) -> Vec<u8> {
     let mut out = ReplyBuffer::new();
     let outcome = shard.execute(&call, &mut out);
     assert!(outcome.is_ok(), "it cannot fail");
-    out.to_vec()
+    let journal = &shard.keyspace.journal;
+    let is_spared = doubt.is_some_and(|doubt| doubt.spares(command, &args, journal));
+    (out.to_vec(), is_spared)
 }

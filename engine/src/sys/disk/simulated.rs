@@ -20,6 +20,8 @@ const SECTOR: usize = 512;
 /// One file: what is durable, and what was written since, in order.
 #[derive(Clone, Debug, Default)]
 struct File {
+    /// Its length at least; behind what was written there are zeros.
+    size: usize,
     durable: Vec<u8>,
     pending: Vec<(usize, Vec<u8>)>,
 }
@@ -115,11 +117,12 @@ impl State {
 }
 
 fn overwrite(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset + bytes.len();
-    if file.len() < end {
-        file.resize(end, 0);
+    if file.len() < offset {
+        file.resize(offset, 0);
     }
-    file[offset..end].copy_from_slice(bytes);
+    let (over, behind) = bytes.split_at(bytes.len().min(file.len() - offset));
+    file[offset..offset + over.len()].copy_from_slice(over);
+    file.extend_from_slice(behind);
 }
 
 #[derive(Debug)]
@@ -168,9 +171,8 @@ impl SimLog {
             Operation::Make { segment, block, bytes } => {
                 let result = state.verdict(true);
                 if result.is_ok() {
-                    let mut durable = vec![0; bytes as usize];
-                    overwrite(&mut durable, 0, &block);
-                    let file = File { durable, pending: Vec::new() };
+                    let durable = block.to_vec();
+                    let file = File { size: bytes as usize, durable, pending: Vec::new() };
                     state.files.insert((self.name_of)(segment), file);
                 }
                 DiskEvent::Made { segment, result }
@@ -229,20 +231,22 @@ impl LogDisk for SimLog {
 
 impl Directory for SimDisk {
     fn len(&self, name: &str) -> io::Result<Option<u64>> {
-        Ok(self.state().files.get(name).map(|file| file.durable.len() as u64))
+        Ok(self.state().files.get(name).map(|file| file.size.max(file.durable.len()) as u64))
     }
 
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let state = self.state();
         let file = state.files.get(name).ok_or(io::ErrorKind::NotFound)?;
         let rest = file.durable.get(offset as usize..).unwrap_or_default();
-        let len = rest.len().min(buffer.len());
-        buffer[..len].copy_from_slice(&rest[..len]);
+        let size = file.size.max(file.durable.len()).saturating_sub(offset as usize);
+        let (written, len) = (rest.len().min(buffer.len()), size.min(buffer.len()));
+        buffer[..written].copy_from_slice(&rest[..written]);
+        buffer[written..len].fill(0);
         Ok(len)
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let file = File { durable: bytes.to_vec(), pending: Vec::new() };
+        let file = File { size: 0, durable: bytes.to_vec(), pending: Vec::new() };
         self.state().files.insert(name.to_owned(), file);
         Ok(())
     }

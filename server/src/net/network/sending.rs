@@ -13,12 +13,14 @@
 //! - a connection stands at most once in each list, and in the second one only for what may leave
 //!   later; its output leaves by whichever comes first;
 //! - while the gate is closed nothing waits in slices: the epoch for which output is held is the one in
-//!   which it was written.
+//!   which it was written;
+//! - what need not wait at the gate leaves although it is closed, unless something stands before it in
+//!   its connection that has to (see `aof::doubt`).
 #![forbid(unsafe_code)]
 
 use std::{collections::VecDeque, mem};
 
-use tessera_proto::ReplyBuffer;
+use tessera_proto::{Mark, ReplyBuffer};
 
 use super::{Network, State};
 use crate::net::{Connection, ConnectionId};
@@ -165,19 +167,21 @@ impl<S: Default> Network<S> {
         let idle = connection.in_flight == 0 && connection.state != State::Closed;
         if idle && !connection.output.is_empty() {
             let output = next_written(&mut connection.output);
+            connection.ungated = Mark::default();
             connection.in_flight = output.len();
             self.ring.send(index, output);
         }
     }
 
     /// Sends the first output of a connection that may leave; what was written since the last time
-    /// waits for the epoch that is held now.
+    /// waits for the epoch that is held now, but for what need not wait.
     #[cold]
     fn send_held(&mut self, index: u32) {
         let Some(connection) = &mut self.places[index as usize].connection else { return };
         if !connection.output.is_empty() {
+            let hold = self.outgoing.gate.hold;
             let output = mem::take(&mut connection.output);
-            connection.held.push_back((self.outgoing.gate.hold, output));
+            connection.held.extend(gated(output, mem::take(&mut connection.ungated), hold));
         }
         if connection.in_flight > 0 || connection.state == State::Closed {
             return;
@@ -223,6 +227,27 @@ impl<S: Default> Network<S> {
 #[inline]
 fn next_written(output: &mut ReplyBuffer) -> ReplyBuffer {
     if output.has_later() { output.take_written() } else { mem::take(output) }
+}
+
+/// `output` with the epoch for which it waits: none up to `ungated`, `hold` behind that.
+fn gated(
+    output: ReplyBuffer,
+    ungated: Mark,
+    hold: u64,
+) -> impl Iterator<Item = (u64, ReplyBuffer)> {
+    let whole = output.mark();
+    let pieces = if ungated == whole {
+        [Some((0, output)), None]
+    } else if ungated == Mark::default() {
+        [Some((hold, output)), None]
+    } else {
+        let mut first = ReplyBuffer::new();
+        first.append_range(&output, Mark::default()..ungated);
+        let mut rest = ReplyBuffer::new();
+        rest.append_range(&output, ungated..whole);
+        [Some((0, first)), Some((hold, rest))]
+    };
+    pieces.into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -370,6 +395,30 @@ mod tests {
         bench.finish();
         bench.poll();
         (0..CLIENTS).for_each(|client| assert_eq!(bench.read(client, 1), b"n"));
+    }
+
+    #[test]
+    fn what_need_not_wait_passes_a_closed_gate_up_to_what_has_to() {
+        let mut bench = Bench::new();
+        bench.network.set_gate(5, 4);
+        let (id, _) = bench.clients[0];
+        // Three replies, of which the first tells nothing; then one more that does not either.
+        let connection = bench.network.connection_to_push(id).expect("it is open");
+        connection.output.extend(b"a");
+        connection.ungated = connection.output.mark();
+        connection.output.extend(b"bc");
+        bench.network.mark_dirty(id);
+        bench.poll();
+        assert_eq!(bench.read(0, 1), b"a");
+        let connection = bench.network.connection_to_push(id).expect("it is open");
+        connection.output.extend(b"d");
+        connection.ungated = connection.output.mark();
+        bench.network.mark_dirty(id);
+        (0..3).for_each(|_| bench.poll());
+        assert!(bench.has_nothing(0), "it stands behind what has to wait");
+        bench.network.set_gate(0, 5);
+        (0..3).for_each(|_| bench.poll());
+        assert_eq!(bench.read(0, 3), b"bcd");
     }
 
     #[test]
