@@ -24,11 +24,11 @@ on_1_2_and_4_shards!(
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A file system of some megabytes, unmounted when it is dropped.
-struct SmallDisk(TempDir);
+pub(crate) struct SmallDisk(TempDir);
 
 impl SmallDisk {
     /// Nothing where this process may not mount.
-    fn mount(megabytes: usize) -> Option<Self> {
+    pub(crate) fn mount(megabytes: usize) -> Option<Self> {
         let directory = TempDir::new().expect("a directory");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"]);
@@ -40,12 +40,12 @@ impl SmallDisk {
         is_mounted.then_some(Self(directory))
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
     /// Takes so much of the room; it is given back by removing the file.
-    fn fill(&self, megabytes: usize) -> PathBuf {
+    pub(crate) fn fill(&self, megabytes: usize) -> PathBuf {
         let filler = self.path().join("filler");
         fs::write(&filler, vec![1; megabytes << 20]).expect("there is room");
         filler
@@ -69,7 +69,7 @@ fn start(shards: usize, disk: &SmallDisk, policy: &str) -> Server {
 
 /// Waits until `holds`.
 #[track_caller]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "not yet: {what}");

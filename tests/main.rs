@@ -18,6 +18,7 @@ mod disk_full;
 mod dump;
 mod eviction;
 mod expire;
+mod gate;
 mod guests;
 mod jobs;
 mod keys;

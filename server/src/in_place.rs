@@ -26,6 +26,7 @@ use tessera_engine::{
 use tessera_proto::{Args, Limits, ProtocolError, ReplyBuffer, ReplyWriter, Span, Step};
 
 use crate::{
+    aof::doubt::spares,
     dispatch::Advance,
     exec::is_queued,
     guests::{Guests, is_short, may_visit},
@@ -590,7 +591,7 @@ impl InPlace<'_> {
         self.execute(session, &mut reply, command, shard, args);
         session.replies = replies;
         let journal = &self.shard.keyspace.journal;
-        let is_ungated = shard == self.own && doubt.spares(command, &args, journal);
+        let is_ungated = shard == self.own && spares(doubt, command, &args, journal);
         session.replies.answer(out, is_ungated, self.pool, |out| out.append(&reply));
         self.pool.put(reply);
     }

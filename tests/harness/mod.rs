@@ -22,7 +22,7 @@ pub(crate) use libraries::{node_with, python_with};
 pub(crate) use port::PortClaim;
 pub(crate) use programs::{Finished, find_program, redis_server, rivals, run_to_end, skip};
 pub(crate) use reply::{Reply, read_reply};
-pub(crate) use server::{Server, ServerKind, program_under_test};
+pub(crate) use server::{Builder, Server, ServerKind, program_under_test};
 
 /// Multiplies `amount` by `TESSERA_TEST_SCALE`.
 pub(crate) fn scaled(amount: usize) -> usize {

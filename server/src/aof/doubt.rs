@@ -33,11 +33,15 @@
 
 use tessera_engine::{
     command::Command,
+    journal::Journal,
     persist::{doubt::Doubt, log::SyncPolicy},
 };
 use tessera_proto::Args;
 
-use crate::worker::Worker;
+use crate::{
+    faults::{self, Rule},
+    worker::Worker,
+};
 
 impl Worker {
     /// Looks, at the beginning of a turn, what of the own shard may be lost.
@@ -73,6 +77,12 @@ impl Worker {
     #[cold]
     pub(crate) fn spares(&self, command: &Command, args: &Args<'_>) -> bool {
         let journal = &self.shard.keyspace.journal;
-        self.doubt().is_some_and(|doubt| doubt.spares(command, args, journal))
+        self.doubt().is_some_and(|doubt| spares(doubt, command, args, journal))
     }
+}
+
+/// Whether the reply of a command that has just executed on the shard of `journal`, of which `doubt`
+/// may be lost, tells nothing of that.
+pub(crate) fn spares(doubt: &Doubt, command: &Command, args: &Args<'_>, journal: &Journal) -> bool {
+    faults::breaks(Rule::HeldReads) || doubt.spares(command, args, journal)
 }

@@ -32,7 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod directory;
-mod doubt;
+pub(crate) mod doubt;
 mod epoch_word;
 mod keeper;
 mod lock;

@@ -265,6 +265,9 @@ impl Worker {
         let mut disk = RingDisk { segments, network: &mut self.network };
         let journal = &mut self.shard.keyspace.journal;
         writer.complete(event, journal, &mut disk, self.now_us);
+        // Whoever learns that a write is durable may write again.
+        self.note_failure(log);
+        let writer = &log.writer;
         let (written, durable) = (writer.written(), writer.durable());
         let never = writer.policy() == SyncPolicy::Never;
         let is_always = writer.policy() == SyncPolicy::Always;
@@ -383,7 +386,12 @@ impl Worker {
             log.is_behind = is_behind;
             change(&aof.behind, is_behind);
         }
-        let failure = log.writer.failure();
+        self.note_failure(log);
+    }
+
+    /// Tells the others whether this log can be written.
+    fn note_failure(&self, log: &mut WorkerLog) {
+        let (aof, failure) = (&self.shared.aof, log.writer.failure());
         if failure.is_some() != log.is_failing {
             log.is_failing = failure.is_some();
             match failure {

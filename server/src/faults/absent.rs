@@ -5,7 +5,7 @@ use std::{os::fd::AsRawFd, path::Path};
 
 use tessera_proto::{Args, Mark, ReplyBuffer};
 
-use super::{Rule, SyncPoint};
+use super::{Access, Rule, SyncPoint};
 
 /// A change of a file that is under way.
 #[derive(Debug)]
@@ -53,6 +53,11 @@ pub(crate) fn linking(_: &Path, _: &Path) {}
 
 #[inline(always)]
 pub(crate) fn removing(_: &Path) {}
+
+#[inline(always)]
+pub(crate) const fn device(_: Access, result: i32) -> i32 {
+    result
+}
 
 #[inline(always)]
 pub(crate) const fn breaks(_: Rule) -> bool {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    io, mem,
+    fs, io, mem,
     os::fd::AsRawFd,
     path::{Path, PathBuf, absolute},
     sync::{
@@ -19,7 +19,7 @@ use std::{
 use rustix::process::{Signal, getpid, kill_process};
 use tessera_proto::{Args, Mark, ReplyBuffer};
 
-use super::{Rule, SyncPoint, ledger::Ledger, plan::Plan};
+use super::{Access, Rule, SyncPoint, ledger::Ledger, plan::Plan};
 
 /// How long places of one command lie apart when an order is broken: others need time to look between
 /// them.
@@ -142,6 +142,18 @@ fn count(point: SyncPoint) {
             thread::park();
         }
     }
+}
+
+/// What is reported of an operation that has ended with `result`, as the system reports it.
+pub(crate) fn device(access: Access, result: i32) -> i32 {
+    let Some(file) = &PLAN.device else { return result };
+    let word = match access {
+        Access::Write => "write",
+        Access::Sync => "sync",
+    };
+    // No file, no fault.
+    let fails = fs::read_to_string(file).is_ok_and(|text| text.contains(word));
+    if fails { -libc::EIO } else { result }
 }
 
 /// Whether `rule` is to be broken.

@@ -17,7 +17,10 @@
 //!   - `skip-sync:POINT`: syncs of that kind are left out, and reported as done;
 //!   - `order-a`, `order-c`: the rule of this letter of `dispatch` is broken;
 //!   - `torn`: what concerns several shards takes its places without a cut;
-//!   - `stale-read`: some reads for other workers are answered with what was there before.
+//!   - `stale-read`: some reads for other workers are answered with what was there before;
+//!   - `early-read`: reads do not wait while a log cannot be written, whatever they tell;
+//!   - `eio:FILE`: while `FILE` exists the operations that it names, `write` or `sync`, are reported as
+//!     failed with an error of the device: those of the log and of saves, done or not.
 //!
 //! There is no fault for rule (b) of `dispatch`: a sender fills each place before it takes its next
 //! one, so a receiver that went past an unfilled place would do nothing that anybody can see from
@@ -78,4 +81,15 @@ pub(crate) enum Rule {
     Cut,
     /// A read sees the last write.
     FreshReads,
+    /// Nobody sees what a power cut would take back.
+    HeldReads,
+}
+
+/// What is asked of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Bytes of a file, durably or not.
+    Write,
+    /// The sync of a file.
+    Sync,
 }

@@ -1,6 +1,8 @@
 //! What `TESSERA_FAULT` asks for.
 #![forbid(unsafe_code)]
 
+use std::path::PathBuf;
+
 use super::{Rule, SyncPoint};
 
 /// Faults to be made.
@@ -10,6 +12,8 @@ pub(super) struct Plan {
     pub(super) crash: Option<(Option<SyncPoint>, u64)>,
     pub(super) skipped: Vec<SyncPoint>,
     pub(super) broken: Vec<Rule>,
+    /// The file that says what the device does not do.
+    pub(super) device: Option<PathBuf>,
 }
 
 impl Plan {
@@ -35,6 +39,8 @@ impl Plan {
             self.crash = Some((point, number.parse().ok()?));
         } else if let Some(point) = word.strip_prefix("skip-sync:") {
             self.skipped.push(SyncPoint::named(point)?);
+        } else if let Some(file) = word.strip_prefix("eio:") {
+            self.device = Some(file.into());
         } else {
             self.broken.push(Rule::named(word)?);
         }
@@ -71,6 +77,7 @@ impl Rule {
             "order-c" => Self::OwnMailFirst,
             "torn" => Self::Cut,
             "stale-read" => Self::FreshReads,
+            "early-read" => Self::HeldReads,
             _ => return None,
         })
     }
@@ -86,6 +93,7 @@ mod tests {
         assert_eq!(plan.crash, Some((Some(SyncPoint::ManifestDirectory), 2)));
         assert_eq!(plan.skipped, [SyncPoint::Base]);
         assert_eq!(plan.broken, [Rule::ProgramOrder]);
+        assert_eq!(Plan::parse("eio:/tmp/x").unwrap().device, Some("/tmp/x".into()));
         assert_eq!(Plan::parse("crash-at:17").unwrap().crash, Some((None, 17)));
         assert_eq!(Plan::parse(""), Ok(Plan::default()));
     }

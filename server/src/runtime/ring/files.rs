@@ -19,7 +19,7 @@ use io_uring::{opcode, squeue, types};
 use tessera_engine::{journal::record::RecordBuffer, sys::disk::DiskEvent};
 
 use super::{Completion, Ring};
-use crate::faults::{self, Change, SyncPoint};
+use crate::faults::{self, Access, Change, SyncPoint};
 
 /// The most bytes that one operation writes; the kernel takes no more than 2 GiB.
 const WRITE_BYTES_MAX: usize = 1 << 30;
@@ -174,7 +174,8 @@ impl Ring {
             WRITE => self.written(number as usize, result),
             SYNC => {
                 let Operation { owner, change, .. } = *self.files[number as usize].take()?;
-                let result = outcome(result).map(|_| change.map_or((), Change::done));
+                let result = outcome(faults::device(Access::Sync, result));
+                let result = result.map(|_| change.map_or((), Change::done));
                 Some(match owner {
                     Owner::Log { segment, .. } => {
                         Completion::Disk(DiskEvent::Synced { segment, result })
@@ -192,7 +193,7 @@ impl Ring {
 
     fn written(&mut self, number: usize, result: i32) -> Option<Completion> {
         let write = self.files[number].as_mut()?.write.as_mut()?;
-        let result = match outcome(result) {
+        let result = match outcome(faults::device(Access::Write, result)) {
             // A medium that takes nothing has no room.
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
             Ok(len) => {
