@@ -148,9 +148,6 @@ pub(crate) fn install(
         match replace_base(&open, name, &starts) {
             Ok(bytes) => {
                 tracing::info!("Background AOF rewrite finished successfully");
-                aof.is_based();
-                // Whoever waits for the log with WAITAOF has it now.
-                (0..for_thread.workers).for_each(|worker| for_thread.board.bell(worker).ring());
                 for (figures, start) in aof.figures.iter().zip(&starts) {
                     figures.first_segment.store(start.segment, SeqCst);
                 }
@@ -163,7 +160,11 @@ pub(crate) fn install(
                         is_installing: false,
                         failed_at: None,
                     };
+                    // Not before it is counted, nor can anybody think that it has failed.
+                    aof.is_based();
                 });
+                // Whoever waits for the log with WAITAOF has it now.
+                (0..for_thread.workers).for_each(|worker| for_thread.board.bell(worker).ring());
             }
             Err(error) => {
                 tracing::warn!("Cannot replace {FILE_NAME}: {error}");
