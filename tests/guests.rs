@@ -1,9 +1,22 @@
 //! Commands for the shards of workers that sleep, which are executed by whoever has them: nothing of
 //! what an owner does for its shard may be missing.
 
-use std::{thread, time::Duration};
+use std::{
+    iter,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+    time::Duration,
+};
 
-use crate::harness::{Client, Reply, Server, on_1_2_and_4_shards};
+use tempfile::TempDir;
+
+use crate::{
+    harness::{Client, Reply, Server, on_1_2_and_4_shards},
+    log_control::{kill, start, turn_off, turn_on},
+};
 
 on_1_2_and_4_shards!(
     what_is_written_on_a_guest_is_there_for_everybody,
@@ -13,6 +26,8 @@ on_1_2_and_4_shards!(
     a_pipeline_over_guests_is_answered_in_order,
     long_commands_are_left_to_the_owner,
     long_and_short_commands_of_one_pipeline_keep_their_order,
+    what_is_written_while_the_log_is_turned_on_is_in_it,
+    what_was_written_when_a_save_begins_is_in_it,
 );
 
 /// How many commands were executed on shards of workers that slept.
@@ -179,6 +194,127 @@ fn long_and_short_commands_of_one_pipeline_keep_their_order(shards: usize) {
                 assert_eq!(list.len(), if n % 2 == 0 { 1 } else { 500 }, "list {}", n % 16);
                 assert_eq!(client.receive(), Reply::bulk("x".repeat(100)));
             }
+        }
+    }
+}
+
+/// Keys that each writer goes through, on all shards.
+const KEYS: usize = 16;
+
+/// A client that waits for each reply, and so leaves the other workers asleep: it writes rising numbers
+/// to its keys in turn.
+#[derive(Default)]
+struct Writer {
+    /// The last number that was acknowledged, by the key.
+    acknowledged: Mutex<[i64; KEYS]>,
+}
+
+impl Writer {
+    fn write(&self, name: usize, mut client: Client, stop: &AtomicBool) {
+        for number in 1.. {
+            for slot in 0..KEYS {
+                if stop.load(SeqCst) {
+                    return;
+                }
+                let set = client.call(["SET", &Self::key(name, slot), &number.to_string()]);
+                assert_eq!(set, Reply::ok());
+                self.acknowledged.lock().expect("whole")[slot] = number;
+            }
+        }
+    }
+
+    fn key(name: usize, slot: usize) -> String {
+        format!("writer:{name}:{slot}")
+    }
+
+    fn acknowledged(&self) -> [i64; KEYS] {
+        *self.acknowledged.lock().expect("whole")
+    }
+}
+
+/// What the keys of a writer hold.
+fn found(server: &Server, name: usize) -> [i64; KEYS] {
+    let mut client = server.connect();
+    let keys: Vec<String> = (0..KEYS).map(|slot| Writer::key(name, slot)).collect();
+    let all = iter::once("MGET").chain(keys.iter().map(String::as_str));
+    let values = client.call(all).into_items();
+    let number = |value: &Reply| match value {
+        Reply::Bulk(digits) => String::from_utf8_lossy(digits).parse().expect("digits"),
+        _ => 0,
+    };
+    values.iter().map(number).collect::<Vec<_>>().try_into().expect("a value for each key")
+}
+
+/// Runs `change` while two clients write, one command at a time.
+fn while_writing(server: &Server, change: impl FnOnce(&[Writer; 2])) -> [[i64; KEYS]; 2] {
+    let writers = <[Writer; 2]>::default();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for (name, writer) in writers.iter().enumerate() {
+            let (client, stop) = (server.connect(), &stop);
+            scope.spawn(move || writer.write(name, client, stop));
+        }
+        change(&writers);
+        stop.store(true, SeqCst);
+    });
+    writers.map(|writer| writer.acknowledged())
+}
+
+/// Waits until every key of the writers has been written again.
+fn await_writes(writers: &[Writer; 2]) {
+    let before: Vec<_> = writers.iter().map(Writer::acknowledged).collect();
+    let has_gone_on = |writer: &Writer, before: &[i64; KEYS]| {
+        writer.acknowledged().iter().zip(before).all(|(now, before)| *now > before + 1)
+    };
+    while !writers.iter().zip(&before).all(|(writer, before)| has_gone_on(writer, before)) {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn what_is_written_while_the_log_is_turned_on_is_in_it(shards: usize) {
+    let directory = TempDir::new().expect("a directory");
+    let server = start(shards, directory.path(), "no", "always");
+    let acknowledged = while_writing(&server, |writers| {
+        await_writes(writers);
+        check_guests(&mut server.connect(), shards);
+        for _ in 0..4 {
+            turn_on(&server);
+            await_writes(writers);
+            turn_off(&server);
+            await_writes(writers);
+        }
+        turn_on(&server);
+        await_writes(writers);
+    });
+    kill(server);
+    let server = start(shards, directory.path(), "yes", "always");
+    for (name, expected) in acknowledged.iter().enumerate() {
+        assert_eq!(found(&server, name), *expected, "writer {name}");
+    }
+}
+
+fn what_was_written_when_a_save_begins_is_in_it(shards: usize) {
+    let directory = TempDir::new().expect("a directory");
+    for _ in 0..4 {
+        let server = start(shards, directory.path(), "no", "no");
+        server.connect().run("FLUSHALL");
+        let mut before = Vec::new();
+        let acknowledged = while_writing(&server, |writers| {
+            await_writes(writers);
+            check_guests(&mut server.connect(), shards);
+            before = writers.iter().map(Writer::acknowledged).collect();
+            assert_eq!(server.connect().run("SAVE"), Reply::ok());
+            await_writes(writers);
+        });
+        kill(server);
+        let server = start(shards, directory.path(), "no", "no");
+        for (name, (least, most)) in before.iter().zip(&acknowledged).enumerate() {
+            let found = found(&server, name);
+            let is_between = |slot: usize| least[slot] <= found[slot] && found[slot] <= most[slot];
+            assert!((0..KEYS).all(is_between), "writer {name}: {least:?}, {found:?}, {most:?}");
+            // Numbers were written to the keys in turn: a point in time has two neighbours at most.
+            assert!(found.is_sorted_by(|a, b| a >= b), "no moment: {found:?}");
+            assert!(found[0] - found[KEYS - 1] <= 1, "no moment: {found:?}");
         }
     }
 }

@@ -35,7 +35,7 @@ on_1_2_and_4_shards!(
 /// How long a server may take to notice something.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn start(shards: usize, directory: &Path, appendonly: &str, policy: &str) -> Server {
+pub(crate) fn start(shards: usize, directory: &Path, appendonly: &str, policy: &str) -> Server {
     Server::builder(shards)
         .option("dir", directory.display())
         .option("save", "\"\"")
@@ -45,7 +45,7 @@ fn start(shards: usize, directory: &Path, appendonly: &str, policy: &str) -> Ser
         .start()
 }
 
-fn kill(mut server: Server) {
+pub(crate) fn kill(mut server: Server) {
     server.signal(Signal::KILL);
     server.wait_for_end();
 }
@@ -61,7 +61,7 @@ fn await_info(server: &Server, field: &str, wanted: &str) {
 
 /// Turns the log on, and waits until everything is in it.
 #[track_caller]
-fn turn_on(server: &Server) {
+pub(crate) fn turn_on(server: &Server) {
     assert_eq!(server.connect().run("CONFIG SET appendonly yes"), Reply::ok());
     assert_eq!(server.info("aof_enabled"), "1");
     await_info(server, "aof_rewrite_in_progress", "0");
@@ -69,7 +69,7 @@ fn turn_on(server: &Server) {
 }
 
 #[track_caller]
-fn turn_off(server: &Server) {
+pub(crate) fn turn_off(server: &Server) {
     assert_eq!(server.connect().run("CONFIG SET appendonly no"), Reply::ok());
     assert_eq!(server.info("aof_enabled"), "0");
 }
