@@ -181,7 +181,7 @@ mod tests {
             for (number, part) in (0..).zip(parts) {
                 let out = gather.part_mut(number);
                 ReplyWriter::new(out, Protocol::Resp2).raw(part.as_bytes());
-                gather.arrived(10);
+                gather.arrived(10, true);
             }
             gather.finish(&mut ReplyBuffer::default()).expect("it is counted")
         };
