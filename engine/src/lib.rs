@@ -42,6 +42,7 @@
 //! preserve   to put a key's state at the cut aside before it is changed
 //! effect     what a command did; recorded in the journal in a form that depends on no clock or chance
 //! epoch      a span of the one order: what is flushed, and so becomes durable, together
+//! in doubt   keys that a crash may take back: what was done to them is not durable yet
 //! unit       what is executed as one step: a command, EXEC, a script
 //! gathered   shards that one thread holds, to execute a unit over several of them
 //! notice     what a shard has to tell clients besides replies
