@@ -147,10 +147,12 @@ impl Shard {
     /// Loads from now on, which is `now_us`: no deadline passes until [`end_loading`](Self::end_loading).
     pub fn begin_loading(&mut self, now_us: i64) {
         self.keyspace.begin_loading(now_us);
+        self.keyspace.begin_filling();
     }
 
     /// Everything is loaded; it is `now_us`.
     pub fn end_loading(&mut self, now_us: i64) {
+        while self.keyspace.settle_slice() {}
         self.set_clock_back_us(now_us);
     }
 

@@ -31,6 +31,15 @@ impl Keyspace {
         hash
     }
 
+    /// The same for a key that will be made if it is not there.
+    #[inline]
+    pub fn prefetch_to_insert(&self, database: usize, key: &[u8]) -> KeyHash {
+        let table = &self.databases[database].table;
+        let hash = table.hash(key);
+        table.prefetch_to_insert(hash);
+        hash
+    }
+
     /// The second step of [`prefetch`](Self::prefetch), with the hash that the first has answered.
     #[inline]
     pub fn prefetch_entry(&self, database: usize, hash: KeyHash) {

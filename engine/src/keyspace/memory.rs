@@ -8,10 +8,26 @@
 use super::{Database, Keyspace};
 use crate::value;
 
+/// Segments of tables that settle in a slice: each takes some microseconds.
+const SETTLED_AT_ONCE: usize = 64;
+
 /// What a key whose hash has fields with deadlines takes in the two orders of `fields`, about.
 const FIELD_DEADLINE_BYTES: usize = 128;
 
 impl Keyspace {
+    /// Many keys are put in from now on, and nobody waits for a step: tables may take more memory and
+    /// longer steps, until they have [settled](Self::settle_slice).
+    pub fn begin_filling(&mut self) {
+        self.databases.iter_mut().for_each(|database| database.table.begin_loading());
+    }
+
+    /// The many keys are in: gives some of the memory back that is too much, in well below half a
+    /// millisecond. Answers whether more is left to do; does nothing if nothing is.
+    pub fn settle_slice(&mut self) -> bool {
+        let mut tables = self.databases.iter_mut().map(|database| &mut database.table);
+        tables.any(|table| table.settle_slice(SETTLED_AT_ONCE))
+    }
+
     /// Bytes that keys and values of `database` take.
     #[inline]
     pub fn database_bytes(&self, database: usize) -> usize {

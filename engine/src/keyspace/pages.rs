@@ -3,10 +3,63 @@
 //! Why not the global allocator: slab chunks and segment spans need exact sizes at strong
 //! alignments, must cost nothing until touched, and go back to the system the moment they are
 //! unmapped, so that what the table accounts for is what the process occupies.
+//!
+//! # While keys are loaded
+//!
+//! A table that grows in service touches its memory a page at a time, and every first touch is a fault:
+//! a few microseconds that a client hardly sees. While keys are loaded nobody waits for a step, and
+//! these faults are a third of all work. So a [`Supply`] that is told so asks the system for
+//! *extents* of a huge page each, all of it at once, and cuts them up. Where the system has no huge pages
+//! an extent is small pages, in one call nevertheless.
+//!
+//! Invariants of a supply:
+//! - a piece that it hands out is unmapped by whoever has it, alone: extents are not kept together;
+//! - extents are begun only beyond [`EXTENTS_FROM`] bytes, so what is left of the last one is a fraction
+//!   of what is in use, and the end of loading gives it back.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, handle_alloc_error};
+use std::mem;
 use std::ptr::{self, NonNull};
+
+/// Bytes of an extent: a huge page of x86-64.
+const EXTENT_BYTES: usize = 2 << 20;
+/// A supply that has handed out so many bytes asks for extents.
+const EXTENTS_FROM: usize = 4 * EXTENT_BYTES;
+
+/// Where a table gets its pages from.
+#[derive(Default)]
+pub(super) struct Supply {
+    /// Whether keys are loaded.
+    is_loading: bool,
+    /// Bytes handed out since loading began.
+    handed_out: usize,
+    /// What is left of the last extent.
+    rest: Option<Pages>,
+}
+
+impl Supply {
+    /// Pages from now on come from extents, or no longer.
+    pub(super) fn set_loading(&mut self, is_loading: bool) {
+        *self = Self { is_loading, ..Self::default() };
+    }
+
+    /// `len` bytes whose start is a multiple of `align`, as [`Pages::map`] gives them.
+    pub(super) fn take(&mut self, len: usize, align: usize) -> Pages {
+        if !self.is_loading || len > EXTENT_BYTES || align > len {
+            return Pages::map(len, align);
+        }
+        self.handed_out += len;
+        if self.handed_out < EXTENTS_FROM {
+            return Pages::map(len, align);
+        }
+        let fits = |rest: &Pages| rest.len >= len && rest.start.addr().get().is_multiple_of(align);
+        let rest = self.rest.take().filter(fits).unwrap_or_else(Pages::extent);
+        let (taken, rest) = rest.split_at(len);
+        self.rest = rest;
+        taken
+    }
+}
 
 /// A private mapping of zeroed memory, unmapped when dropped.
 pub(super) struct Pages {
@@ -47,6 +100,31 @@ impl Pages {
         Self { start: unsafe { NonNull::new_unchecked(start) }, len }
     }
 
+    /// Maps an extent, all of it in memory at once.
+    fn extent() -> Self {
+        let pages = Self::map(EXTENT_BYTES, EXTENT_BYTES);
+        for advice in [libc::MADV_HUGEPAGE, libc::MADV_POPULATE_WRITE] {
+            // Both only hurry what comes anyway, so it does not matter if the system cannot.
+            // SAFETY: the range is our own fresh mapping, and neither changes what it holds.
+            unsafe { libc::madvise(pages.start.as_ptr().cast(), EXTENT_BYTES, advice) };
+        }
+        pages
+    }
+
+    /// The first `len` bytes, a multiple of 4 KiB, and the rest if there is one.
+    fn split_at(self, len: usize) -> (Self, Option<Self>) {
+        debug_assert!(len <= self.len && len.is_multiple_of(4096));
+        let (start, whole) = (self.start, self.len);
+        // Its range goes on in the two parts.
+        mem::forget(self);
+        let rest = (len < whole).then(|| {
+            // SAFETY: `len` is less than the length of the mapping, so the sum lies inside it.
+            let start = unsafe { start.add(len) };
+            Self { start, len: whole - len }
+        });
+        (Self { start, len }, rest)
+    }
+
     pub(super) fn start(&self) -> NonNull<u8> {
         self.start
     }
@@ -71,6 +149,32 @@ fn unmap(start: *mut u8, len: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_of_extents_are_apart_and_zeroed_and_go_one_by_one() {
+        let mut supply = Supply::default();
+        supply.set_loading(true);
+        let (len, count) = (256 << 10, 2 * EXTENTS_FROM / (256 << 10));
+        let mut pieces: Vec<Pages> = (0..count).map(|_| supply.take(len, 64 << 10)).collect();
+        for (number, piece) in pieces.iter().enumerate() {
+            assert!(piece.start().addr().get().is_multiple_of(64 << 10));
+            // SAFETY: the piece is ours, `len` bytes long, and nobody else has a reference.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(piece.start().as_ptr(), len) };
+            assert!(bytes.iter().all(|&byte| byte == 0));
+            bytes.fill(number as u8 + 1);
+        }
+        let mut step = 0;
+        pieces.retain(|_| {
+            step += 1;
+            step % 3 == 0
+        });
+        supply.set_loading(false);
+        for piece in &pieces {
+            // SAFETY: as above; what was unmapped beside it is not read.
+            let bytes = unsafe { std::slice::from_raw_parts(piece.start().as_ptr(), len) };
+            assert!(bytes.iter().all(|&byte| byte == bytes[0]) && bytes[0] % 3 == 0);
+        }
+    }
 
     #[test]
     fn mappings_are_aligned_and_zeroed() {

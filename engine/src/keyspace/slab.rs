@@ -20,7 +20,7 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::{self, NonNull};
 
-use super::pages::Pages;
+use super::pages::{Pages, Supply};
 
 const PAGE_BYTES: usize = 64 << 10;
 const CHUNK_PAGES: usize = 16;
@@ -115,6 +115,7 @@ pub(super) struct Slab {
     holes: Vec<u32>,
     /// Chunks with free pages.
     available: Vec<u32>,
+    supply: Supply,
     /// A wholly free chunk, kept so that a table that breathes does not map and unmap all the time.
     spare: u32,
     used_bytes: usize,
@@ -129,10 +130,16 @@ impl Slab {
             chunks: Vec::new(),
             holes: Vec::new(),
             available: Vec::new(),
+            supply: Supply::default(),
             spare: NOWHERE,
             used_bytes: 0,
             large_bytes: 0,
         }
+    }
+
+    /// Gets chunks as suits a table that is loaded, or no longer.
+    pub(super) fn set_loading(&mut self, is_loading: bool) {
+        self.supply.set_loading(is_loading);
     }
 
     /// Bytes in live objects, rounding included.
@@ -333,7 +340,7 @@ impl Slab {
 
     fn map_chunk(&mut self) -> u32 {
         let chunk = Chunk {
-            pages: Pages::map(CHUNK_BYTES, PAGE_BYTES),
+            pages: self.supply.take(CHUNK_BYTES, PAGE_BYTES),
             free: CHUNK_ALL_FREE,
             available_at: self.available.len() as u32,
         };

@@ -7,7 +7,8 @@
 //!
 //! Parts, beside this file: `hash` (keyed hash), `slab` (memory of entries), `entry` (one key), `bucket`
 //! (14 slots), `segment` (2 to 64 buckets, placement and search); below it: `pool` (memory of segments),
-//! `directory` (hash to segment), `resize` (grow, split, merge), `overflow` (the refuge of equal hashes),
+//! `directory` (hash to segment), `resize` (grow, split, merge), `loading` (growth while nobody waits),
+//! `overflow` (the refuge of equal hashes),
 //! `handle` (entries borrowed by callers), `drain` (tearing down in slices), `scan` (walks in hash
 //! order), `sample` (entries from random places), `capture` (what a snapshot has of it).
 //!
@@ -23,6 +24,7 @@ mod check;
 mod directory;
 mod drain;
 mod handle;
+mod loading;
 mod overflow;
 mod pool;
 mod resize;
@@ -33,9 +35,10 @@ mod tests;
 
 use super::entry::{EntryRef, NewBody, RawEntry, RemovedBody};
 use super::hash::{KeyHash, Seed};
-use super::segment::{Place, grow_above};
+use super::segment::{Place, grow_above, prefetch};
 use directory::Directory;
 use drain::Storage;
+use loading::Growth;
 use overflow::OVERFLOW_BUCKET;
 
 pub use drain::Drain;
@@ -53,6 +56,7 @@ pub struct Table<T> {
     volatile: usize,
     /// What a capture must know.
     capture: capture::Marks,
+    growth: Growth,
 }
 
 // SAFETY: the table owns everything it points at, and no two tables share memory; so it may go to
@@ -65,7 +69,8 @@ impl<T> Table<T> {
         let mut storage = Storage::new();
         let directory = Directory::new(storage.pool.allocate(resize::SIZE_FIRST, 0, 0));
         let capture = capture::Marks::default();
-        Self { directory, storage, seed, len: 0, volatile: 0, capture }
+        let growth = Growth::Tight;
+        Self { directory, storage, seed, len: 0, volatile: 0, capture, growth }
     }
 
     /// Number of entries.
@@ -109,6 +114,14 @@ impl<T> Table<T> {
     #[inline]
     pub fn prefetch(&self, hash: KeyHash) {
         self.directory.segment(hash.0).prefetch(hash);
+    }
+
+    /// The same for a key that will be put in if it is not there: that changes the segment's head too.
+    #[inline]
+    pub fn prefetch_to_insert(&self, hash: KeyHash) {
+        let segment = self.directory.segment(hash.0);
+        prefetch(segment.header().cast());
+        segment.prefetch(hash);
     }
 
     /// Asks the processor to fetch the entry that has this hash, if there is one.
@@ -165,6 +178,9 @@ impl<T> Table<T> {
     pub fn detach(&mut self) -> Self {
         let mut fresh = Self::new(self.seed.clone());
         fresh.capture = self.capture.of_empty();
+        if self.growth == Growth::Roomy {
+            fresh.begin_loading();
+        }
         std::mem::replace(self, fresh)
     }
 

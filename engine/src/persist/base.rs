@@ -71,16 +71,17 @@ fn load_part(
     let len = directory.len(name)?.ok_or_else(|| broken("it is not there".into()))?;
     let mut load = Load::new(Reader::new(Some(len), progress.is_some()), Collision::Refuse);
     let thresholds = shard.thresholds().clone();
-    let (mut chunk, mut offset) = (vec![0; CHUNK_BYTES], 0);
+    let mut offset = 0;
     loop {
         let step = load.step(&mut shard.keyspace, &thresholds, &is_own);
         match step.map_err(|error| broken(error.to_string()))? {
             LoadStep::NeedMore(_) => {
-                let read = directory.read_at(name, offset, &mut chunk)?;
+                let read = load.supply_from(CHUNK_BYTES, |chunk| {
+                    directory.read_at(name, offset, chunk)
+                })?;
                 if read == 0 {
                     return Err(broken("it ends too early".into()));
                 }
-                load.supply(&chunk[..read]);
                 offset += read as u64;
                 if let Some(progress) = progress {
                     progress.fetch_add(read as u64, Relaxed);

@@ -9,7 +9,10 @@ use std::{
     ffi::OsStr,
     os::unix::ffi::OsStrExt as _,
     path::Path,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::SeqCst},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     thread,
     time::Duration,
 };
@@ -230,9 +233,15 @@ fn load_all(shared: &Shared, recovered: &Recovered, seed: u64) -> Result<Loaded,
         };
         load(directory, loaded, plans, &settings, new, &owner_of, &progress)
     };
+    let (is_done, teller) = (AtomicBool::new(false), thread::current());
     thread::scope(|scope| {
-        let loader = scope.spawn(load_both);
-        while !loader.is_finished() {
+        let loader = scope.spawn(|| {
+            let loaded = load_both();
+            is_done.store(true, SeqCst);
+            teller.unpark();
+            loaded
+        });
+        while !is_done.load(SeqCst) && !loader.is_finished() {
             shared.loading.note_bytes(progress.loaded_bytes.load(SeqCst));
             thread::park_timeout(PROGRESS_STEP);
         }

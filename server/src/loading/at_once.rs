@@ -24,7 +24,6 @@ pub struct GatheredLoad {
     collision: Collision,
     shard: ShardId,
     under_way: Option<(File, Load)>,
-    chunk: Vec<u8>,
     stats: LoadStats,
     /// Where in the file the RDB part ends, once a shard has been loaded.
     end: u64,
@@ -41,7 +40,6 @@ impl GatheredLoad {
             collision,
             shard: 0,
             under_way: None,
-            chunk: vec![0; CHUNK_BYTES],
             stats: LoadStats::default(),
             end: 0,
             functions: Vec::new(),
@@ -85,11 +83,11 @@ impl GatheredLoad {
         let step = load.step(&mut shard.keyspace, &thresholds, |key| map.owner(key) == id);
         match step.map_err(|error| error.to_string())? {
             LoadStep::NeedMore(_) => {
-                let read = file.read(&mut self.chunk).map_err(in_words)?;
+                let read = load.supply_from(CHUNK_BYTES, |chunk| file.read(chunk));
+                let read = read.map_err(in_words)?;
                 if read == 0 {
                     return Err("the file has become shorter while it was read".into());
                 }
-                load.supply(&self.chunk[..read]);
             }
             LoadStep::Function(code) if id == 0 => self.functions.push(code),
             LoadStep::Aux { .. } | LoadStep::Function(_) => {}

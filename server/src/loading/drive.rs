@@ -82,7 +82,8 @@ pub(crate) struct OwnPart {
     shared: Arc<Shared>,
     file: File,
     load: Load,
-    chunk: Vec<u8>,
+    /// The file is loaded; the keyspace settles.
+    is_loaded: bool,
     /// This worker tells of what concerns all.
     is_speaker: bool,
     told: Instant,
@@ -103,7 +104,7 @@ impl OwnPart {
             shared: Arc::clone(shared),
             file,
             load: Load::new(reader, Collision::Refuse),
-            chunk: vec![0; CHUNK_BYTES],
+            is_loaded: false,
             is_speaker,
             told: Instant::now(),
         })
@@ -111,11 +112,12 @@ impl OwnPart {
 
     /// Reads the next chunk of the file.
     fn read(&mut self) -> Result<(), String> {
-        let read = self.file.read(&mut self.chunk).map_err(|error| error.to_string())?;
+        let Self { load, file, .. } = self;
+        let read = load.supply_from(CHUNK_BYTES, |chunk| file.read(chunk));
+        let read = read.map_err(|error| error.to_string())?;
         if read == 0 {
             return Err("the file has become shorter while it was read".into());
         }
-        self.load.supply(&self.chunk[..read]);
         Ok(())
     }
 
@@ -204,6 +206,7 @@ impl Worker {
             match repeated.and(step) {
                 Ok(false) => {}
                 Ok(true) => {
+                    shards.iter_mut().for_each(|(_, shard)| while shard.keyspace.settle_slice() {});
                     if let Err(reason) = self.move_in(&mut shards, &host.import) {
                         give_up(&self.shared, reason);
                         return None;
@@ -226,7 +229,8 @@ impl Worker {
     fn make_shards(&mut self) -> Gathered {
         let mut gathered = Gathered::new(self.map, self.random.next_u64());
         for id in 0..self.map.shards() as u32 {
-            let shard = Shard::new(self.random.next_u64(), self.shard.settings().clone());
+            let mut shard = Shard::new(self.random.next_u64(), self.shard.settings().clone());
+            shard.keyspace.begin_filling();
             gathered.put(id, Box::new(shard));
         }
         gathered
@@ -269,10 +273,16 @@ impl Worker {
         None
     }
 
-    /// Goes on by about a chunk; whether the file has ended.
+    /// Goes on by about a chunk; whether all is done.
     fn load_step(&mut self, loader: &mut OwnPart) -> Result<bool, Failure> {
         let (own, map) = (self.own, self.map);
         let shard = &mut *self.shard;
+        if loader.is_loaded {
+            return Ok(!shard.keyspace.settle_slice());
+        }
+        if loader.load.offset() == 0 {
+            shard.keyspace.begin_filling();
+        }
         let thresholds = shard.thresholds().clone();
         let step =
             loader.load.step(&mut shard.keyspace, &thresholds, |key| map.owner(key) == own)?;
@@ -283,7 +293,7 @@ impl Worker {
                 self.load_function(&code, false).map_err(Failure::Function)?;
             }
             LoadStep::Function(_) => {}
-            LoadStep::Done => return Ok(true),
+            LoadStep::Done => loader.is_loaded = true,
         }
         Ok(false)
     }

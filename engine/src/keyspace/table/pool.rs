@@ -12,7 +12,7 @@
 
 use std::ptr::{self, NonNull};
 
-use super::super::pages::Pages;
+use super::super::pages::{Pages, Supply};
 use super::super::segment::{Header, SIZE_SHARED_MIN, SIZES, Segment, segment_bytes};
 
 /// Spans of the sizes that a small table has, and of those that big ones have by the thousand.
@@ -28,6 +28,7 @@ struct Class {
 
 pub(super) struct Pool {
     classes: [Class; SIZES.len()],
+    supply: Supply,
     /// Bytes of live segments.
     used_bytes: usize,
 }
@@ -43,7 +44,12 @@ fn span_bytes(size: usize) -> usize {
 impl Pool {
     pub(super) fn new() -> Self {
         let classes = std::array::from_fn(|_| Class { spans: Vec::new(), live: 0 });
-        Self { classes, used_bytes: 0 }
+        Self { classes, supply: Supply::default(), used_bytes: 0 }
+    }
+
+    /// Gets spans as suits a table that is loaded, or no longer.
+    pub(super) fn set_loading(&mut self, is_loading: bool) {
+        self.supply.set_loading(is_loading);
     }
 
     /// Bytes of live segments.
@@ -56,7 +62,8 @@ impl Pool {
         let class = class_of(size);
         let index = self.classes[class].live;
         if self.header(class, index).is_none() {
-            self.classes[class].spans.push(Pages::map(span_bytes(size), 4096));
+            let span = self.supply.take(span_bytes(size), 4096);
+            self.classes[class].spans.push(span);
         }
         let header = self.header(class, index).expect("a span for it has just been mapped");
         self.classes[class].live += 1;

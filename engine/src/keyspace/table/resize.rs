@@ -14,6 +14,7 @@ use super::super::segment::{
     opens_window, prefetch, slot_bits, slot_bits_before,
 };
 use super::Table;
+use super::loading::Growth;
 
 /// Buckets of an empty table.
 pub(super) const SIZE_FIRST: usize = SIZES[0];
@@ -26,13 +27,18 @@ const DIRECTORY_FREE: usize = 64;
 const KEYS_PER_WORD_MIN: usize = 32;
 
 /// The least size, at least `min` buckets, that `len` entries fill to no more than 85 %.
-fn size_for(len: usize, min: usize) -> usize {
+pub(super) fn size_for(len: usize, min: usize) -> usize {
     let fits = |&size: &usize| size >= min && len * 100 <= size * SLOTS * 85;
     SIZES.iter().copied().find(fits).unwrap_or(SIZE_MAX)
 }
 
 fn size_after(size: usize) -> Option<usize> {
     SIZES.iter().copied().find(|&other| other > size)
+}
+
+/// The least size of a segment of this depth.
+pub(super) fn size_least(depth: u32) -> usize {
+    if depth == 0 { SIZE_FIRST } else { SIZE_SHARED_MIN }
 }
 
 /// Entries below which a segment should step down: 62 % of its slots, while it is alone 30 %.
@@ -51,7 +57,8 @@ impl<T> Table<T> {
     pub(super) fn grow(&mut self, hash: u64) -> bool {
         self.directory.migrate_step();
         let segment = self.directory.segment(hash);
-        match size_after(segment.size()) {
+        let size = size_after(segment.size());
+        match size.map(|size| size.max(self.growth.size_min())) {
             Some(size) => {
                 self.resize(segment, size);
                 true
@@ -72,9 +79,12 @@ impl<T> Table<T> {
 
     #[cold]
     fn shrink_sparse(&mut self, segment: Segment, len: usize) {
+        if matches!(self.growth, Growth::Roomy) {
+            // What is too much when all is loaded is given back then.
+            return;
+        }
         self.directory.migrate_step();
-        let least = if segment.depth() == 0 { SIZE_FIRST } else { SIZE_SHARED_MIN };
-        let size = size_for(len, least);
+        let size = size_for(len, size_least(segment.depth()));
         if size < segment.size() {
             self.resize(segment, size);
         } else if segment.depth() > 0 {
@@ -83,7 +93,7 @@ impl<T> Table<T> {
     }
 
     /// Moves a segment's entries into a new one of another size.
-    fn resize(&mut self, segment: Segment, size: usize) {
+    pub(super) fn resize(&mut self, segment: Segment, size: usize) {
         // SAFETY: `segment` comes from the directory and is alive until `replace_one` frees it; the
         // new one is ours alone.
         let (from, new) = unsafe {
@@ -111,10 +121,11 @@ impl<T> Table<T> {
         let ones = from.slots().filter(|(_, slot)| next_prefix_bit(slot.bits(), depth - 1)).count();
         let zeroes = from.header.len as usize - ones;
         let prefix = from.header.prefix;
+        let least = self.growth.size_min().max(SIZE_SHARED_MIN);
         let pool = &mut self.storage.pool;
-        let low = pool.allocate(size_for(zeroes, SIZE_SHARED_MIN), depth, prefix);
+        let low = pool.allocate(size_for(zeroes, least), depth, prefix);
         let prefix = prefix | 1 << (64 - depth);
-        let high = pool.allocate(size_for(ones, SIZE_SHARED_MIN), depth, prefix);
+        let high = pool.allocate(size_for(ones, least), depth, prefix);
         // SAFETY: both are fresh and nobody else's.
         let (to_low, to_high) =
             unsafe { (Filler::new(low.view_mut()), Filler::new(high.view_mut())) };
@@ -126,8 +137,9 @@ impl<T> Table<T> {
         true
     }
 
-    /// Merges a segment with its buddy if that is of the same depth and they fit.
-    fn merge(&mut self, segment: Segment, len: usize) {
+    /// Merges a segment with its buddy if that is of the same depth and they fit; answers whether it
+    /// did.
+    pub(super) fn merge(&mut self, segment: Segment, len: usize) -> bool {
         let depth = segment.depth();
         // SAFETY: the segment is in the directory, thus alive until it is released below.
         let one = unsafe { segment.view() };
@@ -136,11 +148,10 @@ impl<T> Table<T> {
         let other = unsafe { buddy.view() };
         let sum = len + other.header.len as usize;
         if buddy.depth() != depth || sum > MERGE_MAX {
-            return;
+            return false;
         }
         let prefix = one.header.prefix & !(1 << (64 - depth));
-        let least = if depth == 1 { SIZE_FIRST } else { SIZE_SHARED_MIN };
-        let size = size_for(sum, least);
+        let size = size_for(sum, size_least(depth - 1));
         let merged = self.storage.pool.allocate(size, depth - 1, prefix);
         // SAFETY: it is fresh and nobody else's.
         let mut to = Filler::new(unsafe { merged.view_mut() });
@@ -154,6 +165,7 @@ impl<T> Table<T> {
         self.directory.set(merged);
         self.release_both(segment, buddy);
         self.directory.halve_if_sparse();
+        true
     }
 
     fn may_double(&self) -> bool {

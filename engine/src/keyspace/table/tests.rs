@@ -107,6 +107,8 @@ enum Op {
     Empty(u32, u32),
     Expire(i64),
     Take,
+    Load,
+    Settle(usize),
 }
 
 fn held() -> impl Strategy<Value = Held> {
@@ -132,6 +134,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (number.clone(), 1u32..900).prop_map(|(n, c)| Op::Empty(n, c)),
         1 => (0i64..100).prop_map(Op::Expire),
         1 => Just(Op::Take),
+        1 => Just(Op::Load),
+        2 => (1usize..5).prop_map(Op::Settle),
     ]
 }
 
@@ -194,6 +198,8 @@ impl Pair {
             Op::Remove(n) => self.remove(&key(*n)),
             Op::Expire(now) => self.expire(*now),
             Op::Take => self.take(),
+            Op::Load => self.table.begin_loading(),
+            Op::Settle(segments) => _ = self.table.settle_slice(*segments),
             Op::Replace(n, _)
             | Op::Resize(n, _)
             | Op::Deadline(n, _)

@@ -7,6 +7,8 @@
 //! were asked for: to wait for memory once a key is most of what loading takes.
 #![forbid(unsafe_code)]
 
+use std::io;
+
 use smallvec::SmallVec;
 
 use super::{
@@ -95,6 +97,19 @@ impl Load {
         self.reader.supply(bytes);
     }
 
+    /// Lets `read` supply up to `len_max` bytes (see [`Reader::supply_from`]).
+    ///
+    /// # Errors
+    ///
+    /// What `read` says.
+    pub fn supply_from(
+        &mut self,
+        len_max: usize,
+        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.reader.supply_from(len_max, read)
+    }
+
     /// How many bytes of the file are done with.
     pub fn offset(&self) -> u64 {
         self.reader.offset()
@@ -170,7 +185,7 @@ fn put_strings(
     let mut hashes = SmallVec::<[KeyHash; STRINGS_MAX]>::new();
     for entry in &entries {
         check_database(keyspace, entry.database)?;
-        hashes.push(keyspace.prefetch(entry.database as usize, entry.key.bytes()));
+        hashes.push(keyspace.prefetch_to_insert(entry.database as usize, entry.key.bytes()));
     }
     let (policy, clock) = (keyspace.usage_policy(), keyspace.clock());
     for (entry, hash) in entries.into_iter().zip(hashes) {

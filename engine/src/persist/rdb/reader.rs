@@ -5,10 +5,13 @@
 //! that nobody wants is passed by without being taken apart.
 //!
 //! Invariant: bytes are looked at once. The buffer holds what was supplied and not yet taken: a
-//! chunk, or the longest string of the file.
+//! chunk, or the longest string of the file. Whoever reads a file reads into the buffer itself, which
+//! is so small that it stays in the processor's cache.
 #![forbid(unsafe_code)]
 
 mod strings;
+
+use std::io;
 
 use super::{
     Crc64, Decoded, Decoder, Input, RdbError, Stop, Usage, VERSION_READ_MAX, VERSION_VALKEY,
@@ -23,8 +26,6 @@ pub(super) use strings::{STRINGS_MAX, StringEntry, Strings};
 const MAGIC_BYTES: usize = 9;
 /// The first version whose files end in a checksum.
 const CHECKSUM_SINCE: u32 = 5;
-/// Taken bytes are dropped from the buffer once they are so many.
-const DROP_BYTES: usize = 1 << 20;
 
 /// What a file says next.
 #[derive(Debug)]
@@ -104,7 +105,9 @@ enum Stage {
 /// Reads one file.
 #[derive(Debug)]
 pub struct Reader {
+    /// What was supplied, up to `end`.
     buffer: Vec<u8>,
+    end: usize,
     /// Where in the buffer it goes on.
     at: usize,
     /// Bytes taken.
@@ -127,6 +130,7 @@ impl Reader {
     pub fn new(total: Option<u64>, checksum: bool) -> Self {
         Self {
             buffer: Vec::new(),
+            end: 0,
             at: 0,
             offset: 0,
             supplied: 0,
@@ -143,13 +147,43 @@ impl Reader {
 
     /// The file's next bytes.
     pub fn supply(&mut self, bytes: &[u8]) {
-        if self.at >= DROP_BYTES || self.at == self.buffer.len() {
+        self.room(bytes.len()).copy_from_slice(bytes);
+        self.note_supplied(bytes.len());
+    }
+
+    /// Lets `read` put up to `len_max` of the file's next bytes where they are wanted; answers how many
+    /// there were, as `read` says.
+    ///
+    /// # Errors
+    ///
+    /// What `read` says.
+    pub fn supply_from(
+        &mut self,
+        len_max: usize,
+        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let len = read(self.room(len_max))?.min(len_max);
+        self.note_supplied(len);
+        Ok(len)
+    }
+
+    /// Room for `len` bytes behind those that were not yet taken, which move to the front.
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        if self.at > 0 {
             self.sum_up();
-            self.buffer.drain(..self.at);
-            (self.at, self.summed) = (0, 0);
+            self.buffer.copy_within(self.at..self.end, 0);
+            (self.end, self.at, self.summed) = (self.end - self.at, 0, 0);
         }
-        self.buffer.extend_from_slice(bytes);
-        self.supplied += bytes.len() as u64;
+        let needed = self.end + len;
+        if self.buffer.len() < needed {
+            self.buffer.resize(needed, 0);
+        }
+        &mut self.buffer[self.end..needed]
+    }
+
+    fn note_supplied(&mut self, len: usize) {
+        self.end += len;
+        self.supplied += len as u64;
     }
 
     /// How many bytes of the file have been taken.
@@ -179,7 +213,7 @@ impl Reader {
             let beyond = self.beyond();
             // The buffer is lent out while `self` is worked on.
             let buffer = std::mem::take(&mut self.buffer);
-            let mut input = Input::part(&buffer[self.at..], beyond);
+            let mut input = Input::part(&buffer[self.at..self.end], beyond);
             let outcome = self.step(&mut input, thresholds, &mut wants);
             let committed = input.committed();
             self.buffer = buffer;

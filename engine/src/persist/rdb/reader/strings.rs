@@ -91,9 +91,9 @@ impl Reader {
             return entries;
         }
         let beyond = self.beyond();
-        let Self { buffer, at, offset, database, deadline, usage, .. } = self;
+        let Self { buffer, end, at, offset, database, deadline, usage, .. } = self;
         let mut head = Head { database: *database, deadline: deadline.take(), usage: usage.take() };
-        let mut input = Input::part(&buffer[*at..], beyond);
+        let mut input = Input::part(&buffer[*at..*end], beyond);
         let mut passed = 0;
         while entries.len() < STRINGS_MAX && passed < PASSED_MAX {
             let mut next = head;
