@@ -10,7 +10,9 @@
 //! a few microseconds that a client hardly sees. While keys are loaded nobody waits for a step, and
 //! these faults are a third of all work. So a [`Supply`] that is told so asks the system for
 //! *extents* of a huge page each, all of it at once, and cuts them up. Where the system has no huge pages
-//! an extent is small pages, in one call nevertheless.
+//! an extent is small pages, in one call nevertheless. Where it has none free it would make room, by
+//! moving other processes' pages, which takes many times as long as small pages: a supply that meets
+//! with that takes small pages for a while, and each time longer.
 //!
 //! Invariants of a supply:
 //! - a piece that it hands out is unmapped by whoever has it, alone: extents are not kept together;
@@ -21,11 +23,19 @@
 use std::alloc::{Layout, handle_alloc_error};
 use std::mem;
 use std::ptr::{self, NonNull};
+use std::time::Duration;
+
+use crate::sys::clock::monotonic;
 
 /// Bytes of an extent: a huge page of x86-64.
 const EXTENT_BYTES: usize = 2 << 20;
 /// A supply that has handed out so many bytes asks for extents.
 const EXTENTS_FROM: usize = 4 * EXTENT_BYTES;
+/// A huge page that takes longer was not there and had to be made free: as small pages it would have
+/// cost less. (Or another process had the processor: then a few small pages do no harm.)
+const HUGE_TIME_MAX: Duration = Duration::from_millis(1);
+/// How many extents are of small pages after the first huge page that took too long.
+const REST_FIRST: u32 = 4;
 
 /// Where a table gets its pages from.
 #[derive(Default)]
@@ -36,6 +46,10 @@ pub(super) struct Supply {
     handed_out: usize,
     /// What is left of the last extent.
     rest: Option<Pages>,
+    /// How many extents are of small pages before the next huge one.
+    small_left: u32,
+    /// How many there were after the last huge page that took too long.
+    small_last: u32,
 }
 
 impl Supply {
@@ -54,10 +68,24 @@ impl Supply {
             return Pages::map(len, align);
         }
         let fits = |rest: &Pages| rest.len >= len && rest.start.addr().get().is_multiple_of(align);
-        let rest = self.rest.take().filter(fits).unwrap_or_else(Pages::extent);
+        let rest = self.rest.take().filter(fits).unwrap_or_else(|| self.extent());
         let (taken, rest) = rest.split_at(len);
         self.rest = rest;
         taken
+    }
+
+    fn extent(&mut self) -> Pages {
+        if self.small_left > 0 {
+            self.small_left -= 1;
+            return Pages::extent(false);
+        }
+        let start = monotonic();
+        let extent = Pages::extent(true);
+        if start.elapsed() > HUGE_TIME_MAX {
+            self.small_last = (2 * self.small_last).max(REST_FIRST);
+            self.small_left = self.small_last;
+        }
+        extent
     }
 }
 
@@ -100,14 +128,18 @@ impl Pages {
         Self { start: unsafe { NonNull::new_unchecked(start) }, len }
     }
 
-    /// Maps an extent, all of it in memory at once.
-    fn extent() -> Self {
+    /// Maps an extent, all of it in memory at once, as one huge page if that is wanted.
+    fn extent(as_huge: bool) -> Self {
         let pages = Self::map(EXTENT_BYTES, EXTENT_BYTES);
-        for advice in [libc::MADV_HUGEPAGE, libc::MADV_POPULATE_WRITE] {
-            // Both only hurry what comes anyway, so it does not matter if the system cannot.
-            // SAFETY: the range is our own fresh mapping, and neither changes what it holds.
+        let advise = |advice| {
+            // The advice only hurries what comes anyway, so it does not matter if the system cannot.
+            // SAFETY: the range is our own fresh mapping, and the advice does not change what it holds.
             unsafe { libc::madvise(pages.start.as_ptr().cast(), EXTENT_BYTES, advice) };
+        };
+        if as_huge {
+            advise(libc::MADV_HUGEPAGE);
         }
+        advise(libc::MADV_POPULATE_WRITE);
         pages
     }
 

@@ -1,17 +1,19 @@
 //! Loading a base: the snapshot that stands for everything up to an epoch, an RDB file.
 //!
-//! Every shard reads the file for itself and takes its own keys, all of them at once. No deadline passes
+//! Every shard reads the file for itself, all of them at once, and takes its own keys; where the file
+//! has an index it reads only the parts that may hold some (see `rdb::index`). No deadline passes
 //! meanwhile, as none does while records are done again. What the file says of the use of keys, which
 //! it does under a policy that evicts by it, counts from now.
 #![forbid(unsafe_code)]
 
 use std::{
+    ops::RangeInclusive,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     thread,
 };
 
 use super::{
-    rdb::{Collision, Load, LoadStep, Reader},
+    rdb::{Collision, Load, LoadStep, Portion, PortionError},
     recovery::{Loaded, NewShards, RecoveryError},
     replay::FunctionCommand,
 };
@@ -42,8 +44,10 @@ pub fn load_base(
                 let is_own = move |key: &[u8]| owner_of(key, new.count) == number;
                 // One compares the checksum, and tells how far it is.
                 let progress = (number == 0).then_some(loaded_bytes);
+                let slots = new.slots_of.map(|slots_of| slots_of(number, new.count));
                 scope.spawn(move || {
-                    load_part(directory, name, new.make(number, settings), is_own, progress)
+                    let shard = new.make(number, settings);
+                    load_part(directory, name, shard, (is_own, slots), progress)
                 })
             })
             .collect();
@@ -57,34 +61,35 @@ pub fn load_base(
     })
 }
 
-/// Loads the keys of one shard, and the libraries of functions if it is the one that tells of its
+/// Loads the keys of one shard, which owns those of `slots` if slots decide that, and the libraries of functions if it is the one that tells of its
 /// `progress`.
 fn load_part(
     directory: &dyn Directory,
     name: &str,
     mut shard: Shard,
-    is_own: impl Fn(&[u8]) -> bool,
+    (is_own, slots): (impl Fn(&[u8]) -> bool, Option<RangeInclusive<u16>>),
     progress: Option<&AtomicU64>,
 ) -> Result<(Shard, Vec<FunctionCommand>), RecoveryError> {
     let mut functions = Vec::new();
     let broken = |reason: String| RecoveryError::Base { file: name.to_owned(), reason };
     let len = directory.len(name)?.ok_or_else(|| broken("it is not there".into()))?;
-    let mut load = Load::new(Reader::new(Some(len), progress.is_some()), Collision::Refuse);
+    let read_at = |at: u64, buffer: &mut [u8]| directory.read_at(name, at, buffer);
+    let mut portion = Portion::find(len, slots, true, read_at)?;
+    let mut load = Load::new(portion.reader(progress.is_some()), Collision::Refuse);
     let thresholds = shard.thresholds().clone();
-    let mut offset = 0;
+    let mut told = 0;
     loop {
         let step = load.step(&mut shard.keyspace, &thresholds, &is_own);
-        match step.map_err(|error| broken(error.to_string()))? {
+        match step.map_err(|error| broken(portion.located(error).to_string()))? {
             LoadStep::NeedMore(_) => {
-                let read = load.supply_from(CHUNK_BYTES, |chunk| {
-                    directory.read_at(name, offset, chunk)
-                })?;
-                if read == 0 {
+                let read = load.supply_from(CHUNK_BYTES, |chunk| portion.read(chunk, read_at));
+                if read.map_err(|error| broken_portion(error, broken))? == 0 {
                     return Err(broken("it ends too early".into()));
                 }
-                offset += read as u64;
                 if let Some(progress) = progress {
-                    progress.fetch_add(read as u64, Relaxed);
+                    let at = portion.offset_in_file(load.offset());
+                    progress.fetch_add(at - told, Relaxed);
+                    told = at;
                 }
             }
             LoadStep::Done => return Ok((shard, functions)),
@@ -93,5 +98,12 @@ fn load_part(
             }
             LoadStep::Aux { .. } | LoadStep::Function(_) => {}
         }
+    }
+}
+
+fn broken_portion(error: PortionError, broken: impl Fn(String) -> RecoveryError) -> RecoveryError {
+    match error {
+        PortionError::Io(error) => error.into(),
+        PortionError::Damaged(error) => broken(error.to_string()),
     }
 }

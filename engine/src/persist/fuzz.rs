@@ -102,7 +102,8 @@ pub fn records_are_read(bytes: &[u8]) {
 fn recover(files: &Files, databases: usize) -> Result<Loaded, RecoveryError> {
     let manifest = read_manifest(files)?;
     let settings = Settings { databases, ..Settings::default() };
-    let (new, progress) = (NewShards { count: 2, seed: 0, now_us: 0 }, Progress::default());
+    let (new, progress) =
+        (NewShards { count: 2, seed: 0, now_us: 0, slots_of: None }, Progress::default());
     let plans: Vec<_> = manifest
         .generations
         .iter()

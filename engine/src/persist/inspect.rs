@@ -190,7 +190,8 @@ impl Inspection {
             ..Settings::default()
         };
         let count = self.runs.last().map_or(1, |run| run.logs.len());
-        let (new, progress) = (NewShards { count, seed: 0, now_us: 0 }, Progress::default());
+        let (new, progress) =
+            (NewShards { count, seed: 0, now_us: 0, slots_of: None }, Progress::default());
         let loaded = match &self.base {
             Some(RdbFigures { file, .. }) => {
                 let bytes = &progress.loaded_bytes;

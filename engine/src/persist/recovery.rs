@@ -29,7 +29,7 @@ use crate::{
     sys::disk::{Directory, read_whole},
 };
 
-pub use load::{Loaded, NewShards, Progress, load};
+pub use load::{Loaded, NewShards, Progress, SlotsOf, load};
 
 /// Why a data directory cannot be recovered.
 #[derive(Debug, thiserror::Error)]

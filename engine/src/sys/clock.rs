@@ -9,7 +9,7 @@
 //! that are set from then on mean what they say. A smaller step back is waited out.
 #![forbid(unsafe_code)]
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Going back by less is the difference between two workers, or a small correction; by more, somebody
 /// has set the machine's clock. In microseconds.
@@ -52,6 +52,12 @@ impl Clock {
 pub fn wall_clock_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// The machine's own time, to see how long the system has taken for something. Nothing that a command
+/// answers or that is kept may depend on it.
+pub fn monotonic() -> Instant {
+    Instant::now()
 }
 
 #[cfg(test)]

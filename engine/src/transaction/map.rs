@@ -4,6 +4,8 @@
 //! range of slots, so that keys with one tag are always on one shard.
 #![forbid(unsafe_code)]
 
+use std::ops::RangeInclusive;
+
 use tessera_proto::{Args, key_slot};
 
 use super::{SHARDS_MAX, ShardId};
@@ -54,6 +56,12 @@ impl ShardMap {
     #[inline]
     fn owner_of_slot(&self, slot: u32) -> ShardId {
         slot * self.shards / SLOTS
+    }
+
+    /// The slots that `shard` owns.
+    pub fn slots_of(&self, shard: ShardId) -> RangeInclusive<u16> {
+        let first = |shard: u32| (shard * SLOTS).div_ceil(self.shards);
+        first(shard) as u16..=(first(shard + 1) - 1) as u16
     }
 
     /// Where `args`, a call of `command` with an admitted number of arguments, goes. `positions` is
@@ -171,6 +179,9 @@ mod tests {
             for shard in 0..shards as u32 {
                 let size = owners.iter().filter(|&&owner| owner == shard).count();
                 assert!(size.abs_diff(SLOTS as usize / shards) <= 1, "{shards} shards: {size}");
+                let slots = map.slots_of(shard);
+                assert_eq!(slots.len(), size);
+                assert!(slots.into_iter().all(|slot| owners[usize::from(slot)] == shard));
             }
         }
     }

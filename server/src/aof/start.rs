@@ -21,7 +21,9 @@ use tessera_engine::{
     persist::{
         base::load_base,
         manifest::{Base, FILE_NAME, Manifest},
-        recovery::{Loaded, NewShards, Plan, Progress, RecoveryError, load, plan, read_manifest},
+        recovery::{
+            Loaded, NewShards, Plan, Progress, RecoveryError, SlotsOf, load, plan, read_manifest,
+        },
         scan::Damage,
     },
     sys::{clock::wall_clock_us, disk::Directory as _, random::Random},
@@ -224,11 +226,20 @@ fn load_all(shared: &Shared, recovered: &Recovered, seed: u64) -> Result<Loaded,
     let settings = settings(&shared.config.current());
     let owner_of = |key: &[u8], shards: usize| ShardMap::new(shards).owner(key) as usize;
     let Recovered { directory, base, plans, .. } = recovered;
-    let new = NewShards { count: shared.workers, seed, now_us: wall_clock_us() };
+    let slots_of: SlotsOf = |shard, shards| ShardMap::new(shards).slots_of(shard as u32);
+    let new = NewShards {
+        count: shared.workers,
+        seed,
+        now_us: wall_clock_us(),
+        slots_of: Some(slots_of),
+    };
     let bytes = &progress.loaded_bytes;
     let load_both = || {
         let loaded = match base {
-            Some(base) => load_base(directory, base, &settings, new, &owner_of, bytes)?,
+            Some(base) => {
+                let new = new.for_base(plans);
+                load_base(directory, base, &settings, new, &owner_of, bytes)?
+            }
             None => Loaded::default(),
         };
         load(directory, loaded, plans, &settings, new, &owner_of, &progress)

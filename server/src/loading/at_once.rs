@@ -4,12 +4,12 @@
 
 use std::{
     fs::File,
-    io::Read,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
 use tessera_engine::{
-    persist::rdb::{Collision, Load, LoadStats, LoadStep, Reader},
+    persist::rdb::{Collision, Load, LoadStats, LoadStep, Portion},
     transaction::{Gathered, ShardId},
 };
 
@@ -23,12 +23,20 @@ pub struct GatheredLoad {
     checksum: bool,
     collision: Collision,
     shard: ShardId,
-    under_way: Option<(File, Load)>,
+    under_way: Option<UnderWay>,
     stats: LoadStats,
     /// Where in the file the RDB part ends, once a shard has been loaded.
     end: u64,
     /// Code of libraries, for the caller.
     functions: Vec<Vec<u8>>,
+}
+
+/// The load of one shard.
+#[derive(Debug)]
+struct UnderWay {
+    file: File,
+    portion: Portion,
+    load: Load,
 }
 
 impl GatheredLoad {
@@ -69,23 +77,28 @@ impl GatheredLoad {
     pub fn step(&mut self, shards: &mut Gathered) -> Result<bool, String> {
         let map = shards.map();
         let (id, Some(shard)) = (self.shard, shards.get_mut(self.shard)) else { return Ok(true) };
-        let (file, load) = match &mut self.under_way {
+        let UnderWay { file, portion, load } = match &mut self.under_way {
             Some(under_way) => under_way,
             None => {
                 let file = File::open(&self.path).map_err(in_words)?;
                 let total = file.metadata().map_err(in_words)?.len();
-                // One look at the checksum is enough.
-                let reader = Reader::new(Some(total), self.checksum && id == 0);
-                self.under_way.insert((file, Load::new(reader, self.collision)))
+                let read_at = |at: u64, buffer: &mut [u8]| file.read_at(buffer, at);
+                let slots = Some(map.slots_of(id));
+                let portion =
+                    Portion::find(total, slots, self.checksum, read_at).map_err(in_words)?;
+                // One look at the file's checksum is enough.
+                let reader = portion.reader(self.checksum && id == 0);
+                let load = Load::new(reader, self.collision);
+                self.under_way.insert(UnderWay { file, portion, load })
             }
         };
         let thresholds = shard.thresholds().clone();
         let step = load.step(&mut shard.keyspace, &thresholds, |key| map.owner(key) == id);
-        match step.map_err(|error| error.to_string())? {
+        match step.map_err(|error| portion.located(error).to_string())? {
             LoadStep::NeedMore(_) => {
-                let read = load.supply_from(CHUNK_BYTES, |chunk| file.read(chunk));
-                let read = read.map_err(in_words)?;
-                if read == 0 {
+                let read_at = |at: u64, buffer: &mut [u8]| file.read_at(buffer, at);
+                let read = load.supply_from(CHUNK_BYTES, |chunk| portion.read(chunk, read_at));
+                if read.map_err(|error| error.to_string())? == 0 {
                     return Err("the file has become shorter while it was read".into());
                 }
             }
@@ -96,7 +109,7 @@ impl GatheredLoad {
                 self.stats.loaded += stats.loaded;
                 self.stats.expired += stats.expired;
                 self.stats.empty += stats.empty;
-                self.end = load.offset();
+                self.end = portion.offset_in_file(load.offset());
                 (self.shard, self.under_way) = (id + 1, None);
             }
         }
@@ -112,7 +125,7 @@ fn in_words(error: std::io::Error) -> String {
 mod tests {
     use tessera_engine::{
         persist::{
-            rdb::{Options, writer::put_header},
+            rdb::{Index, Options, writer::put_header},
             snapshot::{SnapshotOptions, UsageKept},
         },
         shard::{Settings, Shard},
@@ -200,6 +213,37 @@ mod tests {
         assert_eq!(lens(&mut after), lens(&mut before));
         let files: Vec<_> = std::fs::read_dir(dir.path()).expect("a directory").collect();
         assert_eq!(files.len(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn each_shard_reads_its_own_part_of_a_file_and_finds_the_damage_in_it() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("dump.rdb");
+        let mut before = gathered(1);
+        fill(&mut before, 3_000);
+        save_at_once(&plan(dir.path()), &[], &mut before).expect("a file");
+        let mut bytes = std::fs::read(&path).expect("it was written");
+        let read_at = |at: u64, buffer: &mut [u8]| {
+            let rest = &bytes[at as usize..];
+            let len = rest.len().min(buffer.len());
+            buffer[..len].copy_from_slice(&rest[..len]);
+            Ok(len)
+        };
+        let index = Index::find(bytes.len() as u64, read_at).expect("bytes").expect("an index");
+        let lens: Vec<u64> = index.parts().iter().map(|part| part.len).collect();
+        assert_eq!(lens.len(), 4, "a head and a part for each of three shards");
+        // A byte of a value of the second shard.
+        let at = bytes[(lens[0] + lens[1]) as usize..].iter().position(|&byte| byte == b'v');
+        let at = (lens[0] + lens[1]) as usize + at.expect("values consist of it");
+        bytes[at] = b'w';
+        std::fs::write(&path, &bytes).expect("a file");
+        let load = |checksum| {
+            load_at_once(&path, checksum, Collision::Refuse, &mut gathered(9)).map(|it| it.loaded)
+        };
+        let error = load(true).expect_err("a part is damaged");
+        let place = format!("at byte {}: the checksum is", lens[0] + lens[1]);
+        assert!(error.starts_with(&place), "{error}");
+        assert_eq!(load(false), Ok(3_000));
     }
 
     #[test]

@@ -3,16 +3,18 @@
 
 use std::{
     fs::File,
-    io::Read,
+    os::unix::fs::FileExt as _,
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use tessera_engine::{
-    persist::rdb::{Collision, Load, LoadError, LoadStats, LoadStep, RdbError, ReadError, Reader},
+    persist::rdb::{
+        Collision, Load, LoadError, LoadStats, LoadStep, Portion, PortionError, RdbError, ReadError,
+    },
     shard::Shard,
-    transaction::Gathered,
+    transaction::{Gathered, ShardMap},
 };
 
 use super::{Loading, Plan, Source, import::Import};
@@ -82,6 +84,8 @@ pub(crate) struct OwnPart {
     shared: Arc<Shared>,
     file: File,
     load: Load,
+    /// What of the file this worker reads.
+    portion: Portion,
     /// The file is loaded; the keyspace settles.
     is_loaded: bool,
     /// This worker tells of what concerns all.
@@ -98,12 +102,23 @@ impl OwnPart {
                 return None;
             }
         };
+        let slots = ShardMap::new(shared.workers).slots_of(worker as u32);
+        let read_at = |at: u64, buffer: &mut [u8]| file.read_at(buffer, at);
+        let portion = Portion::find(plan.total_bytes, Some(slots), plan.checksum, read_at);
+        let portion = match portion {
+            Ok(portion) => portion,
+            Err(error) => {
+                give_up(shared, format!("cannot read {}: {error}", path.display()));
+                return None;
+            }
+        };
         let is_speaker = worker == 0;
-        let reader = Reader::new(Some(plan.total_bytes), plan.checksum && is_speaker);
+        let reader = portion.reader(plan.checksum && is_speaker);
         Some(Self {
             shared: Arc::clone(shared),
             file,
             load: Load::new(reader, Collision::Refuse),
+            portion,
             is_loaded: false,
             is_speaker,
             told: Instant::now(),
@@ -111,12 +126,12 @@ impl OwnPart {
     }
 
     /// Reads the next chunk of the file.
-    fn read(&mut self) -> Result<(), String> {
-        let Self { load, file, .. } = self;
-        let read = load.supply_from(CHUNK_BYTES, |chunk| file.read(chunk));
-        let read = read.map_err(|error| error.to_string())?;
-        if read == 0 {
-            return Err("the file has become shorter while it was read".into());
+    fn read(&mut self) -> Result<(), Failure> {
+        let Self { load, portion, file, .. } = self;
+        let read_at = |at: u64, buffer: &mut [u8]| file.read_at(buffer, at);
+        let read = load.supply_from(CHUNK_BYTES, |chunk| portion.read(chunk, read_at));
+        if read.map_err(Failure::from)? == 0 {
+            return Err(Failure::Io("the file has become shorter while it was read".into()));
         }
         Ok(())
     }
@@ -126,7 +141,8 @@ impl OwnPart {
             return;
         }
         let loading = &self.shared.loading;
-        loading.bytes.store(self.load.offset(), Ordering::Relaxed);
+        let at = self.portion.offset_in_file(self.load.offset());
+        loading.bytes.store(at, Ordering::Relaxed);
         if self.told.elapsed() >= PROGRESS_EVERY {
             self.told = Instant::now();
             let status = loading.status();
@@ -284,10 +300,9 @@ impl Worker {
             shard.keyspace.begin_filling();
         }
         let thresholds = shard.thresholds().clone();
-        let step =
-            loader.load.step(&mut shard.keyspace, &thresholds, |key| map.owner(key) == own)?;
-        match step {
-            LoadStep::NeedMore(_) => loader.read().map_err(Failure::Io)?,
+        let step = loader.load.step(&mut shard.keyspace, &thresholds, |key| map.owner(key) == own);
+        match step.map_err(|error| loader.portion.located(error))? {
+            LoadStep::NeedMore(_) => loader.read()?,
             LoadStep::Aux { name, value } => loader.note_field(&name, &value),
             LoadStep::Function(code) if loader.is_speaker => {
                 self.load_function(&code, false).map_err(Failure::Function)?;
@@ -310,6 +325,15 @@ enum Failure {
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
         Self::Load(error)
+    }
+}
+
+impl From<PortionError> for Failure {
+    fn from(error: PortionError) -> Self {
+        match error {
+            PortionError::Io(error) => Self::Io(error.to_string()),
+            PortionError::Damaged(error) => Self::Load(error.into()),
+        }
     }
 }
 

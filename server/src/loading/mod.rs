@@ -1,7 +1,7 @@
 //! Loading: the RDB file in the working directory becomes the keyspace when the server starts.
 //!
 //! Every worker reads the file for itself and loads the keys of its own shard, a slice a turn (see
-//! [`drive`]); between the slices it serves its network, so that clients read `-LOADING`, and INFO
+//! [`drive`]; of a file with an index it reads only the parts that may hold such keys); between the slices it serves its network, so that clients read `-LOADING`, and INFO
 //! shows how far it is. What one worker does for all (the checksum, the progress, lines in the log)
 //! the first one does.
 //!

@@ -5,18 +5,21 @@
 //! written and what comes next. All other saves go beside the traffic (see the parent module).
 #![forbid(unsafe_code)]
 
-use std::{fs::File, io, path::Path};
+use std::{fs::File, io, mem, path::Path};
 
 use tessera_engine::{
     keyspace::Keyspace,
     persist::{
-        rdb::{EntryHead, Trailer, Writer},
+        rdb::{Crc64, EntryHead, Part, Writer},
         snapshot::SnapshotOptions,
     },
     transaction::Gathered,
 };
 
-use super::save::Plan;
+use super::{
+    parts::{Parts, UNSUMMED_END},
+    save::Plan,
+};
 use crate::{faults::SyncPoint, storage};
 
 /// Bytes that are written at a time.
@@ -42,18 +45,26 @@ pub fn save_at_once(plan: &Plan, functions: &[u8], shards: &mut Gathered) -> io:
 }
 
 fn write(path: &Path, plan: &Plan, functions: &[u8], shards: &mut Gathered) -> io::Result<()> {
-    let trailer = Trailer::new(plan.options.checksum);
-    let bytes = [plan.head.as_slice(), functions].concat();
-    let file = storage::create(path)?;
-    let mut output = Output { file, written: 0, trailer, bytes };
+    let mut output = Output {
+        file: storage::create(path)?,
+        written: 0,
+        parts: plan.options.checksum.then(Parts::default),
+        sum: Crc64::new(),
+        begun: 0,
+        bytes: [plan.head.as_slice(), functions].concat(),
+    };
+    output.end_part(Part::for_all)?;
     let mut writer = Writer::new(plan.options.values);
-    for (_, shard) in shards.iter_mut() {
+    let map = shards.map();
+    for (id, shard) in shards.iter_mut() {
+        writer.begin_chunk();
         for database in 0..shard.keyspace.database_count() {
             shard.keyspace.select(database, true);
             put_database(&shard.keyspace, &plan.options, &mut writer, &mut output)?;
         }
+        output.end_part(|len, sum| Part { slots: map.slots_of(id), len, sum })?;
     }
-    output.finish()
+    output.finish(map.shards() > 1)
 }
 
 /// Writes the keys of the selected database.
@@ -82,7 +93,11 @@ fn put_database(
 struct Output {
     file: File,
     written: u64,
-    trailer: Trailer,
+    /// What the file is made of so far, if it is summed up.
+    parts: Option<Parts>,
+    /// The checksum of the part that was begun, and where in the file that begins.
+    sum: Crc64,
+    begun: u64,
     bytes: Vec<u8>,
 }
 
@@ -90,7 +105,9 @@ impl Output {
     /// Writes what waits, if that is at least `len` bytes.
     fn flush_from(&mut self, len: usize) -> io::Result<()> {
         if self.bytes.len() >= len {
-            self.trailer.update(&self.bytes);
+            if self.parts.is_some() {
+                self.sum.update(&self.bytes);
+            }
             storage::write_all_at(&self.file, &self.bytes, self.written)?;
             self.written += self.bytes.len() as u64;
             self.bytes.clear();
@@ -98,10 +115,25 @@ impl Output {
         Ok(())
     }
 
-    /// Writes the end of the file, and waits until all is durable.
-    fn finish(mut self) -> io::Result<()> {
+    /// Ends a part of the file, which `part` makes of its length and its checksum.
+    fn end_part(&mut self, part: impl FnOnce(u64, u64) -> Part) -> io::Result<()> {
         self.flush_from(0)?;
-        storage::write_all_at(&self.file, &self.trailer.finish(), self.written)?;
+        let sum = mem::take(&mut self.sum).value();
+        if let Some(parts) = &mut self.parts {
+            parts.push(part(self.written - self.begun, sum));
+        }
+        self.begun = self.written;
+        Ok(())
+    }
+
+    /// Writes the end of the file, and waits until all is durable.
+    fn finish(self, with_index: bool) -> io::Result<()> {
+        let mut end = Vec::new();
+        match self.parts {
+            Some(parts) => parts.put_end(with_index, &mut end),
+            None => end.extend_from_slice(&UNSUMMED_END),
+        }
+        storage::write_all_at(&self.file, &end, self.written)?;
         storage::sync(&self.file, SyncPoint::Dump)
     }
 }

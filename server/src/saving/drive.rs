@@ -221,7 +221,7 @@ impl Worker {
     /// Captures the shard for the save under way. Runs at this worker's place in the cut.
     pub(crate) fn begin_saving(&mut self) {
         let Some(save) = self.shared.saves.current() else { return };
-        let writer = PieceWriter::open(Arc::clone(&save));
+        let writer = PieceWriter::open(Arc::clone(&save), self.own);
         let changes = self.shard.changes();
         if let Some(log) = save.log() {
             self.begin_log_of(log);

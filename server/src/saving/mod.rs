@@ -25,6 +25,7 @@
 
 pub mod at_once;
 pub mod drive;
+mod parts;
 pub mod piece_writer;
 pub mod points;
 mod record;

@@ -29,6 +29,7 @@ use std::{
 use tessera_engine::{
     journal::record::RecordBuffer,
     persist::snapshot::{Piece, Place},
+    transaction::ShardId,
 };
 
 use super::{Save, save::Extent};
@@ -52,6 +53,8 @@ pub(crate) struct PieceWriter {
     save: Arc<Save>,
     /// The file; nothing in it if it could not be opened.
     file: Arc<OnceLock<Option<DirectFile>>>,
+    /// Whose pieces they are.
+    shard: ShardId,
     extents: Vec<Extent>,
     /// Where the next piece of a run belongs.
     next: u64,
@@ -62,8 +65,9 @@ pub(crate) struct PieceWriter {
 }
 
 impl PieceWriter {
-    /// A writer into the file of `save`, which is opened on a thread of its own.
-    pub(crate) fn open(save: Arc<Save>) -> Self {
+    /// A writer of the pieces of `shard` into the file of `save`, which is opened on a thread of its
+    /// own.
+    pub(crate) fn open(save: Arc<Save>, shard: ShardId) -> Self {
         let file = Arc::new(OnceLock::new());
         let (opening, opened) = (Arc::clone(&save), Arc::clone(&file));
         // Not on the executor's thread for blocking calls, which must not outlive the executor.
@@ -76,7 +80,7 @@ impl PieceWriter {
             save.fail(error);
             let _ = file.set(None);
         }
-        Self { save, file, extents: Vec::new(), next: 0, under_way: 0, unsynced: 0 }
+        Self { save, file, shard, extents: Vec::new(), next: 0, under_way: 0, unsynced: 0 }
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -104,7 +108,8 @@ impl PieceWriter {
             Place::Next => self.next,
         };
         self.next = at + len;
-        self.extents.push(Extent { start: at, len, sum: piece.sum });
+        let (sum, shard) = (piece.sum, self.shard);
+        self.extents.push(Extent { start: at, len, sum, shard });
         ring.write_piece(descriptor, at, piece.bytes);
         self.under_way += 1;
         if let Some((offset, len)) = self.save.next_room() {

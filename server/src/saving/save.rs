@@ -19,16 +19,22 @@ use std::{
     time::Instant,
 };
 
-use tessera_engine::persist::{
-    manifest::LogStart,
-    rdb::{
-        Options, crc64,
-        writer::{END, filler_len, put_filler, put_header},
+use tessera_engine::{
+    persist::{
+        manifest::LogStart,
+        rdb::{
+            Options, Part,
+            writer::{filler_len, put_filler, put_header},
+        },
+        snapshot::{SnapshotOptions, UsageKept},
     },
-    snapshot::{SnapshotOptions, UsageKept, checksum::Joiner},
+    transaction::{ShardId, ShardMap},
 };
 
-use super::Why;
+use super::{
+    Why,
+    parts::{Parts, UNSUMMED_END},
+};
 use crate::{
     aof::{Open, rewrite},
     config::MaxmemoryPolicy,
@@ -135,6 +141,8 @@ pub(super) struct Extent {
     pub(super) start: u64,
     pub(super) len: u64,
     pub(super) sum: u64,
+    /// Whose keys are in it.
+    pub(super) shard: ShardId,
 }
 
 /// A save under way, or one that has ended.
@@ -355,29 +363,35 @@ impl Save {
     async fn write_ends(&self, file: &file::File) -> io::Result<()> {
         let end = self.end.load(Ordering::Relaxed);
         let mut last = self.functions.get().cloned().unwrap_or_default();
-        last.push(END);
-        let sum = self.sum_up(&last).await;
-        last.extend_from_slice(&sum.to_le_bytes());
+        if self.plan.options.checksum {
+            let parts = self.parts(&last).await;
+            parts.put_end(self.plan.shards > 1, &mut last);
+        } else {
+            last.extend_from_slice(&UNSUMMED_END);
+        }
         let len = end + last.len() as u64;
         file.write(self.plan.head.clone(), 0).await?;
         file.write(last, end).await?;
         file.finish(len).await
     }
 
-    /// The checksum of head, pieces and `last`; 0 stands for none.
-    async fn sum_up(&self, last: &[u8]) -> u64 {
-        if !self.plan.options.checksum {
-            return 0;
-        }
+    /// What the file is made of: its head, the shards' pieces, those of one shard in a row as one, and
+    /// `functions`.
+    async fn parts(&self, functions: &[u8]) -> Parts {
+        let map = ShardMap::new(self.plan.shards);
         let mut extents =
             std::mem::take(&mut *self.extents.lock().unwrap_or_else(PoisonError::into_inner));
         extents.sort_unstable();
-        let (mut sum, mut joiner) = (crc64(&self.plan.head), Joiner::new());
+        let mut parts = Parts::default();
+        parts.push_for_all(&self.plan.head);
         for slice in extents.chunks(JOINS_A_SLICE) {
-            sum = slice.iter().fold(sum, |sum, piece| joiner.join(sum, piece.sum, piece.len));
+            for &Extent { len, sum, shard, .. } in slice {
+                parts.push(Part { slots: map.slots_of(shard), len, sum });
+            }
             yield_now().await;
         }
-        joiner.join(sum, crc64(last), last.len() as u64)
+        parts.push_for_all(functions);
+        parts
     }
 }
 

@@ -117,6 +117,18 @@ impl<'a> Input<'a> {
         self.committed
     }
 
+    /// The bytes that were not taken yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
+    /// Takes and commits the next `len` bytes, which are there: [`rest`](Self::rest) has shown them.
+    pub(super) fn advance(&mut self, len: usize) {
+        debug_assert!(len <= self.bytes.len() - self.at);
+        self.at += len;
+        self.commit();
+    }
+
     /// Whether all bytes were taken.
     pub fn is_empty(&self) -> bool {
         self.at == self.bytes.len()

@@ -7,8 +7,6 @@
 //! were asked for: to wait for memory once a key is most of what loading takes.
 #![forbid(unsafe_code)]
 
-use std::io;
-
 use smallvec::SmallVec;
 
 use super::{
@@ -102,11 +100,11 @@ impl Load {
     /// # Errors
     ///
     /// What `read` says.
-    pub fn supply_from(
+    pub fn supply_from<E>(
         &mut self,
         len_max: usize,
-        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<usize> {
+        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
         self.reader.supply_from(len_max, read)
     }
 

@@ -58,12 +58,14 @@ pub mod functions;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod grammar;
+pub mod index;
 mod input;
 pub mod load;
 pub mod lzf;
 mod output;
 mod packed;
 pub mod payload;
+pub mod portion;
 pub mod reader;
 #[cfg(test)]
 mod tests;
@@ -73,8 +75,10 @@ pub use crc64::{Crc64, crc64};
 pub use decode::{Decoded, Decoder};
 pub use encode::{Encoder, Options, Progress};
 pub use error::RdbError;
+pub use index::{Index, Part};
 pub use input::{Input, Stop};
 pub use load::{Collision, Load, LoadError, LoadStats, LoadStep};
+pub use portion::{Portion, PortionError};
 pub use reader::{Event, LoadedEntry, LoadedKey, ReadError, Reader};
 pub use writer::{EntryHead, Trailer, Usage, Writer};
 

@@ -11,8 +11,6 @@
 
 mod strings;
 
-use std::io;
-
 use super::{
     Crc64, Decoded, Decoder, Input, RdbError, Stop, Usage, VERSION_READ_MAX, VERSION_VALKEY,
     grammar::{Skip, pass_module_data},
@@ -157,11 +155,11 @@ impl Reader {
     /// # Errors
     ///
     /// What `read` says.
-    pub fn supply_from(
+    pub fn supply_from<E>(
         &mut self,
         len_max: usize,
-        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<usize> {
+        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
         let len = read(self.room(len_max))?.min(len_max);
         self.note_supplied(len);
         Ok(len)

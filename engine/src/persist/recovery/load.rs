@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    ops::RangeInclusive,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     thread,
 };
@@ -37,6 +38,9 @@ pub struct Loaded {
     pub functions: Vec<FunctionCommand>,
 }
 
+/// The slots whose keys a shard owns, by its number and how many there are.
+pub type SlotsOf = fn(usize, usize) -> RangeInclusive<u16>;
+
 /// The shards into which is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct NewShards {
@@ -47,9 +51,19 @@ pub struct NewShards {
     /// Now, in microseconds since the Unix epoch: keys that records make or use are of this time. No
     /// deadline passes while keys are loaded; [`Shard::end_loading`] ends that.
     pub now_us: i64,
+    /// Who owns which slots, if slots decide who owns a key: then each reads no more of a base than it
+    /// must.
+    pub slots_of: Option<SlotsOf>,
 }
 
 impl NewShards {
+    /// The shards into which the base in front of `plans` is loaded: as many as the first log behind it
+    /// has, so that no key moves twice.
+    pub fn for_base(self, plans: &[Plan]) -> Self {
+        let first = plans.iter().find(|plan| plan.bytes > 0);
+        Self { count: first.map_or(self.count, |plan| plan.scans.len()), ..self }
+    }
+
     /// The shard of that number, empty.
     pub(in super::super) fn make(self, number: usize, settings: &Settings) -> Shard {
         let mut shard = Shard::new(self.seed.wrapping_add(number as u64), settings.clone());
@@ -88,7 +102,7 @@ pub fn load(
     let empty = |count: usize| -> Vec<Shard> {
         (0..count).map(|number| new.make(number, settings)).collect()
     };
-    for plan in plans {
+    for plan in plans.iter().filter(|plan| plan.bytes > 0) {
         if loaded.len() != plan.scans.len() {
             loaded = redistribute(loaded, empty(plan.scans.len()), |key| {
                 owner_of(key, plan.scans.len())

@@ -469,7 +469,8 @@ impl World {
         let seed = self.random.next_u64();
         let settings = Settings::default();
         let progress = Progress::default();
-        let (nothing, new) = (Loaded::default(), NewShards { count: shards, seed, now_us: 0 });
+        let (nothing, new) =
+            (Loaded::default(), NewShards { count: shards, seed, now_us: 0, slots_of: None });
         let loaded = load(&self.disk, nothing, &plans, &settings, new, &owner_of, &progress)?;
         Ok((manifest, loaded.shards))
     }

@@ -96,6 +96,19 @@ impl Reader {
         let mut input = Input::part(&buffer[*at..*end], beyond);
         let mut passed = 0;
         while entries.len() < STRINGS_MAX && passed < PASSED_MAX {
+            if let Some(plain) = Plain::read(input.rest()) {
+                let deadline = plain.deadline.or(head.deadline.take());
+                let usage = head.usage.take();
+                if wants(plain.key, deadline) {
+                    let (key, value) = (Key::Plain(plain.key), Text::Plain(plain.value));
+                    let database = head.database;
+                    entries.push(StringEntry { database, key, deadline, usage, value });
+                } else {
+                    passed += 1;
+                }
+                input.advance(plain.len);
+                continue;
+            }
             let mut next = head;
             // Whatever stops it is met again by the reader.
             let Ok(Some(key)) = key_of_string(&mut input, &mut next) else { break };
@@ -117,6 +130,47 @@ impl Reader {
         *offset += input.committed() as u64;
         entries
     }
+}
+
+/// The usual entry: a string as it is under a key as it is, both of at most 16 KiB, perhaps with a
+/// deadline, all of it there. Most of a file are such entries, so they are read in a few steps.
+struct Plain<'a> {
+    deadline: Option<i64>,
+    key: &'a [u8],
+    value: &'a [u8],
+    /// Bytes of the whole entry.
+    len: usize,
+}
+
+impl<'a> Plain<'a> {
+    /// The entry at the beginning of `bytes`, if it is such a one.
+    #[inline]
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (deadline, entry) = match bytes {
+            [opcode::EXPIRE_TIME_MS, rest @ ..] => {
+                let (deadline, rest) = rest.split_first_chunk()?;
+                (Some(i64::from_le_bytes(*deadline)), rest)
+            }
+            _ => (None, bytes),
+        };
+        let [kind::STRING, entry @ ..] = entry else { return None };
+        let (key, behind) = plain_text(entry)?;
+        let (value, behind) = plain_text(behind)?;
+        Some(Self { deadline, key, value, len: bytes.len() - behind.len() })
+    }
+}
+
+/// The string at the beginning of `bytes` and what is behind it, if its length takes one byte or two.
+#[inline]
+fn plain_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = match bytes {
+        [len @ 0..0x40, rest @ ..] => (usize::from(*len), rest),
+        [high @ 0x40..0x80, low, rest @ ..] => {
+            (usize::from(high & 0x3F) << 8 | usize::from(*low), rest)
+        }
+        _ => return None,
+    };
+    rest.split_at_checked(len)
 }
 
 /// Takes what stands before the value of the next entry; nothing if that is no string.
