@@ -17,6 +17,8 @@
 //! packed       listpack, ziplist,     writer    files, entry by entry
 //!              zipmap, intset         reader    files, chunk by chunk
 //!                                     load      a file into a keyspace
+//!                                     index     whose keys stand where in a file
+//!                                     portion   what of a file one shard reads
 //! ```
 //!
 //! # What is written

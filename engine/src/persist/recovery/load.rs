@@ -182,7 +182,7 @@ impl Ahead {
         while self.records < LOOK_AHEAD {
             let Some((len, database, key)) = peek(&rest[rest.len() - to_end..]) else { break };
             if database < keyspace.database_count() {
-                keyspace.prefetch(database, key);
+                keyspace.prefetch_to_insert(database, key);
             }
             to_end -= len;
             self.records += 1;
