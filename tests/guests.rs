@@ -1,5 +1,5 @@
-//! Commands for the shards of workers that sleep, which are executed by whoever has them: nothing of
-//! what an owner does for its shard may be missing.
+//! Commands for the shards of workers that are between two turns, which are executed by whoever has
+//! them: nothing of what an owner does for its shard may be missing.
 
 use std::{
     iter,
@@ -28,9 +28,10 @@ on_1_2_and_4_shards!(
     long_and_short_commands_of_one_pipeline_keep_their_order,
     what_is_written_while_the_log_is_turned_on_is_in_it,
     what_was_written_when_a_save_begins_is_in_it,
+    commands_in_parts_execute_where_all_their_shards_are,
 );
 
-/// How many commands were executed on shards of workers that slept.
+/// How many commands were executed on shards of other workers.
 fn guest_operations(client: &mut Client) -> u64 {
     let Reply::Bulk(info) = client.call(["INFO", "shards"]) else { panic!("INFO answers text") };
     let text = String::from_utf8_lossy(&info).into_owned();
@@ -317,4 +318,34 @@ fn what_was_written_when_a_save_begins_is_in_it(shards: usize) {
             assert!(found[0] - found[KEYS - 1] <= 1, "no moment: {found:?}");
         }
     }
+}
+
+/// Every command has keys on all shards, so none executes elsewhere than in parts.
+fn commands_in_parts_execute_where_all_their_shards_are(shards: usize) {
+    const ROUNDS: usize = 200;
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    // Of sixteen tags, some belong to each shard.
+    let keys = |round: usize| (0..16).map(move |tag| format!("{{tag:{tag}}}:{round}"));
+    for round in 0..ROUNDS {
+        let mut set = vec!["MSET".to_owned()];
+        set.extend(keys(round).flat_map(|key| [key.clone(), format!("value of {key}")]));
+        assert_eq!(client.call(&set), Reply::ok());
+        let mut get = vec!["MGET".to_owned(), "nothing".to_owned()];
+        get.extend(keys(round));
+        let found = client.call(&get).into_items();
+        let values = keys(round).map(|key| Reply::bulk(format!("value of {key}")));
+        assert_eq!(found, [Reply::NullBulk].into_iter().chain(values).collect::<Vec<_>>());
+        let mut gone = vec!["DEL".to_owned()];
+        gone.extend(keys(round).step_by(2));
+        assert_eq!(client.call(&gone), Reply::Integer(8));
+    }
+    check_guests(&mut client, shards);
+    let Reply::Bulk(stats) = client.call(["INFO", "commandstats"]) else { panic!("INFO is text") };
+    let stats = String::from_utf8_lossy(&stats).into_owned();
+    for command in ["mset", "mget", "del"] {
+        let line = format!("cmdstat_{command}:calls={ROUNDS},");
+        assert!(stats.contains(&line), "a command in parts is one call: {stats}");
+    }
+    assert_eq!(client.call(["DBSIZE"]), Reply::Integer(8 * ROUNDS as i64));
 }

@@ -1,16 +1,23 @@
 //! Growth from an empty keyspace to 20 million keys under load: the slowest commands on the way,
 //! by the server's own histogram and at a client that sends one command at a time.
+//!
+//! Both see whatever holds the server up, a processor that it had to share too. So the same growth
+//! is done once more in this process, without a network: the slowest SET by the processor time of
+//! its thread is what the table alone causes, on however busy a machine.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::client::{encode, key};
 use crate::error::BenchError;
+use crate::instructions::Bare;
 use crate::options::Options;
 use crate::progress::Progress;
 use crate::report::{Figures, Target};
-use crate::servers::{Running, Server};
+use crate::servers::{Kind, Running, Server};
 
 const KEYS: u64 = 20_000_000;
 const VALUE_BYTES: usize = 8;
@@ -18,6 +25,8 @@ const VALUE_BYTES: usize = 8;
 const PAUSE: Duration = Duration::from_micros(200);
 /// No command may take longer inside the server.
 const COMMAND_TARGET_MS: f64 = 2.0;
+/// What the table alone causes.
+const ALONE: &str = "slowest SET without a network, processor time";
 
 /// Sends single GETs until `done`; all their latencies in milliseconds, sorted.
 fn sample(server: &Running, done: &AtomicBool) -> Result<Vec<f64>, BenchError> {
@@ -65,6 +74,27 @@ fn slowest_inside(server: &Running) -> Result<Option<f64>, BenchError> {
     Ok(most.and_then(|(_, value)| value.trim().parse::<f64>().ok()).map(|us| us / 1e3))
 }
 
+/// The slowest SET in milliseconds of this thread's processor time, on the way from nothing.
+fn slowest_alone(options: &Options) -> Result<f64, BenchError> {
+    let mut bare = Bare::new();
+    let mut request = Vec::new();
+    let mut slowest = Duration::ZERO;
+    for n in 0..options.sized(KEYS, 20_000) {
+        request.clear();
+        encode(&mut request, [&b"SET"[..], key(n).as_bytes(), &[b'x'; VALUE_BYTES]]);
+        let start = thread_time();
+        bare.run(&request)?;
+        slowest = slowest.max(thread_time().saturating_sub(start));
+    }
+    Ok(slowest.as_secs_f64() * 1e3)
+}
+
+/// Processor time that this thread has used.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
+}
+
 pub(crate) fn run(
     options: &Options,
     servers: &[Server],
@@ -74,6 +104,9 @@ pub(crate) fn run(
     progress.expect(servers.len());
     for (column, server) in servers.iter().enumerate() {
         progress.step(server.name);
+        if server.kind == Kind::Tessera {
+            figures.add(ALONE, "ms", column, slowest_alone(options)?);
+        }
         let running = server.start(1, &options.server_cpus)?;
         // The histogram's greatest value is its hundredth percentile.
         let percentiles = ["CONFIG", "SET", "latency-tracking-info-percentiles", "50 99 99.9 100"];
@@ -95,5 +128,6 @@ pub(crate) fn run(
         );
     }
     figures.target("slowest SET inside the server", "ms", Target::AtMost(COMMAND_TARGET_MS));
+    figures.target(ALONE, "ms", Target::AtMost(COMMAND_TARGET_MS));
     Ok(figures)
 }

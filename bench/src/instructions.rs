@@ -159,7 +159,7 @@ fn request(command: &str, n: u64) -> Vec<u8> {
 }
 
 /// What a worker does with a request, less the network.
-struct Bare {
+pub(crate) struct Bare {
     parser: RequestParser,
     limits: Limits,
     shard: Shard,
@@ -167,7 +167,7 @@ struct Bare {
 }
 
 impl Bare {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Bare {
             parser: RequestParser::new(),
             limits: Limits::default(),
@@ -176,7 +176,7 @@ impl Bare {
         }
     }
 
-    fn run(&mut self, request: &[u8]) -> Result<(), BenchError> {
+    pub(crate) fn run(&mut self, request: &[u8]) -> Result<(), BenchError> {
         let broken = |what: String| BenchError::Instructions(what);
         match self.parser.parse(request, &self.limits) {
             Ok(Step::Request { consumed }) if consumed == request.len() => {}

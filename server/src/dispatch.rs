@@ -20,7 +20,8 @@
 //!   A shard whose owner sleeps can be a guest, and then counts as an own one (see `guests`).
 //! - (d) what concerns several shards takes its places in a *cut* (see `several`, `cut`): no worker is
 //!   then between taking the first place of a round and reading its tail. Its connection's later
-//!   commands belong to later rounds, or stand behind it in the same cut.
+//!   commands belong to later rounds, or stand behind it in the same cut. If all these shards are
+//!   here, as the own one and guests, it executes in place like an own run (see `several`).
 //!
 //! Why this is enough: let a writer's W1 stand before its W2, and a reader's R2, which saw W2, stand
 //! before its R1, on whatever shards. W1 took its place (or, on its own shard, executed) before W2
@@ -222,7 +223,10 @@ impl Worker {
                         Err(blocked) => break blocked.into(),
                     }
                 }
-                Route::Shard(_) | Route::Session | Route::Parts | Route::Across | Route::Script => {
+                route => {
+                    if route == Route::Parts {
+                        self.welcome_parts(id, &held);
+                    }
                     self.spare_look = look;
                     return true;
                 }
@@ -287,6 +291,7 @@ impl Worker {
                         return advance;
                     }
                 }
+                Route::Parts if may_run && self.run_parts(id, held) => {}
                 Route::Parts | Route::Across => return Advance::Cut,
             }
         }

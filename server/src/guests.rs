@@ -1,19 +1,20 @@
-//! Shards of workers that sleep, executed upon by whoever has commands for them.
+//! Shards of workers that are between two turns, executed upon by whoever has commands for them.
 //!
-//! A worker that goes to sleep leaves its shard in its berth (see `mesh::berth`). A worker that has
-//! commands for that shard then need not wake anybody: it takes the shard as a guest, executes the
-//! commands as it does those for its own, and puts it back at the end of its turn. So a request costs
-//! on several shards what it costs on one as long as there is little to do, and when there is much,
-//! nobody sleeps and parcels are full.
+//! A worker spends most of its time in the kernel, to send, to receive and to sleep. Whenever it goes
+//! there it leaves its shard in its berth (see `mesh::berth`), and takes it back when its next turn
+//! begins. A worker that has commands for that shard then need neither pack nor wake: it takes the
+//! shard as a guest, executes the commands as it does those for its own, in whatever order they
+//! come, and puts it back at the end of its turn. So a request costs on several shards about what it
+//! costs on one; parcels travel when two workers want one shard at the same time.
 //!
 //! # The one order
 //!
 //! For the rules of `dispatch` a guest is like the own shard: its commands execute in the second half
 //! of a round, after the parcels have taken their places, and only if everything in its owner's
 //! mailbox has been executed at a tail that is read *after* the own mailbox's. For whatever a reader
-//! has seen took its place in a mailbox before the own tail or the guest's owner fell asleep, and so
-//! what precedes that stands in the guest's mailbox below its tail: there it is found, and the guest
-//! goes home, and its commands travel.
+//! has seen took its place in a mailbox before the own tail or was executed before the guest came
+//! here, and so what precedes that stands in the guest's mailbox below its tail: there it is found,
+//! and the guest goes home, and its commands travel.
 //!
 //! # What a guest is used for
 //!
@@ -60,7 +61,10 @@ use crate::{
 /// their entries: some thousand elements, which are read in some tens of microseconds.
 const SMALL_BYTES_MAX: usize = 16 << 10;
 
-/// Where every worker leaves its shard while it sleeps.
+/// What has been looked at executes before a guest goes home.
+pub(crate) const STAYS: &str = "a guest stays until what was looked at for it has executed";
+
+/// Where every worker leaves its shard between its turns.
 pub struct Berths(Box<[Moored]>);
 
 #[derive(Default)]
@@ -84,7 +88,11 @@ impl Berths {
 
     /// Notes which configuration the shard follows that `worker` is about to offer.
     pub(crate) fn note_generation(&self, worker: u32, generation: u64) {
-        self.0[worker as usize].generation.store(generation, Ordering::Relaxed);
+        let noted = &self.0[worker as usize].generation;
+        // It hardly ever changes, and others read its line.
+        if noted.load(Ordering::Relaxed) != generation {
+            noted.store(generation, Ordering::Relaxed);
+        }
     }
 
     fn generation(&self, worker: u32) -> u64 {
@@ -230,7 +238,7 @@ impl Worker {
         self.guests.get(shard).is_some_and(|guest| is_short(guest, session, held, input.bytes()))
     }
 
-    /// Takes the shard of a worker that sleeps, if nothing waits for that worker.
+    /// Takes the shard of a worker that is between two turns, if nothing waits for that worker.
     fn invite(&mut self, shard: u32) -> bool {
         if !self.outboxes.is_drained(shard) {
             return false;
@@ -351,7 +359,7 @@ impl Worker {
         }
     }
 
-    /// Whether this worker's shard may be left to others while it sleeps.
+    /// Whether this worker's shard may be left to others while it waits.
     pub(crate) fn may_moor(&self) -> bool {
         self.map.shards() > 1
             && self.shard.is_here()
@@ -368,7 +376,14 @@ impl Worker {
             && !self.shard.keyspace.has_notices()
     }
 
-    /// Takes the own shard back after a sleep, and goes on with what has waited for it.
+    /// Leaves the own shard in its berth while this worker waits.
+    #[inline]
+    pub(crate) fn moor(&mut self) {
+        self.shared.berths.note_generation(self.own, self.config.generation());
+        self.shard.offer(self.shared.berths.of(self.own));
+    }
+
+    /// Takes the own shard back after a wait, and goes on with what has waited for it.
     #[inline]
     pub(crate) fn unmoor(&mut self) {
         self.shard.reclaim(self.shared.berths.of(self.own));

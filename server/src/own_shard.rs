@@ -1,5 +1,5 @@
 //! A worker's own shard, which is with another worker now and then: lent to a host (see `loan`), or
-//! left in its berth while the worker sleeps (see `guests`).
+//! left in its berth while the worker is in the kernel (see `guests`).
 //!
 //! Invariant: commands and background work reach the shard only while it is here; the worker asks
 //! first ([`OwnShard::is_here`]). To reach for a shard that is away is a fault of the program, and

@@ -1,9 +1,10 @@
-//! Where a worker leaves what it owns while it sleeps, so that others need not wake it.
+//! Where a worker leaves what it owns while it is in the kernel, so that others need not wait for it.
 //!
-//! Why: to wake a sleeper costs 11 to 13 µs of CPU on either side, and its answer as much again;
-//! to execute a command costs a tenth of that. So a worker that goes to sleep puts its shard into
-//! its berth, and a worker that has commands for that shard takes it from there, executes them
-//! itself, and puts it back. Nothing is shared: at every moment one side has it.
+//! Why: to wake a sleeper costs 11 to 13 µs of CPU on either side, and its answer as much again; to
+//! send a command to one that is awake, and its reply back, costs several times what executing it
+//! does. So a worker that goes to the kernel, to sleep or not, puts its shard into its berth, and a
+//! worker that has commands for that shard takes it from there, executes them itself, and puts it
+//! back. Nothing is shared: at every moment one side has it.
 //!
 //! The word says who that is:
 //!
@@ -29,7 +30,7 @@
 //! [`Berth::is_wanted`] after it has looked at the head of the owner's mailbox: an owner says WANTED
 //! before it takes any mail.
 
-use super::sync::{AtomicU8, Fault, Ordering, Padded, Planted, UnsafeCell, model_fence};
+use super::sync::{AtomicU8, Fault, Ordering, Planted, UnsafeCell, model_fence};
 
 const HOME: u8 = 0;
 const OFFERED: u8 = 1;
@@ -38,8 +39,11 @@ const WANTED: u8 = 3;
 const KEPT: u8 = 4;
 
 /// The berth of one worker. Its owner and all others hold the same one.
+///
+/// The word and what it speaks of share a line, which whoever takes the content needs anyway.
+#[repr(align(128))]
 pub struct Berth<T> {
-    state: Padded<AtomicU8>,
+    state: AtomicU8,
     content: UnsafeCell<Option<Box<T>>>,
     planted: Planted,
 }
@@ -56,31 +60,30 @@ impl<T> Default for Berth<T> {
 
 impl<T> Berth<T> {
     pub(super) fn with(planted: Planted) -> Self {
-        let state = Padded(AtomicU8::new(HOME));
-        Self { state, content: UnsafeCell::new(None), planted }
+        Self { state: AtomicU8::new(HOME), content: UnsafeCell::new(None), planted }
     }
 
     /// The owner's side: leaves it for others. It must have come back since it was offered last.
     #[inline]
     pub fn offer(&self, owned: Box<T>) {
-        debug_assert_eq!(self.state.0.load(Ordering::Relaxed), HOME, "it is offered already");
+        debug_assert_eq!(self.state.load(Ordering::Relaxed), HOME, "it is offered already");
         // SAFETY: the state is HOME, so nobody but the owner, the caller, reaches the cell.
         self.content.with_mut(|cell| unsafe { *cell = Some(owned) });
-        self.state.0.store(OFFERED, Ordering::Release);
+        self.state.store(OFFERED, Ordering::Release);
     }
 
     /// The owner's side: takes it back, or says that it is wanted.
     #[inline]
     pub fn reclaim(&self) -> Option<Box<T>> {
         loop {
-            let state = self.state.0.load(Ordering::SeqCst);
+            let state = self.state.load(Ordering::SeqCst);
             let next = match state {
                 OFFERED | KEPT => HOME,
                 LENT => WANTED,
                 _ => return None,
             };
             let changed =
-                self.state.0.compare_exchange(state, next, Ordering::SeqCst, Ordering::SeqCst);
+                self.state.compare_exchange(state, next, Ordering::SeqCst, Ordering::SeqCst);
             match (changed, next) {
                 (Ok(_), HOME) => return self.take(),
                 (Ok(_), _) => return None,
@@ -92,14 +95,14 @@ impl<T> Berth<T> {
     /// The owner's side: whether a reclaim would succeed now, after one that did not.
     #[inline]
     pub fn is_back(&self) -> bool {
-        self.state.0.load(Ordering::SeqCst) == KEPT
+        self.state.load(Ordering::SeqCst) == KEPT
     }
 
     /// Whether it can perhaps be borrowed. Costs a load of a line that changes only when its owner
     /// falls asleep or wakes, or somebody borrows.
     #[inline]
     pub fn is_offered(&self) -> bool {
-        self.state.0.load(Ordering::Relaxed) == OFFERED
+        self.state.load(Ordering::Relaxed) == OFFERED
     }
 
     /// Another worker's side: takes it. It must be given back.
@@ -108,14 +111,14 @@ impl<T> Berth<T> {
             true => Ordering::Relaxed,
             false => Ordering::Acquire,
         };
-        self.state.0.compare_exchange(OFFERED, LENT, order, Ordering::Relaxed).ok()?;
+        self.state.compare_exchange(OFFERED, LENT, order, Ordering::Relaxed).ok()?;
         self.take()
     }
 
     /// The borrower's side: whether the owner waits for it.
     #[inline]
     pub fn is_wanted(&self) -> bool {
-        self.state.0.load(Ordering::SeqCst) == WANTED
+        self.state.load(Ordering::SeqCst) == WANTED
     }
 
     /// The borrower's side: gives it back. Answers whether the owner waits for it, and has to be
@@ -124,15 +127,14 @@ impl<T> Berth<T> {
     pub fn give_back(&self, owned: Box<T>) -> bool {
         // SAFETY: the state is LENT or WANTED, and the caller is who has borrowed.
         self.content.with_mut(|cell| unsafe { *cell = Some(owned) });
-        let back =
-            self.state.0.compare_exchange(LENT, OFFERED, Ordering::AcqRel, Ordering::Acquire);
+        let back = self.state.compare_exchange(LENT, OFFERED, Ordering::AcqRel, Ordering::Acquire);
         if back.is_ok() {
             return false;
         }
         // A swap, which costs what a SeqCst store does: the owner alone leaves WANTED otherwise, and
         // does not.
         let kept = if self.planted.is(Fault::OfferWanted) { OFFERED } else { KEPT };
-        self.state.0.swap(kept, Ordering::SeqCst);
+        self.state.swap(kept, Ordering::SeqCst);
         model_fence();
         true
     }

@@ -2,7 +2,7 @@
 //!
 //! Each worker has one [`mailbox`] with a total order of what all others send to it, [`credit`]s
 //! that make sure of a place in each other mailbox, a way to sleep and be woken ([`wake`]), and a
-//! place to leave its shard at while it sleeps ([`berth`]).
+//! place to leave its shard at between its turns ([`berth`]).
 //! What the messages say is the business of `parcel`, in which order they are sent that of `dispatch`.
 //!
 //! Invariant: a worker sends to a mailbox only through its [`Peer`], which spends a credit first.

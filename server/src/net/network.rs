@@ -95,6 +95,8 @@ pub struct Network<S> {
     disk_events: Vec<DiskEvent>,
     /// What has become of the file of a save.
     save_events: Vec<SaveEvent>,
+    /// The last poll has brought nothing but the news that output has left.
+    has_only_sent: bool,
     resting: Vec<u32>,
     rest_reported: Option<Instant>,
     counters: Counters,
@@ -131,6 +133,7 @@ impl<S: Default> Network<S> {
             listeners: addresses,
             disk_events: Vec::new(),
             save_events: Vec::new(),
+            has_only_sent: false,
             resting: Vec::new(),
             rest_reported: None,
             counters: Counters::default(),
@@ -144,9 +147,15 @@ impl<S: Default> Network<S> {
         let attention = Attention { mail, board: &self.board, worker: self.worker };
         let wait = if self.is_busy() { Wait::NONE } else { wait };
         self.ring.turn(wait, &attention)?;
+        let (mut sent, mut others) = (0, 0);
         while let Some(completion) = self.ring.next() {
+            match completion {
+                Completion::Sent { .. } => sent += 1,
+                _ => others += 1,
+            }
             self.handle(completion);
         }
+        self.has_only_sent = sent > 0 && others == 0;
         if self.board.has_arrivals(self.worker) {
             for arrival in self.board.take_arrivals(self.worker) {
                 self.open(arrival);
@@ -188,6 +197,12 @@ impl<S: Default> Network<S> {
     #[inline]
     pub fn is_busy(&self) -> bool {
         self.has_events() || self.outgoing.has_more()
+    }
+
+    /// Whether the last poll has brought nothing but the news that output has left: which ends a wait
+    /// and gives the worker nothing to do.
+    pub fn has_only_sent(&self) -> bool {
+        self.has_only_sent && !self.is_busy()
     }
 
     /// The connection of this id, unless it is gone.
@@ -486,6 +501,10 @@ struct Attention<'a, M> {
 impl<M: Mail> Mail for Attention<'_, M> {
     fn has_mail(&self) -> bool {
         self.mail.has_mail() || self.board.has_arrivals(self.worker)
+    }
+
+    fn is_needed(&self) -> bool {
+        self.mail.is_needed()
     }
 
     fn announce_sleep(&self) -> bool {

@@ -23,6 +23,12 @@ pub trait Mail {
     /// Whether something waits for this worker.
     fn has_mail(&self) -> bool;
 
+    /// Whether others would have to wake this worker to get on, so that it may pay to poll before it
+    /// sleeps.
+    fn is_needed(&self) -> bool {
+        true
+    }
+
     /// Announces that this worker sleeps from now on, then looks for mail once more. Returns
     /// whether the worker may sleep; if not, the announcement has been taken back.
     fn announce_sleep(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Shards that sleeping workers leave to others, as the server's `guests` and `mesh::berth` do it.
+//! Shards that workers leave to others between their turns, as the server's `guests` and `mesh::berth` do it.
 
 use super::world::{Fault, Shared};
 
@@ -13,7 +13,7 @@ enum State {
     Kept,
 }
 
-/// Where a worker leaves its shard while it sleeps.
+/// Where a worker leaves its shard between its turns.
 #[derive(Debug, Default)]
 pub(super) struct Berth {
     state: State,
@@ -78,7 +78,7 @@ impl Guests {
         self.shards[shard].as_mut()
     }
 
-    /// Takes the shard of a worker that sleeps, if nothing waits for that worker; answers whether it
+    /// Takes the shard of a worker that rests, if nothing waits for that worker; answers whether it
     /// is here.
     pub(super) fn invite(&mut self, shared: &mut Shared, shard: usize) -> bool {
         if self.has(shard) {

@@ -22,7 +22,7 @@ use crate::transaction::{
 enum Phase {
     Begin,
     /// Waits for something to do; the own shard may be with others.
-    Asleep,
+    Resting,
     /// First half: that connection is asked for its next command.
     Send {
         half: FirstHalf,
@@ -138,10 +138,10 @@ impl Worker {
             return;
         }
         self.phase = match self.phase {
-            Phase::Begin => self.begin(shared),
-            Phase::Asleep => match self.has_work(shared) {
+            Phase::Begin => self.rest(shared),
+            Phase::Resting => match self.has_work(shared) || self.loans.is_under_way() {
                 true => self.wake(shared),
-                false => Phase::Asleep,
+                false => Phase::Resting,
             },
             Phase::Send { half, connection } => self.send_next(shared, half, connection),
             Phase::Enter { then } => {
@@ -210,34 +210,27 @@ impl Worker {
             || shared.connections.iter().any(has_input)
     }
 
-    /// Leaves the shard to others, if it is here, and sleeps.
-    fn sleep(&mut self, shared: &mut Shared) -> Phase {
+    /// Leaves the shard to others, if it is here, for as long as the worker sends and receives or
+    /// sleeps: which it does between any two turns, whether it has work or not.
+    fn rest(&mut self, shared: &mut Shared) -> Phase {
+        // A planted fault lets an owner have a copy of what is away.
         if self.waiting.is_empty()
+            && !self.is_offered
             && let Some(values) = self.values.take()
         {
             shared.berths[self.own].offer(values);
             self.is_offered = true;
         }
-        Phase::Asleep
+        Phase::Resting
     }
 
-    /// Goes on, with the own shard if nobody has it.
+    /// Begins a turn, with the own shard if nobody has it.
     fn wake(&mut self, shared: &mut Shared) -> Phase {
         if self.is_offered
             && let Some(values) = shared.berths[self.own].reclaim()
         {
             self.is_offered = false;
             self.take_back(shared, values);
-        }
-        self.begin(shared)
-    }
-
-    fn begin(&mut self, shared: &mut Shared) -> Phase {
-        if self.is_offered && shared.berths[self.own].is_kept() {
-            return self.wake(shared);
-        }
-        if !self.has_work(shared) && !self.loans.is_under_way() {
-            return self.sleep(shared);
         }
         self.arrived = shared.connections.iter().map(Connection::sent).collect();
         Phase::Send { half: FirstHalf::default(), connection: 0 }
@@ -256,6 +249,7 @@ impl Worker {
         {
             return Phase::Send { half: FirstHalf::default(), connection: connection + 1 };
         }
+        self.invite_for_parts(shared, connection);
         let Some((number, shards)) = self.next_for_others(shared, &mut half, connection) else {
             return Phase::Send { half: FirstHalf::default(), connection: connection + 1 };
         };
@@ -265,6 +259,21 @@ impl Worker {
             return Phase::Enter { then: Then::Send { half, connection } };
         }
         Phase::Send { half, connection }
+    }
+
+    /// Takes the shards of a command in parts as guests, as far as they can be had.
+    fn invite_for_parts(&mut self, shared: &mut Shared, connection: usize) {
+        let Some(shards) = self.next_in_parts(shared, connection) else { return };
+        let own = self.own;
+        let mut others = shards.into_iter().filter(|&shard| shard != own);
+        let _ = others.all(|to| self.batches[to].is_empty() && self.guests.invite(shared, to));
+    }
+
+    /// The shards of the connection's next command, if that is one in parts.
+    fn next_in_parts(&self, shared: &Shared, connection: usize) -> Option<Vec<usize>> {
+        let shards = self.input(shared, connection).into_iter().next()?;
+        let together = shared.connections[connection].input[0].1.together;
+        (shards.len() > 1 && !together).then_some(shards)
     }
 
     /// The command that the connection sends in the first half, if it sends any: its number in the
@@ -448,7 +457,43 @@ impl Worker {
                 self.dispatch(shared, connection, 0, &[to]);
                 Phase::Own { half, connection }
             }
+            _ => self.own_parts_next(shared, half, connection),
+        }
+    }
+
+    /// Second half: a command in parts executes here if all its shards are here.
+    fn own_parts_next(
+        &mut self,
+        shared: &mut Shared,
+        half: SecondHalf,
+        connection: usize,
+    ) -> Phase {
+        let may_run = half.admit_own().is_ok() && self.values.is_some();
+        let is_here = |&to: &usize| to == self.own && may_run || self.guests.has(to);
+        match self.next_in_parts(shared, connection) {
+            Some(shards) if shards.iter().all(is_here) => {
+                self.run_parts(shared, connection, &shards);
+                Phase::Own { half, connection }
+            }
             _ => Phase::Own { half, connection: connection + 1 },
+        }
+    }
+
+    /// Executes a command in parts on the shards that are here, in one step.
+    fn run_parts(&mut self, shared: &mut Shared, connection: usize, shards: &[usize]) {
+        let input = &mut shared.connections[connection].input;
+        let (command, Command { parts, .. }) = input.pop_front().expect("it was just seen");
+        let origin = Origin { connection, command };
+        for &shard in shards {
+            let asked = parts.iter().copied().enumerate();
+            let asked = asked.filter(|&(_, (key, _))| shared.owner(key) == shard);
+            let asked = asked.map(|(part, (key, asks))| (part, key, asks)).collect();
+            let request = Request { from: self.own, origin, asked };
+            if shard == self.own {
+                self.run(shared, request);
+            } else {
+                self.run_on_guest(shared, shard, &request);
+            }
         }
     }
 
