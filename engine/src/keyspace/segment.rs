@@ -31,6 +31,7 @@ use std::slice;
 use super::bucket::{Bucket, SLOTS, Slot};
 use super::entry::{RawEntry, TAG_DEADLINE};
 use super::hash::{KeyHash, fingerprint};
+use crate::sys::prefetch::prefetch;
 
 /// Bits of hash that choose the home bucket within a segment.
 pub(super) const HOME_BITS: u32 = 13;
@@ -207,19 +208,6 @@ impl Segment {
             ViewMut { header: &mut *self.header(), buckets, depth: self.depth() }
         }
     }
-}
-
-/// Asks the processor to fetch a cache line; any address will do.
-#[inline]
-pub(super) fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch does not access memory as far as the program can tell.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
 
 /// Where an entry lies in its segment.

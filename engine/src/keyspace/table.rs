@@ -35,7 +35,8 @@ mod tests;
 
 use super::entry::{EntryRef, NewBody, RawEntry, RemovedBody};
 use super::hash::{KeyHash, Seed};
-use super::segment::{Place, grow_above, prefetch};
+use super::segment::{Place, grow_above};
+use crate::sys::prefetch::prefetch;
 use directory::Directory;
 use drain::Storage;
 use loading::Growth;

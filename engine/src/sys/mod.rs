@@ -1,6 +1,7 @@
 //! What the engine needs of the machine, as values that a simulation can make up.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod clock;
 pub mod disk;
+pub mod prefetch;
 pub mod random;

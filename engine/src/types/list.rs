@@ -19,6 +19,9 @@ use super::{
     },
 };
 
+/// One of a list's ends: LPUSH pushes at the front.
+pub use super::encoding::tree::End;
+
 /// Bytes of an empty listpack of Redis.
 const REDIS_LISTPACK_BYTES: usize = 7;
 /// Where `list-max-listpack-size` counts elements, this size in bytes is the limit too.
@@ -29,15 +32,6 @@ const COUNTED_BYTES_MAX: usize = 64 << 10;
 /// One of more bytes in that format is not: far enough from the other bound that a list at the border is
 /// not counted anew again and again.
 const UNCOUNTED_BYTES_MIN: usize = 256 << 10;
-
-/// One of a list's ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The head, where LPUSH pushes.
-    Front,
-    /// The tail, where RPUSH pushes.
-    Back,
-}
 
 /// A list. Cloning captures it in O(1) when it is large.
 #[derive(Clone, Debug)]
@@ -161,6 +155,13 @@ impl List {
 
     /// Pushes `text` at `end`.
     pub fn push(&mut self, end: End, text: &[u8], thresholds: &Thresholds) {
+        if let Repr::Large(tree) = &mut self.repr
+            && self.is_quicklist
+            && self.redis_bytes.is_none()
+        {
+            // Nothing is counted, and no name can change.
+            return with_record(Element::compact(text), |record| tree.push(end, record));
+        }
         let element = self.admit(text, thresholds);
         match &mut self.repr {
             Repr::Small(pack) => match end {
@@ -168,11 +169,7 @@ impl List {
                 End::Back => pack.push_back(element),
             },
             Repr::Large(tree) => {
-                let path = match end {
-                    End::Front => tree.start_path(),
-                    End::Back => tree.end_path(),
-                };
-                with_record(element, |record| tree.insert(&path, record));
+                with_record(element, |record| tree.push(end, record));
             }
         }
     }
@@ -213,22 +210,20 @@ impl List {
         thresholds: &Thresholds,
         f: impl FnOnce(Element<'_>) -> R,
     ) -> Option<R> {
+        if let Repr::Large(tree) = &mut self.repr {
+            let is_counted = self.redis_bytes.is_some();
+            let (result, removed) = tree.pop(end, |record| {
+                let removed = if is_counted { record.body.redis_listpack_len() } else { 0 };
+                (f(record.body), removed)
+            })?;
+            self.count_removed(removed);
+            self.shrink(thresholds);
+            return Some(result);
+        }
         let index = match end {
             End::Front => 0,
             End::Back => self.len().checked_sub(1)?,
         };
-        if let Repr::Large(tree) = &mut self.repr {
-            let cursor = tree.seek(index);
-            let element = cursor.record()?.body;
-            let result = f(element);
-            let removed = self.redis_bytes.map(|_| element.redis_listpack_len());
-            let path = cursor.path();
-            drop(cursor);
-            tree.remove(&path);
-            self.count_removed(removed.unwrap_or(0));
-            self.shrink(thresholds);
-            return Some(result);
-        }
         let result = f(self.get(index)?);
         self.remove(index, thresholds);
         Some(result)

@@ -162,7 +162,7 @@ impl Set {
             Repr::Small(pack) => pack.view().find(member, 1).is_some(),
             Repr::Large(table) => {
                 let hash = hash(table.seed, member);
-                table.tree.find(hash, |record| record.body.is(member)).1
+                table.tree.find(hash, |record| record.body.is(member)).1.is_some()
             }
         }
     }
@@ -330,8 +330,8 @@ impl Set {
 impl Table {
     #[inline]
     fn find(&self, tag: u32, member: &[u8]) -> (Path, bool) {
-        let (cursor, found) = self.tree.find(tag, |record| record.body.is(member));
-        (cursor.path(), found)
+        let (path, record) = self.tree.find(tag, |record| record.body.is(member));
+        (path, record.is_some())
     }
 
     fn add(&mut self, member: &[u8]) -> bool {

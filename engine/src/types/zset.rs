@@ -21,7 +21,7 @@ use super::{
         listpack::{self, Listpack, Packed},
         order::{ByHash, ByScore, hash, score_of, score_tag},
         page::{NewRecord, Record},
-        tree::Tree,
+        tree::{End, Tree},
     },
     hash::scan,
 };
@@ -147,8 +147,8 @@ impl Zset {
             }
             Repr::Large(table) => {
                 let hash = hash(table.seed, member);
-                let (cursor, found) = table.members.find(hash, |record| record.body.is(member));
-                cursor.record().filter(|_| found).map(|record| score_of(&record))
+                let (_, record) = table.members.find(hash, |record| record.body.is(member));
+                record.map(|record| score_of(&record))
             }
         }
     }
@@ -276,15 +276,25 @@ impl Zset {
                 Some(result)
             }
             Repr::Large(table) => {
-                let cursor = table.scores.seek(rank);
-                let (member, score) = pair(cursor.record()?);
-                let result = f(member, score);
-                member.with_bytes(|member| {
-                    remove_member(&mut table.members, hash(table.seed, member), member)
-                });
+                let Table { members, scores, seed } = &mut **table;
+                let each = |record: Record<'_>| {
+                    let (member, score) = pair(record);
+                    let result = f(member, score);
+                    member.with_bytes(|member| {
+                        remove_member(members, hash(*seed, member), member);
+                    });
+                    result
+                };
+                if rank == 0 {
+                    return scores.pop(End::Front, each);
+                } else if rank + 1 == scores.len() {
+                    return scores.pop(End::Back, each);
+                }
+                let cursor = scores.seek(rank);
+                let result = each(cursor.record()?);
                 let path = cursor.path();
                 drop(cursor);
-                table.scores.remove(&path);
+                scores.remove(&path);
                 Some(result)
             }
         }
@@ -384,11 +394,9 @@ fn pair(record: Record<'_>) -> (Element<'_>, f64) {
 }
 
 fn remove_member(members: &mut Tree<ByHash<8>>, hash: u32, member: &[u8]) {
-    let (cursor, found) = members.find(hash, |record| record.body.is(member));
-    debug_assert!(found, "both trees hold the same members");
-    let path = cursor.path();
-    drop(cursor);
-    if found {
+    let (path, record) = members.find(hash, |record| record.body.is(member));
+    debug_assert!(record.is_some(), "both trees hold the same members");
+    if record.is_some() {
         members.remove(&path);
     }
 }
@@ -402,44 +410,44 @@ impl Table {
         table
     }
 
+    /// All ways are found, and their leaves asked for, before any leaf is read: a large set lies outside
+    /// the caches, and so it is waited for once and not three times.
     fn set(&mut self, member: &[u8], score: f64) -> Change {
         let tag = hash(self.seed, member);
-        let (cursor, found) = self.members.find(tag, |record| record.body.is(member));
-        let old = cursor.record().filter(|_| found).map(|record| score_of(&record));
-        if old == Some(score) {
-            return Change::Unchanged;
+        let lookup = self.members.approach(tag);
+        let target = self.scores.approach_score(score, member);
+        let (place, known) = lookup.find(|record| record.body.is(member));
+        let old = known.map(|record| score_of(&record));
+        match old {
+            Some(old) if old == score => return Change::Unchanged,
+            Some(old) => _ = self.scores.approach_score(old, member),
+            None => {}
         }
-        let place = cursor.path();
-        drop(cursor);
-        if let Some(old) = old {
-            self.remove_score(old, member);
-        }
-        let path = self.scores.seek_insertion(score, member).path();
+        let path = target.insertion();
         with_body(member, |body| {
             let record = NewRecord { tag, head: &score.to_le_bytes(), body };
             self.scores.insert(&path, &NewRecord { tag: score_tag(score), ..record });
-            if found {
-                self.members.replace(&place, &record);
-            } else {
-                self.members.insert(&place, &record);
+            match old {
+                Some(_) => self.members.replace(&place, &record),
+                None => self.members.insert(&place, &record),
             }
         });
-        if found { Change::Moved } else { Change::Added }
+        let Some(old) = old else { return Change::Added };
+        self.remove_score(old, member);
+        Change::Moved
     }
 
     fn remove(&mut self, member: &[u8]) -> Option<f64> {
         let tag = hash(self.seed, member);
-        let (cursor, found) = self.members.find(tag, |record| record.body.is(member));
-        let score = score_of(&cursor.record().filter(|_| found)?);
-        let path = cursor.path();
-        drop(cursor);
+        let (path, record) = self.members.find(tag, |record| record.body.is(member));
+        let score = score_of(&record?);
         self.members.remove(&path);
         self.remove_score(score, member);
         Some(score)
     }
 
     fn remove_score(&mut self, score: f64, member: &[u8]) {
-        let path = self.scores.seek_member(score, member).path();
+        let path = self.scores.member_path(score, member);
         self.scores.remove(&path);
     }
 }

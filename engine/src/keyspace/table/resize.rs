@@ -11,10 +11,11 @@ use super::super::entry::RawEntry;
 use super::super::hash::{KeyHash, Seed};
 use super::super::segment::{
     DEPTH_MAX, Filler, SIZE_MAX, SIZE_SHARED_MIN, SIZES, Segment, View, next_prefix_bit,
-    opens_window, prefetch, slot_bits, slot_bits_before,
+    opens_window, slot_bits, slot_bits_before,
 };
 use super::Table;
 use super::loading::Growth;
+use crate::sys::prefetch::prefetch;
 
 /// Buckets of an empty table.
 pub(super) const SIZE_FIRST: usize = SIZES[0];

@@ -13,15 +13,13 @@ use std::{cmp::Ordering, fmt::Debug};
 use ahash::RandomState;
 use triomphe::Arc;
 
-use super::page::{Page, PageFormat, Record};
+use super::page::{Format, Page, Record};
 
 /// The order of a tree's records and what its inner nodes need to find them.
-pub trait Order: Clone + Debug + 'static {
+pub trait Order: Format + Clone + Debug + 'static {
     /// A bound between two neighbouring nodes: nothing in the left one is greater, nothing in the
     /// right one is less.
     type Bound: Clone + Debug + Default;
-    /// Layout of the leaves.
-    const FORMAT: PageFormat;
 
     /// A bound between two neighbouring leaves, neither of them empty.
     fn bound(left: &Page, right: &Page) -> Self::Bound;
@@ -31,9 +29,14 @@ pub trait Order: Clone + Debug + 'static {
 #[derive(Clone, Copy, Debug)]
 pub enum ByIndex {}
 
+impl Format for ByIndex {
+    const TAGGED: bool = false;
+    const HEAD_BYTES: usize = 0;
+    const BYTES_MAX: usize = 4096;
+}
+
 impl Order for ByIndex {
     type Bound = ();
-    const FORMAT: PageFormat = PageFormat { tagged: false, head_bytes: 0, bytes_max: 4096 };
 
     fn bound(_: &Page, _: &Page) {}
 }
@@ -43,9 +46,14 @@ impl Order for ByIndex {
 #[derive(Clone, Copy, Debug)]
 pub enum ByHash<const HEAD: usize> {}
 
+impl<const HEAD: usize> Format for ByHash<HEAD> {
+    const TAGGED: bool = true;
+    const HEAD_BYTES: usize = HEAD;
+    const BYTES_MAX: usize = 2048;
+}
+
 impl<const HEAD: usize> Order for ByHash<HEAD> {
     type Bound = u32;
-    const FORMAT: PageFormat = PageFormat { tagged: true, head_bytes: HEAD, bytes_max: 2048 };
 
     fn bound(_: &Page, right: &Page) -> u32 {
         right.tag(0)
@@ -73,13 +81,17 @@ pub struct ScoreBound {
     member: Option<Arc<[u8]>>,
 }
 
+impl Format for ByScore {
+    const TAGGED: bool = true;
+    const HEAD_BYTES: usize = 8;
+    const BYTES_MAX: usize = 2048;
+}
+
 impl Order for ByScore {
     type Bound = ScoreBound;
-    const FORMAT: PageFormat = PageFormat { tagged: true, head_bytes: 8, bytes_max: 2048 };
 
     fn bound(left: &Page, right: &Page) -> ScoreBound {
-        let (last, first) =
-            (left.record(left.len() - 1, Self::FORMAT), right.record(0, Self::FORMAT));
+        let (last, first) = (left.record::<Self>(left.len() - 1), right.record::<Self>(0));
         let score = score_of(&first);
         if score_of(&last) != score {
             return ScoreBound { score, member: None };
@@ -120,12 +132,17 @@ impl ScoreBound {
 #[derive(Clone, Copy, Debug)]
 pub enum ById {}
 
+impl Format for ById {
+    const TAGGED: bool = false;
+    const HEAD_BYTES: usize = 16;
+    const BYTES_MAX: usize = 2048;
+}
+
 impl Order for ById {
     type Bound = u128;
-    const FORMAT: PageFormat = PageFormat { tagged: false, head_bytes: 16, bytes_max: 2048 };
 
     fn bound(_: &Page, right: &Page) -> u128 {
-        id_of(&right.record(0, Self::FORMAT))
+        id_of(&right.record::<Self>(0))
     }
 }
 

@@ -21,12 +21,24 @@
 //! load on x86 and costs a write nothing), which lets whole values change their shard.
 #![forbid(unsafe_code)]
 
+mod builder;
+mod record;
+mod search;
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use bytes::Bytes;
 use triomphe::{Arc, HeaderSlice};
 
-use super::element::{Element, int_from_bytes, int_len};
+use super::element::{Element, int_from_bytes};
+use crate::sys::prefetch::{LINE_BYTES, prefetch};
+use builder::Builder;
+use record::{KIND_INT, KIND_SHARED, encode, encoded_len, varint};
+
+pub use record::{NewRecord, Record};
+pub(super) use search::{halving, interpolate, lower_bound_near};
 
 /// Largest allocation of a page in bytes.
 pub const PAGE_BYTES_MAX: usize = 4096;
@@ -38,51 +50,26 @@ const OVERHEAD_BYTES: usize = size_of::<usize>() + size_of::<Head>();
 const TAG_BYTES: usize = 4;
 const DISTANCE_BYTES: usize = 2;
 
-const KIND_BYTES: usize = 0;
-const KIND_INT: usize = 1;
-const KIND_SHARED: usize = 2;
-
 /// Allocation sizes of a page, as mimalloc and jemalloc have them.
 const SIZE_CLASSES: [usize; 20] = [
     64, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072,
     3584, 4096,
 ];
 
+/// A page with dead records that is rebuilt gets this part of what it holds as room, so that a page
+/// from which and to which records keep moving is not rebuilt every few moves.
+const ROOM_OF_CHANGING: usize = 4;
+
 /// What the pages of one tree have in common.
-#[derive(Clone, Copy, Debug)]
-pub struct PageFormat {
+pub trait Format {
     /// Whether slots hold a tag.
-    pub tagged: bool,
+    const TAGGED: bool;
     /// Bytes of a record's head.
-    pub head_bytes: usize,
+    const HEAD_BYTES: usize;
     /// Largest allocation.
-    pub bytes_max: usize,
-}
-
-impl PageFormat {
-    const fn slot_bytes(self) -> usize {
-        if self.tagged { TAG_BYTES + DISTANCE_BYTES } else { DISTANCE_BYTES }
-    }
-}
-
-/// A record to be stored.
-#[derive(Clone, Copy, Debug)]
-pub struct NewRecord<'a> {
-    /// The slot's tag; ignored by untagged pages.
-    pub tag: u32,
-    /// Exactly as many bytes as the format says.
-    pub head: &'a [u8],
-    /// The body. Bytes beyond [`INLINE_BYTES_MAX`] must come as [`Element::Shared`].
-    pub body: Element<'a>,
-}
-
-/// A stored record.
-#[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
-    /// As many bytes as the format says.
-    pub head: &'a [u8],
-    /// The body.
-    pub body: Element<'a>,
+    const BYTES_MAX: usize;
+    /// Bytes of a slot.
+    const SLOT_BYTES: usize = DISTANCE_BYTES + if Self::TAGGED { TAG_BYTES } else { 0 };
 }
 
 #[derive(Clone, Debug)]
@@ -140,8 +127,8 @@ impl Page {
 
     /// Bytes that the live records take with their slots.
     #[inline]
-    pub fn live_bytes(&self, format: PageFormat) -> usize {
-        self.len() * format.slot_bytes() + self.record_bytes()
+    pub fn live_bytes<F: Format>(&self) -> usize {
+        self.len() * F::SLOT_BYTES + self.record_bytes()
     }
 
     /// Whether this page and `other` are the same allocation.
@@ -157,31 +144,48 @@ impl Page {
         u32::from_le_bytes([tag[0], tag[1], tag[2], tag[3]])
     }
 
-    /// Index of the first slot whose tag is not below `tag`.
+    /// Asks the processor for the head, and for the slots `from..to`, which need not be there.
     #[inline]
-    pub fn lower_bound(&self, tag: u32) -> usize {
-        match self.len() {
-            0 => 0,
-            len => {
-                let guess = interpolate(tag, self.tag(0), self.tag(len - 1), len);
-                lower_bound_near(len, guess, |index| self.tag(index) < tag)
-            }
+    pub fn prefetch<F: Format>(&self, from: usize, to: usize) {
+        let slots = self.block.slice.as_ptr();
+        prefetch(slots.wrapping_sub(OVERHEAD_BYTES));
+        let end = (to * F::SLOT_BYTES).min(self.block.slice.len());
+        let mut at = from * F::SLOT_BYTES;
+        while at < end {
+            prefetch(slots.wrapping_add(at));
+            at += LINE_BYTES;
         }
+        prefetch(slots.wrapping_add(end));
+    }
+
+    /// Index of the first slot whose tag is not below `tag`, which is expected near `guess`.
+    #[inline]
+    pub fn lower_bound(&self, tag: u32, guess: usize) -> usize {
+        lower_bound_near(self.len(), guess, |index| self.tag(index) < tag)
     }
 
     /// The slots whose tag is `tag`, which may be spread in any way.
     #[inline]
     pub fn slots_of(&self, tag: u32) -> Range<usize> {
-        let start = halving(0, self.len(), |index| self.tag(index) < tag);
-        start..halving(start, self.len(), |index| self.tag(index) <= tag)
+        let len = self.len();
+        let start = halving(0, len, |index| self.tag(index) < tag);
+        // Few have the same, as a rule.
+        let mut end = start;
+        while end < len && self.tag(end) == tag {
+            end += 1;
+            if end == start + 4 {
+                return start..halving(end, len, |index| self.tag(index) <= tag);
+            }
+        }
+        start..end
     }
 
     /// The record in slot `index`.
     #[inline]
-    pub fn record(&self, index: usize, format: PageFormat) -> Record<'_> {
-        let bytes = &self.block.slice[self.record_at(index, format)..];
+    pub fn record<F: Format>(&self, index: usize) -> Record<'_> {
+        let bytes = &self.block.slice[self.record_at::<F>(index)..];
         let (prefix, meta) = varint(bytes);
-        let body_at = prefix + format.head_bytes;
+        let body_at = prefix + F::HEAD_BYTES;
         let body = &bytes[body_at..body_at + (meta >> 2)];
         Record {
             head: &bytes[prefix..body_at],
@@ -195,89 +199,91 @@ impl Page {
 
     /// Inserts `record` before slot `index`. False, and nothing done, if the page is full.
     #[must_use]
-    pub fn insert(&mut self, index: usize, record: &NewRecord<'_>, format: PageFormat) -> bool {
-        let len = encoded_len(record);
-        if !self.reserve(len + format.slot_bytes(), format) {
+    pub fn insert<F: Format>(&mut self, index: usize, record: &NewRecord<'_>) -> bool {
+        let len = encoded_len::<F>(record);
+        if !self.reserve::<F>(len + F::SLOT_BYTES) {
             return false;
         }
-        let width = format.slot_bytes();
+        let width = F::SLOT_BYTES;
         let (head, slice) = self.own();
         let slots = usize::from(head.len) * width;
-        slice.copy_within(index * width..slots, (index + 1) * width);
+        if index * width < slots {
+            slice.copy_within(index * width..slots, (index + 1) * width);
+        }
         head.len += 1;
-        write_record(head, slice, index, record, len, format);
+        write_record::<F>(head, slice, index, record, len);
         true
     }
 
     /// Puts `record` in the place of the one in slot `index`. False, and the old one is still
     /// there, if the page is full.
     #[must_use]
-    pub fn replace(&mut self, index: usize, record: &NewRecord<'_>, format: PageFormat) -> bool {
-        let len = encoded_len(record);
-        let old = self.record_len(index, format);
-        let inline =
-            !matches!(record.body, Element::Shared(_)) && !self.holds_shared(index, format);
-        if old == len && inline && self.reserve(0, format) {
-            let at = self.record_at(index, format);
+    pub fn replace<F: Format>(&mut self, index: usize, record: &NewRecord<'_>) -> bool {
+        let len = encoded_len::<F>(record);
+        let at = self.record_at::<F>(index);
+        let (prefix, meta) = varint(&self.block.slice[at..]);
+        let is_inline = !matches!(record.body, Element::Shared(_)) && meta & 3 != KIND_SHARED;
+        let fits_exactly = prefix + F::HEAD_BYTES + (meta >> 2) == len;
+        if fits_exactly && is_inline && self.reserve::<F>(0) {
+            let at = self.record_at::<F>(index);
             let (_, slice) = self.own();
-            encode(record, 0, &mut slice[at..at + len]);
-            write_tag(slice, index, record.tag, format);
+            encode::<F>(record, 0, &mut slice[at..at + len]);
+            write_tag::<F>(slice, index, record.tag);
             return true;
         }
-        if !self.reserve(len, format) {
+        if !self.reserve::<F>(len) {
             return false;
         }
-        self.bury(index, format);
+        self.bury::<F>(index);
         let (head, slice) = self.own();
-        write_record(head, slice, index, record, len, format);
+        write_record::<F>(head, slice, index, record, len);
         true
     }
 
     /// Removes the records of slots `from..to`.
-    pub fn remove(&mut self, from: usize, to: usize, format: PageFormat) {
+    pub fn remove<F: Format>(&mut self, from: usize, to: usize) {
         if !self.block.is_unique() {
-            self.rebuild(self.live_bytes(format), format);
+            self.rebuild::<F>(self.live_bytes::<F>());
         }
         for index in from..to {
-            self.bury(index, format);
+            self.bury::<F>(index);
         }
-        let width = format.slot_bytes();
+        let width = F::SLOT_BYTES;
         let (head, slice) = self.own();
         slice.copy_within(to * width..usize::from(head.len) * width, from * width);
         head.len -= (to - from) as u16;
-        let live = self.live_bytes(format);
+        let live = self.live_bytes::<F>();
         if live + OVERHEAD_BYTES < self.block.slice.len() / 2 {
-            self.rebuild(live, format);
+            self.rebuild::<F>(live);
         }
     }
 
     /// Moves the records from slot `index` on to a new page.
-    pub fn split_off(&mut self, index: usize, format: PageFormat) -> Self {
-        let bytes = |from, to| {
-            (from..to).map(|at| self.record_len(at, format) + format.slot_bytes()).sum::<usize>()
-        };
+    pub fn split_off<F: Format>(&mut self, index: usize) -> Self {
+        let bytes =
+            |from, to| (from..to).map(|at| self.record_len::<F>(at) + F::SLOT_BYTES).sum::<usize>();
         let mut left = Builder::new(bytes(0, index));
-        left.take(self, 0, index, format);
+        left.take::<F>(self, 0, index);
         let mut right = Builder::new(bytes(index, self.len()));
-        right.take(self, index, self.len(), format);
+        right.take::<F>(self, index, self.len());
         *self = left.page;
         right.page
     }
 
     /// Appends the records of `other`; the caller knows that they fit.
-    pub fn append(&mut self, other: &Self, format: PageFormat) {
-        let mut both = Builder::new(self.live_bytes(format) + other.live_bytes(format));
-        both.take(self, 0, self.len(), format);
-        both.take(other, 0, other.len(), format);
+    pub fn append<F: Format>(&mut self, other: &Self) {
+        let mut both = Builder::new(self.live_bytes::<F>() + other.live_bytes::<F>());
+        both.take::<F>(self, 0, self.len());
+        both.take::<F>(other, 0, other.len());
         *self = both.page;
     }
 
     /// The slot that splits the records into halves of about the same bytes; neither is empty.
-    pub fn middle(&self, format: PageFormat) -> usize {
-        let half = self.live_bytes(format) / 2;
+    pub fn middle<F: Format>(&self) -> usize {
+        let half = self.live_bytes::<F>() / 2;
         let mut before = 0;
         for index in 0..self.len() - 1 {
-            before += self.record_len(index, format) + format.slot_bytes();
+            before += self.record_len::<F>(index) + F::SLOT_BYTES;
             if before >= half {
                 return index + 1;
             }
@@ -285,9 +291,9 @@ impl Page {
         self.len() - 1
     }
 
-    /// Bytes that `bytes` of records and slots may take at most in a page.
-    pub fn room(format: PageFormat) -> usize {
-        format.bytes_max - OVERHEAD_BYTES
+    /// Bytes that records and slots may take at most in a page.
+    pub fn room<F: Format>() -> usize {
+        F::BYTES_MAX - OVERHEAD_BYTES
     }
 
     #[inline]
@@ -296,20 +302,16 @@ impl Page {
     }
 
     #[inline]
-    fn record_at(&self, index: usize, format: PageFormat) -> usize {
-        let at = (index + 1) * format.slot_bytes() - DISTANCE_BYTES;
+    fn record_at<F: Format>(&self, index: usize) -> usize {
+        let at = (index + 1) * F::SLOT_BYTES - DISTANCE_BYTES;
         let slice = &self.block.slice;
         slice.len() - usize::from(u16::from_le_bytes([slice[at], slice[at + 1]]))
     }
 
     #[inline]
-    fn record_len(&self, index: usize, format: PageFormat) -> usize {
-        let (prefix, meta) = varint(&self.block.slice[self.record_at(index, format)..]);
-        prefix + format.head_bytes + (meta >> 2)
-    }
-
-    fn holds_shared(&self, index: usize, format: PageFormat) -> bool {
-        varint(&self.block.slice[self.record_at(index, format)..]).1 & 3 == KIND_SHARED
+    fn record_len<F: Format>(&self, index: usize) -> usize {
+        let (prefix, meta) = varint(&self.block.slice[self.record_at::<F>(index)..]);
+        prefix + F::HEAD_BYTES + (meta >> 2)
     }
 
     fn shared_body(&self, number: &[u8]) -> &Bytes {
@@ -332,33 +334,41 @@ impl Page {
 
     /// Makes the page unshared with room for `extra` bytes. False if it cannot hold them.
     #[inline]
-    fn reserve(&mut self, extra: usize, format: PageFormat) -> bool {
+    fn reserve<F: Format>(&mut self, extra: usize) -> bool {
         let head = &self.block.header;
-        let used = self.len() * format.slot_bytes() + usize::from(head.heap);
+        let used = self.len() * F::SLOT_BYTES + usize::from(head.heap);
         if used + extra <= self.block.slice.len() && self.block.is_unique() {
             return true;
         }
-        let need = self.live_bytes(format) + extra;
-        let fits = need <= Self::room(format);
+        self.make_room::<F>(extra)
+    }
+
+    /// Moves the records to where they are unshared and have room for `extra` bytes. False, and nothing
+    /// done, if no page can hold them.
+    #[cold]
+    fn make_room<F: Format>(&mut self, extra: usize) -> bool {
+        let need = self.live_bytes::<F>() + extra;
+        let fits = need <= Self::room::<F>();
         if fits {
-            self.rebuild(need, format);
+            let is_changing = self.block.header.dead > 0;
+            let room = if is_changing { need / ROOM_OF_CHANGING } else { 0 };
+            self.rebuild::<F>((need + room).min(Self::room::<F>()));
         }
         fits
     }
 
     /// Moves the records to a new block with room for `need` bytes, without the dead ones.
-    #[cold]
-    fn rebuild(&mut self, need: usize, format: PageFormat) {
+    fn rebuild<F: Format>(&mut self, need: usize) {
         let mut builder = Builder::new(need);
-        builder.take(self, 0, self.len(), format);
+        builder.take::<F>(self, 0, self.len());
         *self = builder.page;
     }
 
     /// Counts the record of slot `index` as dead.
-    fn bury(&mut self, index: usize, format: PageFormat) {
-        let at = self.record_at(index, format);
+    fn bury<F: Format>(&mut self, index: usize) {
+        let at = self.record_at::<F>(index);
         let (prefix, meta) = varint(&self.block.slice[at..]);
-        let len = prefix + format.head_bytes + (meta >> 2);
+        let len = prefix + F::HEAD_BYTES + (meta >> 2);
         let number = (meta & 3 == KIND_SHARED).then(|| {
             let body = &self.block.slice[at + len - 2..at + len];
             usize::from(u16::from_le_bytes([body[0], body[1]]))
@@ -385,56 +395,6 @@ impl Default for Page {
     }
 }
 
-/// Puts records together in a new page.
-struct Builder {
-    page: Page,
-}
-
-impl Builder {
-    /// A page with room for `need` bytes of records and slots.
-    fn new(need: usize) -> Self {
-        static ZEROS: [u8; PAGE_BYTES_MAX] = [0; PAGE_BYTES_MAX];
-        let need = need + OVERHEAD_BYTES;
-        let class = SIZE_CLASSES.into_iter().find(|&class| class >= need).unwrap_or(PAGE_BYTES_MAX);
-        let head = Head { len: 0, heap: 0, dead: 0, shared: None };
-        let zeros = &ZEROS[..class - OVERHEAD_BYTES];
-        Self { page: Page { block: Arc::from_header_and_slice(head, zeros) } }
-    }
-
-    /// Appends the records `from..to` of `page`.
-    fn take(&mut self, page: &Page, from: usize, to: usize, format: PageFormat) {
-        let width = format.slot_bytes();
-        let source = &page.block.slice;
-        let (head, slice) = self.page.own();
-        let whole = from == 0 && to == page.len() && head.len == 0;
-        if whole && page.block.header.dead == 0 && page.block.header.shared.is_none() {
-            let heap = usize::from(page.block.header.heap);
-            let at = slice.len() - heap;
-            slice[..to * width].copy_from_slice(&source[..to * width]);
-            slice[at..].copy_from_slice(&source[source.len() - heap..]);
-            (head.len, head.heap) = (to as u16, heap as u16);
-            return;
-        }
-        for index in from..to {
-            let at = page.record_at(index, format);
-            let (prefix, meta) = varint(&source[at..]);
-            let len = prefix + format.head_bytes + (meta >> 2);
-            head.heap += len as u16;
-            let to = slice.len() - usize::from(head.heap);
-            slice[to..to + len].copy_from_slice(&source[at..at + len]);
-            if meta & 3 == KIND_SHARED {
-                let number = head.keep(page.shared_body(&source[at + len - 2..at + len]));
-                slice[to + len - 2..to + len].copy_from_slice(&number.to_le_bytes());
-            }
-            let slot = usize::from(head.len) * width;
-            slice[slot..slot + width].copy_from_slice(&source[index * width..][..width]);
-            slice[slot + width - DISTANCE_BYTES..slot + width]
-                .copy_from_slice(&head.heap.to_le_bytes());
-            head.len += 1;
-        }
-    }
-}
-
 impl Head {
     /// Keeps a long body; its number.
     fn keep(&mut self, body: &Bytes) -> u16 {
@@ -445,65 +405,14 @@ impl Head {
     }
 }
 
-/// Where a hash stands about among `len` that are evenly spread from `first` to `last`.
-#[inline]
-pub(super) fn interpolate(hash: u32, first: u32, last: u32, len: usize) -> usize {
-    let (offset, span) = (hash.saturating_sub(first), last.saturating_sub(first));
-    // In floating point, since a division of integers takes three times as long.
-    (offset as f32 / (span as f32 + 1.0) * len as f32) as usize
-}
-
-/// The first of `len` indexes for which `below` does not hold, looked for near `guess`: with hashes
-/// the guess is a few places off, and looking at those reads a cache line or two where halving
-/// would read one a step.
-#[inline]
-pub(super) fn lower_bound_near(len: usize, guess: usize, below: impl Fn(usize) -> bool) -> usize {
-    const STEPS_MAX: usize = 12;
-    let mut at = guess.min(len);
-    if at < len && below(at) {
-        let near = len.min(at + STEPS_MAX);
-        loop {
-            at += 1;
-            if at == near {
-                return if at < len { halving(at, len, below) } else { len };
-            }
-            if !below(at) {
-                return at;
-            }
-        }
-    }
-    let near = at.saturating_sub(STEPS_MAX);
-    while at > near {
-        if below(at - 1) {
-            return at;
-        }
-        at -= 1;
-    }
-    halving(0, at, below)
-}
-
-/// The first index in `low..high` for which `below` does not hold, or `high`.
-pub(super) fn halving(mut low: usize, mut high: usize, below: impl Fn(usize) -> bool) -> usize {
-    while low < high {
-        let middle = usize::midpoint(low, high);
-        if below(middle) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low
-}
-
 /// Writes `record` of `len` bytes at the front of the heap and its slot at `index`; there is room.
 #[inline]
-fn write_record(
+fn write_record<F: Format>(
     head: &mut Head,
     slice: &mut [u8],
     index: usize,
     record: &NewRecord<'_>,
     len: usize,
-    format: PageFormat,
 ) {
     let number = match record.body {
         Element::Shared(body) => head.keep(body),
@@ -511,64 +420,16 @@ fn write_record(
     };
     head.heap += len as u16;
     let at = slice.len() - usize::from(head.heap);
-    encode(record, number, &mut slice[at..at + len]);
-    write_tag(slice, index, record.tag, format);
-    let slot_end = (index + 1) * format.slot_bytes();
+    encode::<F>(record, number, &mut slice[at..at + len]);
+    write_tag::<F>(slice, index, record.tag);
+    let slot_end = (index + 1) * F::SLOT_BYTES;
     slice[slot_end - DISTANCE_BYTES..slot_end].copy_from_slice(&head.heap.to_le_bytes());
 }
 
 #[inline]
-fn write_tag(slice: &mut [u8], index: usize, tag: u32, format: PageFormat) {
-    if format.tagged {
-        let at = index * format.slot_bytes();
+fn write_tag<F: Format>(slice: &mut [u8], index: usize, tag: u32) {
+    if F::TAGGED {
+        let at = index * F::SLOT_BYTES;
         slice[at..at + TAG_BYTES].copy_from_slice(&tag.to_le_bytes());
     }
 }
-
-/// Length and kind of a body as the page stores it.
-#[inline]
-fn body_meta(body: &Element<'_>) -> usize {
-    match body {
-        Element::Int(int) => int_len(*int) << 2 | KIND_INT,
-        Element::Bytes(bytes) => bytes.len() << 2 | KIND_BYTES,
-        Element::Shared(_) => size_of::<u16>() << 2 | KIND_SHARED,
-    }
-}
-
-#[inline]
-fn encoded_len(record: &NewRecord<'_>) -> usize {
-    let meta = body_meta(&record.body);
-    debug_assert!(meta >> 2 <= INLINE_BYTES_MAX, "long bodies come shared");
-    let prefix = if meta < 0x80 { 1 } else { 2 };
-    prefix + record.head.len() + (meta >> 2)
-}
-
-fn encode(record: &NewRecord<'_>, number: u16, out: &mut [u8]) {
-    let meta = body_meta(&record.body);
-    let prefix = if meta < 0x80 {
-        out[0] = meta as u8;
-        1
-    } else {
-        out[0] = 0x80 | (meta & 0x7F) as u8;
-        out[1] = (meta >> 7) as u8;
-        2
-    };
-    let body_at = prefix + record.head.len();
-    out[prefix..body_at].copy_from_slice(record.head);
-    let body = &mut out[body_at..];
-    match record.body {
-        Element::Int(int) => body.copy_from_slice(&int.to_le_bytes()[..meta >> 2]),
-        Element::Bytes(bytes) => body.copy_from_slice(bytes),
-        Element::Shared(_) => body.copy_from_slice(&number.to_le_bytes()),
-    }
-}
-
-/// The number of one or two bytes that `bytes` begins with, and its length.
-#[inline]
-fn varint(bytes: &[u8]) -> (usize, usize) {
-    let first = usize::from(bytes[0]);
-    if first < 0x80 { (1, first) } else { (2, (first & 0x7F) | usize::from(bytes[1]) << 7) }
-}
-
-#[cfg(test)]
-mod tests;

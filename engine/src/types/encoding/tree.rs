@@ -7,7 +7,8 @@
 //!
 //! A write names its place by a [`Path`], which a search on the unchanged tree gave: one descent
 //! with comparisons, one without. The search is the order's business ([`super::order`]); everything
-//! here goes by places.
+//! here goes by places. Parts: `path` (places, and the ways to them), `write` (writes of one record),
+//! `search` and `cursor` (reading), `free`.
 //!
 //! Invariants:
 //! - all leaves have the same depth; no node but an empty root leaf is empty;
@@ -20,34 +21,24 @@
 //! scores fill their pages whole.
 #![forbid(unsafe_code)]
 
-use smallvec::SmallVec;
 use triomphe::Arc;
 
-use super::{
-    order::Order,
-    page::{NewRecord, Page},
-};
+use super::{order::Order, page::Page};
 
 mod cursor;
 mod free;
+mod path;
 mod search;
 #[cfg(test)]
 mod tests;
+mod write;
 
 pub use cursor::Cursor;
 pub use free::Garbage;
+pub use path::Path;
 
 /// Most children of an inner node: 48 of at most 72 bytes are less than 4 KiB.
 const CHILDREN_MAX: usize = 48;
-
-/// The place of a record: the child taken in each inner node, then the slot in the leaf. Valid until
-/// the tree is changed.
-#[derive(Clone, Debug)]
-pub struct Path {
-    steps: SmallVec<[u16; 8]>,
-    slot: usize,
-    edge: Edge,
-}
 
 /// Where a place stands in the whole tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,11 +78,13 @@ struct Child<O: Order> {
     node: Node<O>,
 }
 
-/// One insertion or replacement on its way down.
-struct Write<'a> {
-    path: &'a Path,
-    record: &'a NewRecord<'a>,
-    replaces: bool,
+/// One of a tree's ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Before the first record.
+    Front,
+    /// Behind the last.
+    Back,
 }
 
 impl<O: Order> Default for Tree<O> {
@@ -124,30 +117,6 @@ impl<O: Order> Tree<O> {
         self.bytes
     }
 
-    /// Inserts `record` before the place `path`.
-    pub fn insert(&mut self, path: &Path, record: &NewRecord<'_>) {
-        self.len += 1;
-        self.write(&Write { path, record, replaces: false });
-    }
-
-    /// Appends `record`.
-    pub fn push_back(&mut self, record: &NewRecord<'_>) {
-        let path = self.end_path();
-        self.insert(&path, record);
-    }
-
-    /// Puts `record` in the place of the one at `path`.
-    pub fn replace(&mut self, path: &Path, record: &NewRecord<'_>) {
-        self.write(&Write { path, record, replaces: true });
-    }
-
-    /// Removes the record at `path`.
-    pub fn remove(&mut self, path: &Path) {
-        self.len -= 1;
-        remove_at(&mut self.root, &mut self.bytes, &path.steps, path.slot);
-        self.settle_root();
-    }
-
     /// Removes the records at the places `from..to`. What fell off is returned, to be freed in
     /// slices.
     pub fn remove_range(&mut self, from: usize, to: usize) -> Garbage<O> {
@@ -161,19 +130,6 @@ impl<O: Order> Tree<O> {
             self.settle_root();
         }
         garbage
-    }
-
-    fn write(&mut self, write: &Write<'_>) {
-        let Some(right) = write_at(&mut self.root, &mut self.bytes, 0, write) else { return };
-        let left = Child {
-            bound: O::Bound::default(),
-            count: self.len - right.count,
-            bytes: self.bytes,
-            node: std::mem::replace(&mut self.root, Node::Leaf(Page::new())),
-        };
-        let root = Inner { children: vec![left, right] };
-        self.bytes = root.bytes();
-        self.root = Node::Inner(Arc::new(root));
     }
 
     /// Takes away levels with a single child.
@@ -190,7 +146,7 @@ impl<O: Order> Node<O> {
     /// Whether the node is so empty that it should join a neighbour.
     fn is_sparse(&self) -> bool {
         match self {
-            Self::Leaf(page) => page.live_bytes(O::FORMAT) < Page::room(O::FORMAT) / 4,
+            Self::Leaf(page) => is_sparse::<O>(page),
             Self::Inner(inner) => inner.children.len() < CHILDREN_MAX / 4,
         }
     }
@@ -199,8 +155,8 @@ impl<O: Order> Node<O> {
     fn join_well(&self, right: &Self) -> bool {
         match (self, right) {
             (Self::Leaf(left), Self::Leaf(right)) => {
-                let bytes = left.live_bytes(O::FORMAT) + right.live_bytes(O::FORMAT);
-                bytes <= Page::room(O::FORMAT) / 4 * 3
+                let bytes = left.live_bytes::<O>() + right.live_bytes::<O>();
+                bytes <= Page::room::<O>() / 4 * 3
             }
             (Self::Inner(left), Self::Inner(right)) => {
                 left.children.len() + right.children.len() <= CHILDREN_MAX / 4 * 3
@@ -283,7 +239,7 @@ impl<O: Order> Inner<O> {
         left.count += right.count;
         match (&mut left.node, right.node) {
             (Node::Leaf(page), Node::Leaf(other)) => {
-                page.append(&other, O::FORMAT);
+                page.append::<O>(&other);
                 left.bytes = page.memory_bytes();
             }
             (Node::Inner(inner), Node::Inner(other)) => {
@@ -298,88 +254,10 @@ impl<O: Order> Inner<O> {
     }
 }
 
-/// Does `write` below `node`, whose bytes are counted in `bytes`. A node that overflows keeps its
-/// left part; the right part is returned.
-fn write_at<O: Order>(
-    node: &mut Node<O>,
-    bytes: &mut usize,
-    depth: usize,
-    write: &Write<'_>,
-) -> Option<Child<O>> {
-    match node {
-        Node::Leaf(page) => {
-            let right = write_to_leaf::<O>(page, write);
-            *bytes = page.memory_bytes();
-            right.map(|right| Child {
-                bound: O::bound(page, &right),
-                count: right.len(),
-                bytes: right.memory_bytes(),
-                node: Node::Leaf(right),
-            })
-        }
-        Node::Inner(inner) => {
-            let index = usize::from(write.path.steps[depth]);
-            let inner = Arc::make_mut(inner);
-            let child = &mut inner.children[index];
-            child.count += usize::from(!write.replaces);
-            let before = child.bytes;
-            let right = write_at(&mut child.node, &mut child.bytes, depth + 1, write);
-            *bytes = *bytes + child.bytes - before;
-            let right = right?;
-            child.count -= right.count;
-            inner.adopt(index + 1, right, write.path.edge, bytes)
-        }
-    }
-}
-
-/// Does `write` in its leaf. If the leaf overflows, its right part is returned.
-fn write_to_leaf<O: Order>(page: &mut Page, write: &Write<'_>) -> Option<Page> {
-    let (slot, record, format) = (write.path.slot, write.record, O::FORMAT);
-    if write.replaces {
-        if page.replace(slot, record, format) {
-            return None;
-        }
-        page.remove(slot, slot + 1, format);
-    }
-    if page.insert(slot, record, format) {
-        return None;
-    }
-    let mut right = match write.path.edge {
-        Edge::Back => Page::new(),
-        Edge::Front => std::mem::take(page),
-        Edge::Inside => page.split_off(page.middle(format), format),
-    };
-    let fits = match slot.checked_sub(page.len()) {
-        Some(slot) if slot > 0 || write.path.edge == Edge::Back => {
-            right.insert(slot, record, format)
-        }
-        _ => page.insert(slot, record, format),
-    };
-    debug_assert!(fits, "half a page has room for a record");
-    Some(right)
-}
-
-/// Removes the record at the end of `steps` below `node`.
-fn remove_at<O: Order>(node: &mut Node<O>, bytes: &mut usize, steps: &[u16], slot: usize) {
-    match (node, steps) {
-        (Node::Leaf(page), _) => {
-            page.remove(slot, slot + 1, O::FORMAT);
-            *bytes = page.memory_bytes();
-        }
-        (Node::Inner(inner), [step, rest @ ..]) => {
-            let index = usize::from(*step);
-            let inner = Arc::make_mut(inner);
-            let child = &mut inner.children[index];
-            child.count -= 1;
-            let before = child.bytes;
-            remove_at(&mut child.node, &mut child.bytes, rest, slot);
-            *bytes = *bytes + child.bytes - before;
-            if (child.count == 0 || child.node.is_sparse()) && inner.mend(index) {
-                *bytes = inner.bytes();
-            }
-        }
-        (Node::Inner(_), []) => unreachable!("a path reaches a leaf"),
-    }
+/// Whether a leaf is so empty that it should join a neighbour.
+#[inline]
+fn is_sparse<O: Order>(page: &Page) -> bool {
+    page.live_bytes::<O>() < Page::room::<O>() / 4
 }
 
 /// Removes the records `from..to` below `node`, some of which stay. Whole nodes go to `garbage`.
@@ -392,7 +270,7 @@ fn cut<O: Order>(
 ) {
     match node {
         Node::Leaf(page) => {
-            page.remove(from, to, O::FORMAT);
+            page.remove::<O>(from, to);
             *bytes = page.memory_bytes();
         }
         Node::Inner(inner) => {

@@ -34,11 +34,8 @@ impl Table {
     /// The value of `field`.
     #[inline]
     pub(super) fn get(&self, field: &[u8]) -> Option<Element<'_>> {
-        let (cursor, found) = self.tree.find(hash(self.seed, field), |record| is(record, field));
-        if !found {
-            return None;
-        }
-        cursor.record().map(|record| parts(&record).1)
+        let (_, record) = self.tree.find(hash(self.seed, field), |record| is(record, field));
+        record.map(|record| parts(&record).1)
     }
 
     /// Removes a field; whether it was there.
@@ -52,8 +49,8 @@ impl Table {
 
     #[inline]
     fn find(&self, tag: u32, field: &[u8]) -> (Path, bool) {
-        let (cursor, found) = self.tree.find(tag, |record| is(record, field));
-        (cursor.path(), found)
+        let (path, record) = self.tree.find(tag, |record| is(record, field));
+        (path, record.is_some())
     }
 
     /// Sets a field; whether it is new.

@@ -4,14 +4,21 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
-const FORMAT: PageFormat = PageFormat { tagged: true, head_bytes: 8, bytes_max: 2048 };
+/// The layout of sorted sets' members.
+enum Layout {}
+
+impl Format for Layout {
+    const TAGGED: bool = true;
+    const HEAD_BYTES: usize = 8;
+    const BYTES_MAX: usize = 2048;
+}
 
 type Model = Vec<(u32, [u8; 8], Vec<u8>)>;
 
 fn contents(page: &Page) -> Model {
     (0..page.len())
         .map(|index| {
-            let record = page.record(index, FORMAT);
+            let record = page.record::<Layout>(index);
             let head = record.head.try_into().expect("eight bytes");
             (page.tag(index), head, record.body.to_vec())
         })
@@ -50,20 +57,20 @@ proptest! {
             match kind {
                 0..=2 => {
                     let at = at.min(model.len());
-                    if with_record(&entry, |record| page.insert(at, record, FORMAT)) {
+                    if with_record(&entry, |record| page.insert::<Layout>(at, record)) {
                         model.insert(at, entry);
                     } else {
-                        prop_assert!(page.live_bytes(FORMAT) > 2048 / 2);
+                        prop_assert!(page.live_bytes::<Layout>() > 2048 / 2);
                     }
                 }
                 3 if at < model.len() => {
-                    if with_record(&entry, |record| page.replace(at, record, FORMAT)) {
+                    if with_record(&entry, |record| page.replace::<Layout>(at, record)) {
                         model[at] = entry;
                     }
                 }
                 4 if at < model.len() => {
                     let to = (at + 1 + at % 3).min(model.len());
-                    page.remove(at, to, FORMAT);
+                    page.remove::<Layout>(at, to);
                     model.drain(at..to);
                 }
                 _ => {}
@@ -75,11 +82,11 @@ proptest! {
             }
         }
         if page.len() > 1 {
-            let at = page.middle(FORMAT);
-            let right = page.split_off(at, FORMAT);
+            let at = page.middle::<Layout>();
+            let right = page.split_off::<Layout>(at);
             prop_assert_eq!(contents(&page), &model[..at]);
             prop_assert_eq!(contents(&right), &model[at..]);
-            page.append(&right, FORMAT);
+            page.append::<Layout>(&right);
             prop_assert_eq!(contents(&page), model);
         }
     }
@@ -109,9 +116,9 @@ fn a_full_page_of_small_records_wastes_little() {
     let mut page = Page::new();
     let mut text = 0..;
     while with_record(&(1, [0; 8], format!("member:{:05}", text.next().unwrap_or(0)).into()), |r| {
-        page.insert(page.len(), r, FORMAT)
+        page.insert::<Layout>(page.len(), r)
     }) {}
     let live = page.len() * (6 + 1 + 8 + 12);
-    assert_eq!(page.live_bytes(FORMAT), live);
+    assert_eq!(page.live_bytes::<Layout>(), live);
     assert!(page.memory_bytes() - live < 24 + 27, "{} for {live}", page.memory_bytes());
 }

@@ -68,37 +68,6 @@ impl<O: Order> Tree<O> {
         self.descend(|children| children.len() - 1, Page::len)
     }
 
-    /// The place before the first record, to write there: as [`Self::seek_start`] and
-    /// [`Cursor::path`] would find it, in one descent.
-    #[inline]
-    pub fn start_path(&self) -> Path {
-        let edge = if self.is_empty() { Edge::Back } else { Edge::Front };
-        let mut path = Path { steps: SmallVec::new(), slot: 0, edge };
-        let mut node = &self.root;
-        while let Node::Inner(inner) = node {
-            path.steps.push(0);
-            node = &inner.children[0].node;
-        }
-        path
-    }
-
-    /// The place behind the last record, to write there.
-    #[inline]
-    pub fn end_path(&self) -> Path {
-        let mut steps = SmallVec::new();
-        let mut node = &self.root;
-        loop {
-            match node {
-                Node::Leaf(page) => return Path { steps, slot: page.len(), edge: Edge::Back },
-                Node::Inner(inner) => {
-                    let last = inner.children.len() - 1;
-                    steps.push(last as u16);
-                    node = &inner.children[last].node;
-                }
-            }
-        }
-    }
-
     /// The `index`-th record, counted from 0.
     pub fn get(&self, index: usize) -> Option<Record<'_>> {
         self.seek(index).record()
@@ -121,7 +90,7 @@ impl<'a, O: Order> Cursor<'a, O> {
     /// The record at this place; none at the end.
     #[inline]
     pub fn record(&self) -> Option<Record<'a>> {
-        (self.slot < self.page.len()).then(|| self.page.record(self.slot, O::FORMAT))
+        (self.slot < self.page.len()).then(|| self.page.record::<O>(self.slot))
     }
 
     /// The tag of the record at this place, in tagged trees.

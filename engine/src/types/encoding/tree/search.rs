@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use super::{
     super::{
-        order::{ByHash, ById, ByScore, Order, id_of, score_of, score_tag},
-        page::{Page, Record, halving, interpolate, lower_bound_near},
+        order::{ByHash, ById, ByScore, id_of, score_of, score_tag},
+        page::{Page, Record, halving},
     },
-    Cursor, Tree,
+    Cursor, Path, Tree,
 };
 
 impl<const HEAD: usize> Tree<ByHash<HEAD>> {
@@ -19,42 +19,29 @@ impl<const HEAD: usize> Tree<ByHash<HEAD>> {
         cursor
     }
 
-    /// The place of the record with `hash` for which `is` holds, and true; or the place to insert
-    /// one, and false.
-    #[inline]
-    pub fn find(
+    /// The record with `hash` for which `is` holds, and its place, if one stands in any leaf.
+    #[cold]
+    pub(super) fn find_behind(
         &self,
         hash: u32,
         is: impl Fn(&Record<'_>) -> bool,
-    ) -> (Cursor<'_, ByHash<HEAD>>, bool) {
-        let place = self.lower_bound(hash);
-        if place.tag().is_some_and(|tag| tag > hash) {
-            return (place, false);
-        }
-        let mut cursor = place.clone();
-        cursor.settle();
+    ) -> Option<(Path, Record<'_>)> {
+        let mut cursor = self.seek_hash(hash);
         while cursor.tag() == Some(hash) {
-            if cursor.record().is_some_and(|record| is(&record)) {
-                return (cursor, true);
+            let record = cursor.record()?;
+            if is(&record) {
+                return Some((cursor.path(), record));
             }
             cursor.step();
         }
-        (place, false)
+        None
     }
 
     /// Equal hashes may reach over several leaves: goes to the first leaf that can hold one.
-    #[inline]
     fn lower_bound(&self, hash: u32) -> Cursor<'_, ByHash<HEAD>> {
         self.descend(
-            |children| {
-                let bounds = &children[1..];
-                let [first, .., last] = bounds else {
-                    return bounds.iter().filter(|child| child.bound < hash).count();
-                };
-                let guess = interpolate(hash, first.bound, last.bound, bounds.len());
-                lower_bound_near(bounds.len(), guess, |index| bounds[index].bound < hash)
-            },
-            |page| page.lower_bound(hash),
+            |children| children[1..].partition_point(|child| child.bound < hash),
+            |page| halving(0, page.len(), |slot| page.tag(slot) < hash),
         )
     }
 }
@@ -71,16 +58,11 @@ impl Tree<ByScore> {
 
     /// The place of `member`, which has `score`; of the next one if it is not there.
     pub fn seek_member(&self, score: f64, member: &[u8]) -> Cursor<'_, ByScore> {
-        let mut cursor = self.seek_insertion(score, member);
+        let below = is_below(score, member);
+        let slots = |page: &Page| page.slots_of(score_tag(score));
+        let mut cursor = self.lower_bound_by(&below, |page| partition(page, slots(page), &below));
         cursor.settle();
         cursor
-    }
-
-    /// The place to insert `member`, which is not there, with `score`: on the left of a bound that
-    /// is not below it, where searches will look.
-    pub fn seek_insertion(&self, score: f64, member: &[u8]) -> Cursor<'_, ByScore> {
-        let below = is_below(score, member);
-        self.lower_bound_by(&below, |page| partition(page, page.slots_of(score_tag(score)), &below))
     }
 
     fn lower_bound_by(
@@ -125,20 +107,24 @@ impl Tree<ById> {
     fn id_place(&self, id: u128) -> Cursor<'_, ById> {
         self.descend(
             |children| children[1..].partition_point(|child| child.bound <= id),
-            |page| halving(0, page.len(), |slot| id_of(&page.record(slot, ById::FORMAT)) < id),
+            |page| halving(0, page.len(), |slot| id_of(&page.record::<ById>(slot)) < id),
         )
     }
 }
 
 /// Whether a score and member stand before `score` and `member`.
-fn is_below(score: f64, member: &[u8]) -> impl Fn(f64, &[u8]) -> bool {
+pub(super) fn is_below(score: f64, member: &[u8]) -> impl Fn(f64, &[u8]) -> bool {
     move |other, name| other < score || (other == score && name < member)
 }
 
 /// Index of the first record of `slots` for which `below` does not hold, or their end.
-fn partition(page: &Page, slots: Range<usize>, below: &impl Fn(f64, &[u8]) -> bool) -> usize {
+pub(super) fn partition(
+    page: &Page,
+    slots: Range<usize>,
+    below: &impl Fn(f64, &[u8]) -> bool,
+) -> usize {
     halving(slots.start, slots.end, |index| {
-        let record = page.record(index, ByScore::FORMAT);
+        let record = page.record::<ByScore>(index);
         record.body.with_bytes(|member| below(score_of(&record), member))
     })
 }

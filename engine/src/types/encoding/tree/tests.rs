@@ -9,6 +9,7 @@ use crate::types::encoding::{
     Element,
     element::with_body,
     order::{ByHash, ByIndex, ByScore, Order, score_of, score_tag},
+    page::NewRecord,
 };
 
 /// Checks the invariants of the whole tree.
@@ -71,6 +72,9 @@ enum Op {
     Fill(prop::sample::Index, usize),
     Replace(prop::sample::Index, Vec<u8>),
     Remove(prop::sample::Index),
+    /// So many at an end.
+    Push(End, usize),
+    Pop(End, usize),
     RemoveRange(prop::sample::Index, prop::sample::Index),
     Capture,
 }
@@ -81,11 +85,14 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
 
 fn op() -> impl Strategy<Value = Op> {
     let index = any::<prop::sample::Index>;
+    let end = || prop_oneof![Just(End::Front), Just(End::Back)];
     prop_oneof![
         4 => (index(), text()).prop_map(|(at, text)| Op::Insert(at, text)),
         3 => (index(), 1..2000_usize).prop_map(|(at, count)| Op::Fill(at, count)),
         2 => (index(), text()).prop_map(|(at, text)| Op::Replace(at, text)),
         3 => index().prop_map(Op::Remove),
+        3 => (end(), 1..1000_usize).prop_map(|(end, count)| Op::Push(end, count)),
+        3 => (end(), 1..1500_usize).prop_map(|(end, count)| Op::Pop(end, count)),
         2 => (index(), index()).prop_map(|(from, to)| Op::RemoveRange(from, to)),
         1 => Just(Op::Capture),
     ]
@@ -96,6 +103,23 @@ fn insert(tree: &mut Tree<ByIndex>, at: usize, text: &[u8]) {
     with_body(text, |body| {
         tree.insert(&path, &NewRecord { tag: 0, head: &[], body });
     });
+}
+
+fn push(tree: &mut Tree<ByIndex>, model: &mut Vec<Vec<u8>>, end: End, number: usize) {
+    let text = vec![b'p'; number % 37];
+    tree.push(end, &NewRecord { tag: 0, head: &[], body: Element::Bytes(&text) });
+    let at = if end == End::Front { 0 } else { model.len() };
+    model.insert(at, text);
+}
+
+fn pop(tree: &mut Tree<ByIndex>, model: &mut Vec<Vec<u8>>, end: End) {
+    let popped = tree.pop(end, |record| record.body.to_vec());
+    let expected = match end {
+        _ if model.is_empty() => None,
+        End::Front => Some(model.remove(0)),
+        End::Back => model.pop(),
+    };
+    assert_eq!(popped, expected);
 }
 
 fn run(tree: &mut Tree<ByIndex>, model: &mut Vec<Vec<u8>>, op: &Op) {
@@ -127,6 +151,8 @@ fn run(tree: &mut Tree<ByIndex>, model: &mut Vec<Vec<u8>>, op: &Op) {
             tree.remove(&path);
             model.remove(at);
         }
+        Op::Push(end, count) => (0..*count).for_each(|number| push(tree, model, *end, number)),
+        Op::Pop(end, count) => (0..*count).for_each(|_| pop(tree, model, *end)),
         Op::RemoveRange(from, to) => {
             let (from, to) = (from.index(model.len() + 1), to.index(model.len() + 1));
             let mut garbage = tree.remove_range(from.min(to), from.max(to));
@@ -175,9 +201,8 @@ proptest! {
         let (mut tree, mut model) = (Tree::<ByHash<0>>::new(), BTreeMap::new());
         for (add, hash, number) in ops {
             let text = format!("a member with a name of some length {number}").into_bytes();
-            let (cursor, found) = tree.find(hash, |record| record.body.is(&text));
-            let path = cursor.path();
-            drop(cursor);
+            let (path, record) = tree.find(hash, |record| record.body.is(&text));
+            let found = record.is_some();
             prop_assert_eq!(found, model.contains_key(&(hash, number)));
             match (found, add) {
                 (false, true) => {
@@ -214,14 +239,14 @@ proptest! {
             let cursor = tree.seek_member(f64::from(score), &text);
             let found = cursor.record().is_some_and(|r| r.body.is(&text) && score_of(&r) == f64::from(score));
             prop_assert_eq!(found, model.contains(&(score, text.clone())));
-            let mut path = cursor.path();
             drop(cursor);
             if add && !found {
-                path = tree.seek_insertion(f64::from(score), &text).path();
+                let path = tree.approach_score(f64::from(score), &text).insertion();
                 let head = f64::from(score).to_le_bytes();
                 tree.insert(&path, &NewRecord { tag: score_tag(f64::from(score)), head: &head, body: Element::Bytes(&text) });
                 model.insert((score, text));
             } else if !add && found {
+                let path = tree.member_path(f64::from(score), &text);
                 tree.remove(&path);
                 model.remove(&(score, text));
             }

@@ -50,18 +50,15 @@ impl Trees {
     /// The value of a field and its deadline.
     pub(super) fn get(&self, field: &[u8]) -> Option<(Element<'_>, Option<i64>)> {
         let tag = hash(self.seed, field);
-        let (cursor, found) = self.fields.find(tag, |record| is(record, field));
-        let record = cursor.record().filter(|_| found)?;
+        let record = self.fields.find(tag, |record| is(record, field)).1?;
         Some((parts(&record).1, deadline_of(&record)))
     }
 
     /// Sets a field with its deadline; whether it is new.
     pub(super) fn set(&mut self, field: &[u8], value: &[u8], deadline: Option<i64>) -> bool {
         let tag = hash(self.seed, field);
-        let (cursor, found) = self.fields.find(tag, |record| is(record, field));
-        let before = cursor.record().filter(|_| found).and_then(|record| deadline_of(&record));
-        let path = cursor.path();
-        drop(cursor);
+        let (path, known) = self.fields.find(tag, |record| is(record, field));
+        let (found, before) = (known.is_some(), known.and_then(|record| deadline_of(&record)));
         with_body(&body_of(field, value), |body| {
             let head = deadline.unwrap_or(0).to_le_bytes();
             let record = NewRecord { tag, head: &head, body };
@@ -78,10 +75,8 @@ impl Trees {
     /// Removes a field; whether it was there.
     pub(super) fn remove(&mut self, field: &[u8]) -> bool {
         let tag = hash(self.seed, field);
-        let (cursor, found) = self.fields.find(tag, |record| is(record, field));
-        let before = cursor.record().filter(|_| found).and_then(|record| deadline_of(&record));
-        let path = cursor.path();
-        drop(cursor);
+        let (path, known) = self.fields.find(tag, |record| is(record, field));
+        let (found, before) = (known.is_some(), known.and_then(|record| deadline_of(&record)));
         if found {
             self.fields.remove(&path);
             self.move_deadline(field, before, None);
@@ -142,12 +137,12 @@ impl Trees {
             return;
         }
         if let Some(from) = from {
-            let path = self.deadlines.seek_member(from as f64, field).path();
+            let path = self.deadlines.member_path(from as f64, field);
             self.deadlines.remove(&path);
         }
         if let Some(to) = to {
             let score = to as f64;
-            let path = self.deadlines.seek_insertion(score, field).path();
+            let path = self.deadlines.approach_score(score, field).insertion();
             with_body(field, |body| {
                 let head = score.to_le_bytes();
                 self.deadlines
