@@ -81,7 +81,7 @@ fn walks_see_all(shards: usize) {
     }
 }
 
-/// Fills a set, a hash, a list and a sorted set with so many members.
+/// Fills a set and its copy, a hash, a list, a sorted set and a stream with so many members.
 fn fill_long(client: &mut Client, members: usize) {
     for number in 0..members {
         let member = format!("member:{number:06}");
@@ -89,15 +89,18 @@ fn fill_long(client: &mut Client, members: usize) {
         client.push(["HSET", "h", &member, "value"]);
         client.push(["RPUSH", "l", &member]);
         client.push(["ZADD", "z", &number.to_string(), &member]);
+        client.push(["XADD", "x", &format!("{}-1", number + 1), "field", &member]);
         if number % 500 == 499 || number + 1 == members {
             client.flush();
-            client.receive_all(4 * (number % 500 + 1));
+            client.receive_all(5 * (number % 500 + 1));
         }
     }
+    // Elsewhere, where there are several shards.
+    assert_eq!(client.run("COPY s other"), Reply::Integer(1));
 }
 
 /// Commands that answer all that [`fill_long`] makes, and how many elements that is.
-const WHOLE: [(&str, usize); 8] = [
+const WHOLE: [(&str, usize); 15] = [
     ("SMEMBERS s", 1),
     ("HGETALL h", 2),
     ("HKEYS h", 1),
@@ -106,6 +109,13 @@ const WHOLE: [(&str, usize); 8] = [
     ("ZRANGE z 0 -1", 1),
     ("ZRANGE z 0 -1 REV WITHSCORES", 2),
     ("SUNION s s", 1),
+    ("SINTER s other", 1),
+    ("SDIFF s none", 1),
+    ("ZUNION 2 z z", 1),
+    ("ZINTER 2 z z WITHSCORES", 2),
+    ("ZDIFF 2 z none", 1),
+    ("XRANGE x - +", 1),
+    ("XREVRANGE x + -", 1),
 ];
 
 fn words(line: &str) -> Vec<&str> {
@@ -128,13 +138,15 @@ fn long_replies_are_of_the_moment_of_their_command(shards: usize) {
         client.push(words(line));
         client.push(["PING"]);
     }
-    for line in ["SREM s member:000007", "HDEL h member:000007", "LPOP l", "ZPOPMAX z"] {
+    let changes =
+        ["SREM s member:000007", "HDEL h member:000007", "LPOP l", "ZPOPMAX z", "XDEL x 7-1"];
+    for line in changes {
         client.push(words(line));
     }
     for (line, _) in WHOLE {
         client.push(words(line));
     }
-    client.push(["DEL", "s", "h", "l", "z"]);
+    client.push(["DEL", "s", "h", "l", "z", "x", "other"]);
     client.flush();
     // Others go on although nobody reads.
     let mut other = server.connect();
@@ -143,11 +155,11 @@ fn long_replies_are_of_the_moment_of_their_command(shards: usize) {
         assert!(client.receive() == *expected, "{line}");
         assert_eq!(client.receive(), Reply::Simple("PONG".into()));
     }
-    client.receive_all(4);
+    client.receive_all(changes.len());
     for (line, times) in WHOLE {
         assert_eq!(client.receive().into_items().len(), times * (MEMBERS - 1), "{line}");
     }
-    assert_eq!(client.receive(), Reply::Integer(4));
+    assert_eq!(client.receive(), Reply::Integer(6));
 }
 
 fn long_replies_come_whole_in_transactions_and_scripts_and_before_a_close(shards: usize) {

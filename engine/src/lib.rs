@@ -17,7 +17,7 @@
 //! journal       what was done to them, as records from which it can be repeated
 //! value         what a key can hold (it names one thing above: `keyspace::Body`, an entry's content)
 //! types         strings, lists, hashes, sets, sorted sets, streams and their encodings
-//! sys           clock, random numbers and disk: real and simulated
+//! sys           clock, random numbers and disk, real and simulated; asking for memory ahead
 //! ```
 //!
 //! # Where to look

@@ -14,12 +14,17 @@
 pub const F64_MAX_BYTES: usize = 32;
 /// Doubles of smaller or equal magnitude are written as integers when they are whole.
 const WHOLE_MAX: f64 = 4_611_686_018_427_387_904.0;
+/// Whole numbers of so many digits are doubles exactly: they are below 2^53.
+const EXACT_DIGITS_MAX: usize = 15;
 /// Digits of a double's shortest text, at most.
 const DIGITS_MAX: usize = 17;
 
 /// Parses a double as Redis does.
 #[must_use]
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
+    if let Some(whole) = parse_whole(text) {
+        return Some(whole);
+    }
     let (unsigned, is_negative) = split_sign(text);
     if let [b'0', b'x' | b'X', digits @ ..] = unsigned {
         let value = parse_hexadecimal(digits)?;
@@ -31,6 +36,23 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
     let overflowed = value.is_infinite() && !names_infinity;
     let underflowed = value == 0.0 && has_nonzero_digit(unsigned);
     (!value.is_nan() && !overflowed && !underflowed).then_some(value)
+}
+
+/// A number of digits alone, few enough that it is exact: what nearly all scores are.
+#[inline]
+fn parse_whole(text: &[u8]) -> Option<f64> {
+    if text.is_empty() || text.len() > EXACT_DIGITS_MAX {
+        return None;
+    }
+    let mut whole = 0_u64;
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        whole = whole * 10 + u64::from(digit);
+    }
+    Some(whole as f64)
 }
 
 fn split_sign(text: &[u8]) -> (&[u8], bool) {

@@ -60,6 +60,13 @@ impl Worker {
         }
     }
 
+    /// Whether replies have left what they captured for the shard to free: that begins at once, and not
+    /// when the next tick is due, which an idle worker has once a second.
+    #[inline]
+    pub(crate) fn has_deferred_free(&self) -> bool {
+        self.shard.is_here() && self.shard.keyspace.deferred_free().has_some()
+    }
+
     /// Enters the row of slices under way into the latency monitor as soon as it has taken long; what it
     /// takes in the same second replaces that.
     fn note_expire_cycle(&self) {

@@ -293,6 +293,7 @@ impl Worker {
             || !self.ready.is_empty()
             || has_next_turn
             || (self.is_behind && self.shard.is_here())
+            || self.has_deferred_free()
             || self.wants_room();
         if self.shared.stop.is_asked() {
             return self.shared.stop.next();

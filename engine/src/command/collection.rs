@@ -169,37 +169,48 @@ pub(super) fn update<C: Collection, R>(
     mut slot: Slot<'_, '_>,
     change: impl FnOnce(&mut C) -> Result<R, CommandError>,
 ) -> Result<Option<Changed<R>>, CommandError> {
-    match slot.body() {
-        None => Ok(None),
-        Some(Body::Int(_)) => Err(CommandError::WrongType),
-        Some(Body::Inline { kind, bytes }) => {
-            let mut collection = C::from_inline(kind, bytes).ok_or(CommandError::WrongType)?;
-            let result = change(&mut collection)?;
-            let emptied = collection.len() == 0;
-            match collection.as_inline() {
-                _ if emptied => _ = slot.remove(),
-                Some((same, bytes)) if same == kind => {
-                    if let Some(room) = slot.resize_inline(bytes.len()) {
-                        room.copy_from_slice(bytes);
-                    }
-                }
-                _ => put(slot, collection),
-            }
-            Ok(Some(Changed { result, emptied }))
-        }
-        Some(Body::Object(_)) => {
-            let changed: Option<Result<_, CommandError>> = slot.change_object(|object| {
-                let collection = C::of_mut(object).ok_or(CommandError::WrongType)?;
-                let result = change(collection)?;
-                Ok(Changed { result, emptied: collection.len() == 0 })
-            });
-            let changed = changed.transpose()?;
-            if changed.as_ref().is_some_and(|changed| changed.emptied) {
-                slot.remove();
-            }
-            Ok(changed)
-        }
+    // Objects first, since they are what is changed most; the form of a body is read once.
+    let mut change = Some(change);
+    let changed: Option<Result<_, CommandError>> = slot.change_object(|object| {
+        let collection = C::of_mut(object).ok_or(CommandError::WrongType)?;
+        let Some(change) = change.take() else { unreachable!("an object is changed once") };
+        let result = change(collection)?;
+        Ok(Changed { result, emptied: collection.len() == 0 })
+    });
+    let Some(changed) = changed else {
+        let Some(change) = change else { unreachable!("nothing was changed") };
+        return update_inline(slot, change);
+    };
+    let changed = changed?;
+    if changed.emptied {
+        slot.remove();
     }
+    Ok(Some(changed))
+}
+
+/// The same where the collection stands inline, or nothing does.
+fn update_inline<C: Collection, R>(
+    mut slot: Slot<'_, '_>,
+    change: impl FnOnce(&mut C) -> Result<R, CommandError>,
+) -> Result<Option<Changed<R>>, CommandError> {
+    let (kind, bytes) = match slot.body() {
+        None => return Ok(None),
+        Some(Body::Inline { kind, bytes }) => (kind, bytes),
+        Some(Body::Int(_) | Body::Object(_)) => return Err(CommandError::WrongType),
+    };
+    let mut collection = C::from_inline(kind, bytes).ok_or(CommandError::WrongType)?;
+    let result = change(&mut collection)?;
+    let emptied = collection.len() == 0;
+    match collection.as_inline() {
+        _ if emptied => _ = slot.remove(),
+        Some((same, bytes)) if same == kind => {
+            if let Some(room) = slot.resize_inline(bytes.len()) {
+                room.copy_from_slice(bytes);
+            }
+        }
+        _ => put(slot, collection),
+    }
+    Ok(Some(Changed { result, emptied }))
 }
 
 /// Lets `change` work on the collection in `slot`, or on a new one if there is no key.

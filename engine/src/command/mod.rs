@@ -56,6 +56,7 @@ pub(crate) mod testing;
 pub mod transactions;
 pub mod waiting;
 mod walk;
+mod work;
 pub mod zset;
 
 pub use call::{Call, Caller};

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod algebra;
+mod combine;
 mod read;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ mod fetch;
 mod group;
 mod ids;
 mod info;
+mod long;
 mod pending;
 mod record;
 #[cfg(test)]

@@ -7,6 +7,7 @@
 pub(super) mod add;
 mod algebra;
 mod bounds;
+mod combine;
 mod options;
 pub(super) mod range;
 mod read;

@@ -6,8 +6,11 @@
 //! collection was when the command executed and writes a piece of it at a time. Pieces are written
 //! when all that stands before them has been sent.
 //!
-//! Invariant: a source writes the same bytes whenever it is asked, so it may be copied with the reply
-//! that it stands in.
+//! A source may have to find out first what it writes: then its first pieces are empty, and it is asked
+//! again after others have had their turn.
+//!
+//! Invariant: all that a source writes is the same whenever it is asked, so it may be copied with the
+//! reply that it stands in.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -16,7 +19,8 @@ use super::{Body, Chunk, ReplyBuffer};
 /// A part of a reply that is written piece by piece.
 pub trait Source: Debug + Send + Sync {
     /// Appends the piece at `position`, some tens of kilobytes, to `out`; answers the position of the
-    /// next one, if there is one. The first is at 0.
+    /// next one, if there is one. The first is at 0. A piece that is not the last may be empty: then the
+    /// source has worked on what it will write, for half a millisecond at most.
     fn write(&self, position: u64, out: &mut ReplyBuffer) -> Option<u64>;
 }
 
@@ -43,7 +47,8 @@ impl ReplyBuffer {
     }
 
     /// Takes out what stands before the first part that is yet to be written, and the next piece of
-    /// that. All that is there, if there is no such part.
+    /// that. All that is there, if there is no such part. Nothing, if that piece is empty and nothing stands
+    /// before it.
     #[must_use]
     pub fn take_written(&mut self) -> Self {
         let first = self.large.iter().enumerate().find_map(|(index, chunk)| match &chunk.body {

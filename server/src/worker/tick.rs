@@ -40,7 +40,9 @@ impl Worker {
 
     /// Background work, a slice at a time.
     pub(super) fn tick(&mut self) {
-        let is_due = self.is_behind || self.now_us >= self.next_tick_us.min(self.shard_due_us);
+        let is_due = self.is_behind
+            || self.now_us >= self.next_tick_us.min(self.shard_due_us)
+            || self.has_deferred_free();
         if self.wants_room() {
             self.make_room();
         }

@@ -21,7 +21,7 @@ pub(super) fn geoadd(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Co
         .step_by(3)
         .map(|at| Ok(parse_point(&places[at], &places[at + 1])?.score()))
         .collect::<Result<Scores, CommandError>>()?;
-    add_scored(cx, &args[1], options, scores, places.iter().skip(2).step_by(3))
+    add_scored(cx, &args[1], options, &scores, |number| &places[3 * number + 2])
 }
 
 /// The options, and the position of the first longitude.

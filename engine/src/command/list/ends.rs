@@ -97,8 +97,8 @@ fn push_existing(cx: &mut Context<'_>, args: &Args<'_>, end: End) -> Result<Effe
 
 /// Pushes the arguments behind the key; the length after.
 fn push_all(list: &mut List, args: &Args<'_>, end: End, thresholds: &Thresholds) -> usize {
-    for element in args.iter().skip(2) {
-        list.push(end, element, thresholds);
+    for at in 2..args.len() {
+        list.push(end, &args[at], thresholds);
     }
     list.len()
 }

@@ -3,29 +3,21 @@
 
 use tessera_proto::number::parse_i64;
 
+use super::combine::{Combination, CombinationWork, Kind, Purpose};
 use crate::{
     command::{
         collection::{capture, reply_element, store},
         prelude::*,
         walk::{Content, Walk, is_long},
+        work,
     },
     keyspace::Keyspace,
-    types::{Element, Set, Thresholds},
+    types::{Set, Thresholds},
 };
 
 /// SINTER key [key …].
 pub(super) fn sinter(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
-    let sets = sources(cx.keyspace, args, 1)?;
-    let reply = &mut cx.reply;
-    let begun = reply.deferred();
-    let mut len = 0;
-    intersect(&sets, |member| {
-        reply_element(reply, member);
-        len += 1;
-        true
-    });
-    reply.finish_set(begun, len);
-    Ok(Effect::Unchanged)
+    answer(cx, args, Kind::Intersection)
 }
 
 /// SINTERCARD numkeys key [key …] [LIMIT limit].
@@ -42,8 +34,13 @@ pub(super) fn sintercard(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect
     for key in args.iter().skip(2).take(keys) {
         sets.push(capture(cx.keyspace, key)?);
     }
+    let mut combination = Combination::new(Kind::Intersection, sets, cx.keyspace.deferred_free());
+    if work::is_long(combination.lookups(), cx.is_script) {
+        answer_later(cx, combination, Purpose::Count { limit });
+        return Ok(Effect::Unchanged);
+    }
     let mut count = 0;
-    intersect(&sets, |_| {
+    combination.go_on(usize::MAX, |_| {
         count += 1;
         count != limit
     });
@@ -62,10 +59,8 @@ pub(super) fn sinterstore(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effec
         _ => b"",
     };
     let mut result = Set::new(like, 0, thresholds);
-    intersect(&sets, |member| {
-        member.with_bytes(|member| result.add(member, thresholds));
-        true
-    });
+    Combination::new(Kind::Intersection, sets, cx.keyspace.deferred_free())
+        .add_to(&mut result, thresholds);
     let result = as_integers(&result, thresholds).unwrap_or(result);
     Ok(store_result(cx, &args[1], result, "sinterstore"))
 }
@@ -87,30 +82,71 @@ fn as_integers(set: &Set, thresholds: &Thresholds) -> Option<Set> {
 
 /// SUNION key [key …].
 pub(super) fn sunion(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
-    let sets = sources(cx.keyspace, args, 1)?;
-    reply_set(cx, union(&sets, &cx.settings.thresholds));
-    Ok(Effect::Unchanged)
+    answer(cx, args, Kind::Union)
 }
 
 /// SUNIONSTORE destination key [key …]: the number of members.
 pub(super) fn sunionstore(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
-    let sets = sources(cx.keyspace, args, 2)?;
-    let result = union(&sets, &cx.settings.thresholds);
-    Ok(store_result(cx, &args[1], result, "sunionstore"))
+    combine_and_store(cx, args, Kind::Union, "sunionstore")
 }
 
 /// SDIFF key [key …].
 pub(super) fn sdiff(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
-    let sets = sources(cx.keyspace, args, 1)?;
-    reply_set(cx, difference(&sets, &cx.settings.thresholds));
-    Ok(Effect::Unchanged)
+    answer(cx, args, Kind::Difference)
 }
 
 /// SDIFFSTORE destination key [key …]: the number of members.
 pub(super) fn sdiffstore(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
+    combine_and_store(cx, args, Kind::Difference, "sdiffstore")
+}
+
+/// Answers what the sets behind the command's name come to.
+fn answer(cx: &mut Context<'_>, args: &Args<'_>, kind: Kind) -> Result<Effect, CommandError> {
+    let sets = sources(cx.keyspace, args, 1)?;
+    let mut combination = Combination::new(kind, sets, cx.keyspace.deferred_free());
+    let thresholds = &cx.settings.thresholds;
+    let is_distinct = kind != Kind::Union;
+    let mut result = Set::new(b"0", 0, thresholds);
+    if work::is_long(combination.lookups(), cx.is_script) {
+        let thresholds = thresholds.clone();
+        let purpose = match is_distinct {
+            true => Purpose::Answer,
+            false => Purpose::Distinct { result, thresholds },
+        };
+        answer_later(cx, combination, purpose);
+    } else if is_distinct {
+        let (reply, mut len) = (&mut cx.reply, 0);
+        let begun = reply.deferred();
+        combination.go_on(usize::MAX, |member| {
+            reply_element(reply, member);
+            len += 1;
+            true
+        });
+        reply.finish_set(begun, len);
+    } else {
+        combination.add_to(&mut result, thresholds);
+        reply_set(cx, result);
+    }
+    Ok(Effect::Unchanged)
+}
+
+fn answer_later(cx: &mut Context<'_>, combination: Combination, purpose: Purpose) {
+    let protocol = cx.reply.protocol();
+    cx.reply.later(work::in_slices(CombinationWork::new(combination, purpose), protocol));
+}
+
+/// Stores what the sets behind the destination come to.
+fn combine_and_store(
+    cx: &mut Context<'_>,
+    args: &Args<'_>,
+    kind: Kind,
+    event: &'static str,
+) -> Result<Effect, CommandError> {
     let sets = sources(cx.keyspace, args, 2)?;
-    let result = difference(&sets, &cx.settings.thresholds);
-    Ok(store_result(cx, &args[1], result, "sdiffstore"))
+    let thresholds = &cx.settings.thresholds;
+    let mut result = Set::new(b"0", 0, thresholds);
+    Combination::new(kind, sets, cx.keyspace.deferred_free()).add_to(&mut result, thresholds);
+    Ok(store_result(cx, &args[1], result, event))
 }
 
 /// The sets at the keys from the argument `first` on.
@@ -120,46 +156,6 @@ fn sources(
     first: usize,
 ) -> Result<Vec<Option<Set>>, CommandError> {
     args.iter().skip(first).map(|key| capture(keyspace, key)).collect()
-}
-
-/// Calls `each` with the members that all `sets` have, until it returns false.
-fn intersect(sets: &[Option<Set>], mut each: impl FnMut(Element<'_>) -> bool) {
-    let Some(mut sets) = sets.iter().map(Option::as_ref).collect::<Option<Vec<_>>>() else {
-        return;
-    };
-    sets.sort_by_key(|set| set.len());
-    let Some((smallest, others)) = sets.split_first() else { return };
-    for member in smallest.iter() {
-        let common = member.with_bytes(|name| others.iter().all(|set| set.contains(name)));
-        if common && !each(member) {
-            return;
-        }
-    }
-}
-
-fn union(sets: &[Option<Set>], thresholds: &Thresholds) -> Set {
-    let mut result = Set::new(b"0", 0, thresholds);
-    for member in sets.iter().flatten().flat_map(|set| set.iter()) {
-        member.with_bytes(|member| result.add(member, thresholds));
-    }
-    result
-}
-
-/// What the first of `sets` has and no other.
-fn difference(sets: &[Option<Set>], thresholds: &Thresholds) -> Set {
-    let mut result = Set::new(b"0", 0, thresholds);
-    let Some((Some(first), others)) = sets.split_first() else { return result };
-    let mut others: Vec<&Set> = others.iter().flatten().collect();
-    // The largest is the likeliest to have a member.
-    others.sort_by_key(|set| std::cmp::Reverse(set.len()));
-    for member in first.iter() {
-        member.with_bytes(|member| {
-            if !others.iter().any(|set| set.contains(member)) {
-                result.add(member, thresholds);
-            }
-        });
-    }
-    result
 }
 
 /// Answers the members of a set.

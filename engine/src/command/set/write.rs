@@ -21,7 +21,7 @@ pub(super) fn sadd(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Comm
     let create = || Set::new(&args[2], expected, thresholds);
     let added = update_or_create(cx.keyspace.slot(key), create, |set| {
         set.expect(expected, thresholds);
-        Ok(args.iter().skip(2).filter(|member| set.add(member, thresholds)).count())
+        Ok((2..args.len()).filter(|&at| set.add(&args[at], thresholds)).count())
     })?;
     cx.reply.count(added);
     if added > 0 {

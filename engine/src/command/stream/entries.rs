@@ -6,9 +6,16 @@ use tessera_proto::number::parse_i64;
 
 use super::{
     ids::{parse_end, parse_start, parse_strict},
+    long::{Extent, RangeWork},
     read, reply_entries, update,
 };
-use crate::{command::prelude::*, types::StreamId};
+use crate::{
+    command::{
+        prelude::*,
+        work::{in_slices, is_long},
+    },
+    types::StreamId,
+};
 
 /// XLEN key.
 pub(super) fn xlen(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
@@ -104,8 +111,16 @@ fn range(cx: &mut Context<'_>, args: &Args<'_>, back: bool) -> Result<Effect, Co
         return Ok(Effect::Unchanged);
     };
     let entries = &stream.entries;
+    let is_long = count.is_none_or(|count| is_long(count, cx.is_script))
+        && is_long(entries.len() as usize, cx.is_script);
     if count == Some(0) {
         cx.reply.null_array();
+    } else if is_long {
+        let extent = Extent { start, end, back, count: count.unwrap_or(usize::MAX) };
+        let captured = entries.clone();
+        let work = RangeWork::new(captured, extent, cx.keyspace.deferred_free());
+        let protocol = cx.reply.protocol();
+        cx.reply.later(in_slices(work, protocol));
     } else if back {
         reply_entries(&mut cx.reply, entries.range_back(start, end), count);
     } else {

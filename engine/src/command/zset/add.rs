@@ -69,7 +69,8 @@ impl Options {
     /// The options, and the position of the first score.
     fn parse(args: &Args<'_>) -> (Self, usize) {
         let mut options = Self::default();
-        for (at, word) in args.iter().enumerate().skip(2) {
+        for at in 2..args.len() {
+            let word = &args[at];
             let option = match word.len() {
                 2 if word.eq_ignore_ascii_case(b"NX") => &mut options.new_only,
                 2 if word.eq_ignore_ascii_case(b"XX") => &mut options.existing_only,
@@ -150,19 +151,21 @@ fn add(
     pairs: &Args<'_>,
 ) -> Result<Effect, CommandError> {
     // All scores are looked at before the first member is added.
-    let scores =
-        pairs.iter().step_by(2).map(|score| parse_f64(score).ok_or(CommandError::NotAFloat));
-    let scores = scores.collect::<Result<Scores, _>>()?;
-    add_scored(cx, key, options, scores, pairs.iter().skip(1).step_by(2))
+    let mut scores = Scores::new();
+    for at in (0..pairs.len()).step_by(2) {
+        scores.push(parse_f64(&pairs[at]).ok_or(CommandError::NotAFloat)?);
+    }
+    add_scored(cx, key, options, &scores, |number| &pairs[2 * number + 1])
 }
 
-/// Gives `members` their `scores`, answers and reports what that changed.
+/// Gives members, which `member` knows by their numbers, their `scores`; answers and reports what that
+/// changed.
 pub(in crate::command) fn add_scored<'a>(
     cx: &mut Context<'_>,
     key: &[u8],
     options: Options,
-    scores: Scores,
-    members: impl Iterator<Item = &'a [u8]> + Clone,
+    scores: &[f64],
+    member: impl Fn(usize) -> &'a [u8],
 ) -> Result<Effect, CommandError> {
     let slot = cx.keyspace.slot(key);
     let tally = if options.existing_only && slot.is_vacant() {
@@ -170,9 +173,9 @@ pub(in crate::command) fn add_scored<'a>(
     } else {
         let thresholds = &cx.settings.thresholds;
         update_or_create(slot, Zset::new, |zset| {
-            let longest = members.clone().map(<[u8]>::len).max().unwrap_or(0);
-            zset.expect(scores.len(), longest, thresholds);
-            add_all(zset, options, scores.into_iter().zip(members), thresholds)
+            let longest = (0..scores.len()).map(|number| member(number).len()).max();
+            zset.expect(scores.len(), longest.unwrap_or(0), thresholds);
+            add_all(zset, options, scores, member, thresholds)
         })?
     };
     match (options.increment, tally.score) {
@@ -191,12 +194,13 @@ pub(in crate::command) fn add_scored<'a>(
 fn add_all<'a>(
     zset: &mut Zset,
     options: Options,
-    pairs: impl Iterator<Item = (f64, &'a [u8])>,
+    scores: &[f64],
+    member: impl Fn(usize) -> &'a [u8],
     thresholds: &Thresholds,
 ) -> Result<Tally, CommandError> {
     let mut tally = Tally::default();
-    for (score, member) in pairs {
-        let (outcome, score) = options.add_one(zset, member, score, thresholds)?;
+    for (number, &score) in scores.iter().enumerate() {
+        let (outcome, score) = options.add_one(zset, member(number), score, thresholds)?;
         match outcome {
             Outcome::Added => tally.added += 1,
             Outcome::Moved => tally.moved += 1,

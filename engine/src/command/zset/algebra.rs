@@ -4,21 +4,15 @@
 
 use tessera_proto::{float::parse_f64, number::parse_i64};
 
-use super::range::{reply_ranks, store_result};
-use crate::{
-    command::{collection::View, prelude::*},
-    keyspace::Keyspace,
-    types::{Element, Set, Thresholds, Zset},
-    value::{ValueType, value_type},
+use super::{
+    combine::{Aggregate, Combination, CombinationWork, Operation, Source},
+    range::{reply_ranks, store_result},
 };
-
-/// Which operation.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Operation {
-    Union,
-    Intersection,
-    Difference,
-}
+use crate::{
+    command::{prelude::*, work},
+    keyspace::Keyspace,
+    types::{Element, Thresholds, Zset},
+};
 
 /// What becomes of the result.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,14 +20,6 @@ enum Use {
     Answer,
     Store,
     Count,
-}
-
-/// How the scores of a member that several sets have are joined.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Aggregate {
-    Sum,
-    Min,
-    Max,
 }
 
 /// ZUNION numkeys key [key …] [WEIGHTS w …] [AGGREGATE SUM | MIN | MAX] [WITHSCORES].
@@ -71,11 +57,16 @@ pub(super) fn zintercard(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect
     let sources = sources(cx.keyspace, args, 1, "zintercard")?;
     let keys = sources.len();
     let options = Options::parse(args, 2 + keys, keys, Operation::Intersection, Use::Count)?;
+    let limit = options.limit;
+    let mut combination = options.combine(cx, Operation::Intersection, sources);
+    if work::is_long(combination.lookups(), cx.is_script) {
+        let protocol = cx.reply.protocol();
+        let counting = CombinationWork::counting(combination, limit);
+        cx.reply.later(work::in_slices(counting, protocol));
+        return Ok(Effect::Unchanged);
+    }
     let mut count = 0;
-    intersect(&sources, &options, |_, _| {
-        count += 1;
-        count != options.limit
-    });
+    combination.count(usize::MAX, limit, &mut count);
     cx.reply.count(count);
     Ok(Effect::Unchanged)
 }
@@ -89,8 +80,17 @@ fn answer(
     let sources = sources(cx.keyspace, args, 1, command)?;
     let keys = sources.len();
     let options = Options::parse(args, 2 + keys, keys, operation, Use::Answer)?;
-    let result = compute(&sources, &options, operation, &cx.settings.thresholds);
-    reply_ranks(&mut cx.reply, &result, 0..result.len(), false, options.with_scores);
+    let with_scores = options.with_scores;
+    let combination = options.combine(cx, operation, sources);
+    let thresholds = &cx.settings.thresholds;
+    if work::is_long(combination.lookups(), cx.is_script) {
+        let protocol = cx.reply.protocol();
+        let answering = CombinationWork::answering(combination, with_scores, thresholds);
+        cx.reply.later(work::in_slices(answering, protocol));
+        return Ok(Effect::Unchanged);
+    }
+    let result = combination.whole(thresholds);
+    reply_ranks(&mut cx.reply, &result, 0..result.len(), false, with_scores);
     Ok(Effect::Unchanged)
 }
 
@@ -103,8 +103,9 @@ fn store(
     let sources = sources(cx.keyspace, args, 2, command)?;
     let keys = sources.len();
     let options = Options::parse(args, 3 + keys, keys, operation, Use::Store)?;
+    let combination = options.combine(cx, operation, sources);
     let thresholds = &cx.settings.thresholds;
-    let result = fitting(compute(&sources, &options, operation, thresholds), thresholds);
+    let result = fitting(combination.whole(thresholds), thresholds);
     Ok(store_result(cx, &args[1], result, command))
 }
 
@@ -121,50 +122,6 @@ fn fitting(result: Zset, thresholds: &Thresholds) -> Zset {
         member.with_bytes(|member| fitted.set(member, score, thresholds));
     }
     fitted
-}
-
-/// A set to compute with, captured.
-enum Source {
-    Missing,
-    Set(Set),
-    Zset(Zset),
-}
-
-impl Source {
-    fn capture(keyspace: &mut Keyspace, key: &[u8]) -> Result<Self, CommandError> {
-        let Some(entry) = keyspace.read(key) else { return Ok(Self::Missing) };
-        let body = entry.body();
-        match value_type(&body) {
-            ValueType::Zset => Ok(Self::Zset(View::<Zset>::of(body)?.into_owned())),
-            ValueType::Set => Ok(Self::Set(View::<Set>::of(body)?.into_owned())),
-            _ => Err(CommandError::WrongType),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Missing => 0,
-            Self::Set(set) => set.len(),
-            Self::Zset(zset) => zset.len(),
-        }
-    }
-
-    fn score(&self, member: &[u8]) -> Option<f64> {
-        match self {
-            Self::Missing => None,
-            Self::Set(set) => set.contains(member).then_some(1.0),
-            Self::Zset(zset) => zset.score(member),
-        }
-    }
-
-    /// Calls `each` with the members and scores until it returns false.
-    fn each(&self, mut each: impl FnMut(Element<'_>, f64) -> bool) {
-        match self {
-            Self::Missing => {}
-            Self::Set(set) => _ = set.iter().all(|member| each(member, 1.0)),
-            Self::Zset(zset) => _ = zset.iter_from(0).all(|(member, score)| each(member, score)),
-        }
-    }
 }
 
 /// The sets whose number is the argument `at`, their keys behind it.
@@ -195,6 +152,12 @@ struct Options {
 }
 
 impl Options {
+    /// What `sources` come to with these options.
+    fn combine(self, cx: &Context<'_>, operation: Operation, sources: Vec<Source>) -> Combination {
+        let weighted = sources.into_iter().zip(self.weights).collect();
+        Combination::new(operation, weighted, self.aggregate, cx.keyspace.deferred_free())
+    }
+
     /// The options from the argument `at` on.
     fn parse(
         args: &Args<'_>,
@@ -236,105 +199,4 @@ impl Options {
         }
         Ok(options)
     }
-}
-
-impl Aggregate {
-    fn parse(word: &[u8]) -> Result<Self, CommandError> {
-        if word.eq_ignore_ascii_case(b"SUM") {
-            Ok(Self::Sum)
-        } else if word.eq_ignore_ascii_case(b"MIN") {
-            Ok(Self::Min)
-        } else if word.eq_ignore_ascii_case(b"MAX") {
-            Ok(Self::Max)
-        } else {
-            Err(CommandError::Syntax)
-        }
-    }
-
-    fn join(self, first: f64, second: f64) -> f64 {
-        match self {
-            // Infinities of either sign make zero.
-            Self::Sum => number_or_zero(first + second),
-            // What is no number is neither less nor greater, and of two zeros the first stays.
-            Self::Min if second < first => second,
-            Self::Max if second > first => second,
-            Self::Min | Self::Max => first,
-        }
-    }
-}
-
-fn number_or_zero(value: f64) -> f64 {
-    if value.is_nan() { 0.0 } else { value }
-}
-
-fn compute(
-    sources: &[Source],
-    options: &Options,
-    operation: Operation,
-    thresholds: &Thresholds,
-) -> Zset {
-    let mut result = Zset::new();
-    // Redis computes in a skiplist, in which a zero keeps its sign.
-    result.expect(usize::MAX, 0, thresholds);
-    match operation {
-        Operation::Union => {
-            for (source, weight) in by_size(sources, options) {
-                source.each(|member, score| {
-                    let score = number_or_zero(score * weight);
-                    member.with_bytes(|member| {
-                        let before = result.score(member);
-                        let score = before.map_or(score, |old| options.aggregate.join(old, score));
-                        // Where only the sign of a zero changed, `set` would see no change.
-                        if before == Some(0.0) && score == 0.0 {
-                            result.remove(member);
-                        }
-                        result.set(member, score, thresholds);
-                    });
-                    true
-                });
-            }
-        }
-        Operation::Intersection => intersect(sources, options, |member, score| {
-            result.set(member, score, thresholds);
-            true
-        }),
-        Operation::Difference => {
-            let Some((first, others)) = sources.split_first() else { return result };
-            first.each(|member, score| {
-                member.with_bytes(|member| {
-                    if others.iter().all(|other| other.score(member).is_none()) {
-                        result.set(member, score, thresholds);
-                    }
-                });
-                true
-            });
-        }
-    }
-    result
-}
-
-/// The sources with their weights, the smallest first: the order in which scores are added, which
-/// shows in rounding, and in which an intersection is cheapest.
-fn by_size<'a>(sources: &'a [Source], options: &Options) -> Vec<(&'a Source, f64)> {
-    let mut sorted: Vec<_> = sources.iter().zip(options.weights.iter().copied()).collect();
-    sorted.sort_by_key(|(source, _)| source.len());
-    sorted
-}
-
-/// Calls `each` with the members that all sources have and their joined scores, until it returns
-/// false.
-fn intersect(sources: &[Source], options: &Options, mut each: impl FnMut(&[u8], f64) -> bool) {
-    let sorted = by_size(sources, options);
-    let Some(((smallest, weight), others)) = sorted.split_first() else { return };
-    smallest.each(|member, score| {
-        member.with_bytes(|member| {
-            let mut joined = number_or_zero(score * weight);
-            for (other, weight) in others {
-                let Some(score) = other.score(member) else { return true };
-                // An infinite score of no weight is no number, and makes a sum zero as a whole.
-                joined = options.aggregate.join(joined, score * weight);
-            }
-            each(member, joined)
-        })
-    });
 }

@@ -107,11 +107,10 @@ impl Order for ByScore {
 }
 
 impl ScoreBound {
-    /// How the bound stands to a place in the order.
+    /// Whether the bound stands before `member` with `score`.
     #[inline]
-    pub fn cmp(&self, score: f64, member: &[u8]) -> Ordering {
-        cmp_scores(self.score, score)
-            .then_with(|| self.member.as_deref().unwrap_or_default().cmp(member))
+    pub fn is_below(&self, score: f64, member: &[u8]) -> bool {
+        self.score < score || (self.score == score && self.member() < member)
     }
 
     /// The bound's score.

@@ -103,6 +103,11 @@ impl Page {
         Builder::new(0).page
     }
 
+    /// An empty page of the largest size: for one that is sure to be filled.
+    pub fn roomy<F: Format>() -> Self {
+        Builder::new(Self::room::<F>()).page
+    }
+
     /// Number of records.
     #[inline]
     pub fn len(&self) -> usize {

@@ -187,6 +187,22 @@ impl Entries {
         self.blocks.seek(index).forward().map(|record| block_of(&record)).chain(tail)
     }
 
+    /// The blocks before number `index`, the nearest first.
+    pub fn blocks_back_from(&self, index: usize) -> impl Iterator<Item = Block<'_>> {
+        let tail = self.tail_block().filter(|_| index > self.blocks.len());
+        let sealed = self.blocks.seek(index.min(self.blocks.len())).backward();
+        tail.into_iter().chain(sealed.map(|record| block_of(&record)))
+    }
+
+    /// The number of the block in which `id` stands if it is anywhere; 0 if it lies before all.
+    pub fn block_index(&self, id: StreamId) -> usize {
+        match self.locate(id) {
+            None => 0,
+            Some(Place::Tail) => self.blocks.len(),
+            Some(Place::Sealed(cursor)) => cursor.index(),
+        }
+    }
+
     /// The entries from `start` to `end`, both counting.
     #[inline]
     pub fn range(&self, start: StreamId, end: StreamId) -> impl Iterator<Item = Entry<'_>> {
@@ -224,7 +240,7 @@ impl Entries {
     }
 
     /// The memory, to be freed.
-    pub(super) fn into_garbage(self) -> Garbage {
+    pub fn into_garbage(self) -> Garbage {
         Garbage::of_blocks(self.blocks.into_garbage())
     }
 

@@ -9,6 +9,10 @@
 //! the fewer sends a message takes, and no timer holds anything back: as long as something waits, the
 //! worker polls without sleeping.
 //!
+//! A reply that is computed while it is sent (`proto::buffer::Source`) may have nothing to send yet: then
+//! its connection has its turn again in the next poll, behind everybody else, and the worker does not
+//! sleep before that.
+//!
 //! Invariants:
 //! - a connection stands at most once in each list, and in the second one only for what may leave
 //!   later; its output leaves by whichever comes first;
@@ -35,6 +39,8 @@ pub(super) struct Outgoing {
     dirty: Vec<u32>,
     /// Connections that have got pushes, which leave in slices.
     pushed: VecDeque<u32>,
+    /// Connections whose replies were worked on in this poll, and are yet to be.
+    working: Vec<u32>,
     gate: Gate,
 }
 
@@ -58,10 +64,10 @@ impl Gate {
 }
 
 impl Outgoing {
-    /// Whether pushes wait for a later slice.
+    /// Whether pushes, or work on replies, wait for a later slice.
     #[inline]
     pub(super) fn has_more(&self) -> bool {
-        !self.pushed.is_empty()
+        !(self.pushed.is_empty() && self.working.is_empty())
     }
 
     #[inline]
@@ -133,14 +139,27 @@ impl<S: Default> Network<S> {
 
     /// Starts the sends of this poll.
     pub(super) fn start_sends(&mut self) {
+        if !self.outgoing.working.is_empty() {
+            self.mark_working();
+        }
         while let Some(index) = self.outgoing.dirty.pop() {
             if let Some(connection) = &mut self.places[index as usize].connection {
                 connection.dirty = false;
                 self.send_next(index);
             }
         }
-        if self.outgoing.has_more() {
+        if !self.outgoing.pushed.is_empty() {
             self.send_pushes();
+        }
+    }
+
+    /// Gives those whose replies are worked on their next turn.
+    #[cold]
+    fn mark_working(&mut self) {
+        for index in mem::take(&mut self.outgoing.working) {
+            if let Some(connection) = &mut self.places[index as usize].connection {
+                self.outgoing.mark(index, connection);
+            }
         }
     }
 
@@ -168,6 +187,17 @@ impl<S: Default> Network<S> {
         if idle && !connection.output.is_empty() {
             let output = next_written(&mut connection.output);
             connection.ungated = Mark::default();
+            self.send(index, output);
+        }
+    }
+
+    /// Sends `output`; if there is none, the reply is still worked on.
+    #[inline]
+    fn send(&mut self, index: u32, output: ReplyBuffer) {
+        if output.is_empty() {
+            return self.outgoing.working.push(index);
+        }
+        if let Some(connection) = &mut self.places[index as usize].connection {
             connection.in_flight = output.len();
             self.ring.send(index, output);
         }
@@ -193,8 +223,7 @@ impl<S: Default> Network<S> {
                     if !rest.is_empty() {
                         connection.held.push_front((epoch, rest));
                     }
-                    connection.in_flight = output.len();
-                    self.ring.send(index, output);
+                    self.send(index, output);
                 }
             }
             Some(_) if !connection.gated => {
@@ -255,8 +284,11 @@ mod tests {
     use std::{
         io::{ErrorKind, Read},
         net::TcpStream,
+        sync::Arc,
         time::Duration,
     };
+
+    use tessera_proto::buffer::Source;
 
     use super::*;
     use crate::{
@@ -395,6 +427,48 @@ mod tests {
         bench.finish();
         bench.poll();
         (0..CLIENTS).for_each(|client| assert_eq!(bench.read(client, 1), b"n"));
+    }
+
+    /// Works for so many slices before it writes.
+    #[derive(Debug)]
+    struct Slow(u64);
+
+    impl Source for Slow {
+        fn write(&self, position: u64, out: &mut ReplyBuffer) -> Option<u64> {
+            if position < self.0 {
+                return Some(position + 1);
+            }
+            out.extend(b"slow");
+            None
+        }
+    }
+
+    #[test]
+    fn a_reply_that_is_worked_on_holds_up_nobody_and_keeps_its_place() {
+        let mut bench = Bench::new();
+        for (hold, durable) in [(0, 0), (5, 5)] {
+            bench.network.set_gate(hold, durable);
+            let (first, second) = (bench.clients[0].0, bench.clients[1].0);
+            let output = &mut bench.network.connection(first).expect("it is open").output;
+            output.later(Arc::new(Slow(3)));
+            output.extend(b"behind");
+            bench.network.mark_dirty(first);
+            bench.network.connection(second).expect("it is open").output.extend(b"!");
+            bench.network.mark_dirty(second);
+            for _ in 0..3 {
+                bench.poll();
+                assert!(bench.network.is_busy() && bench.has_nothing(0));
+            }
+            assert_eq!(bench.read(1, 1), b"!");
+            bench.finish();
+            while bench.has_nothing(0) {
+                bench.poll();
+            }
+            bench.poll();
+            bench.finish();
+            assert_eq!(bench.read(0, 3), b"low");
+            assert_eq!(bench.read(0, 6), b"behind");
+        }
     }
 
     #[test]

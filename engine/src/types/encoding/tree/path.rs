@@ -172,9 +172,8 @@ impl Tree<ByScore> {
     /// The way to where `member` with `score` is looked for.
     #[inline]
     pub fn approach_score<'m>(&self, score: f64, member: &'m [u8]) -> ScoreApproach<'_, 'm> {
-        let below = search::is_below(score, member);
         let (way, count) = self.way(|children| {
-            children[1..].partition_point(|child| below(child.bound.score(), child.bound.member()))
+            children[1..].partition_point(|child| child.bound.is_below(score, member))
         });
         way.page.prefetch::<ByScore>(0, count);
         ScoreApproach { way, score, member }

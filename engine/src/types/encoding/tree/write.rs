@@ -16,6 +16,10 @@ use super::{
 /// The children taken on the way to a leaf.
 type Steps = SmallVec<[u16; 8]>;
 
+/// A tree of more than so many full pages gives an edge that grows a page of the full size at once, which
+/// will be filled and need not grow class by class.
+const PAGES_OF_LARGE: usize = 4;
+
 /// What a removal has left of its leaf.
 struct Left {
     /// Its bytes before and after.
@@ -28,13 +32,14 @@ impl<O: Order> Tree<O> {
     /// Inserts `record` before the place `path`.
     pub fn insert(&mut self, path: &Path, record: &NewRecord<'_>) {
         self.len += 1;
+        let place = (path.edge, self.is_large());
         let page = leaf_at(&mut self.root, &path.steps, 1);
         let before = page.memory_bytes();
         if page.insert::<O>(path.slot, record) {
             let after = page.memory_bytes();
             return self.resized(&path.steps, before, after);
         }
-        let right = insert_splitting::<O>(page, path.slot, path.edge, record);
+        let right = insert_splitting::<O>(page, path.slot, place, record);
         self.split(&path.steps, path.edge, right);
     }
 
@@ -62,12 +67,13 @@ impl<O: Order> Tree<O> {
 
     /// Puts `record` in the place of the one at `path`.
     pub fn replace(&mut self, path: &Path, record: &NewRecord<'_>) {
+        let place = (path.edge, self.is_large());
         let page = leaf_at(&mut self.root, &path.steps, 0);
         let before = page.memory_bytes();
         if !page.replace::<O>(path.slot, record) {
             page.remove::<O>(path.slot, path.slot + 1);
             if !page.insert::<O>(path.slot, record) {
-                let right = insert_splitting::<O>(page, path.slot, path.edge, record);
+                let right = insert_splitting::<O>(page, path.slot, place, record);
                 return self.split(&path.steps, path.edge, right);
             }
         }
@@ -97,6 +103,12 @@ impl<O: Order> Tree<O> {
         Some(result)
     }
 
+    /// Whether one page more or less does not matter.
+    #[inline]
+    fn is_large(&self) -> bool {
+        self.bytes > PAGES_OF_LARGE * O::BYTES_MAX
+    }
+
     /// The way to the leaf at `end`.
     fn end_steps(&self, end: End) -> Steps {
         let (mut steps, mut node) = (Steps::new(), &self.root);
@@ -111,13 +123,13 @@ impl<O: Order> Tree<O> {
     /// Puts `record` at `end`, where the leaf is full; the nodes above have counted it.
     #[cold]
     fn push_splitting(&mut self, end: End, record: &NewRecord<'_>) {
-        let steps = self.end_steps(end);
+        let (steps, is_large) = (self.end_steps(end), self.is_large());
         let page = leaf_at(&mut self.root, &steps, 0);
         let (slot, edge) = match end {
             End::Front => (0, Edge::Front),
             End::Back => (page.len(), Edge::Back),
         };
-        let right = insert_splitting::<O>(page, slot, edge, record);
+        let right = insert_splitting::<O>(page, slot, (edge, is_large), record);
         self.split(&steps, edge, right);
     }
 
@@ -217,17 +229,19 @@ fn end_leaf<O: Order>(mut node: &mut Node<O>, end: End, change: isize) -> &mut P
     }
 }
 
-/// Inserts `record` into a leaf that is full. Its right part is returned.
+/// Inserts `record` into a leaf that is full, at an edge of the tree or not; of a large tree or not. Its
+/// right part is returned.
 #[cold]
 fn insert_splitting<O: Order>(
     page: &mut Page,
     slot: usize,
-    edge: Edge,
+    (edge, is_large): (Edge, bool),
     record: &NewRecord<'_>,
 ) -> Page {
+    let new = || if is_large { Page::roomy::<O>() } else { Page::new() };
     let mut right = match edge {
-        Edge::Back => Page::new(),
-        Edge::Front => std::mem::take(page),
+        Edge::Back => new(),
+        Edge::Front => std::mem::replace(page, new()),
         Edge::Inside => page.split_off::<O>(page.middle::<O>()),
     };
     let fits = match slot.checked_sub(page.len()) {
