@@ -9,9 +9,9 @@ use std::ops::Deref;
 
 use tessera_proto::ReplyWriter;
 
-use super::CommandError;
+use super::{CommandError, Context, Effect};
 use crate::{
-    keyspace::{Body, Deadline, Keyspace, NewBody, Slot},
+    keyspace::{Body, Deadline, Keyspace, NewBody, Slot, events::Class},
     types::{Element, Hash, List, Set, Zset, set::PackedSet},
     value::{Object, inline},
 };
@@ -249,6 +249,26 @@ pub(super) fn store<C: Collection>(keyspace: &mut Keyspace, key: &[u8], collecti
         put(keyspace.slot(key), collection);
     }
     existed
+}
+
+/// The same for a command that answers the number of members, and tells of `event` if there are any.
+pub(super) fn store_result<C: Collection>(
+    cx: &mut Context<'_>,
+    key: &[u8],
+    result: C,
+    (class, event): (Class, &'static str),
+) -> Effect {
+    let len = result.len();
+    let existed = store(cx.keyspace, key, result);
+    cx.reply.count(len);
+    if len > 0 {
+        cx.notify(class, event, key);
+        return Effect::Changed(1);
+    }
+    if existed {
+        cx.notify(Class::GENERIC, "del", key);
+    }
+    Effect::changed_if(existed)
 }
 
 /// Writes an element as a bulk string; a long one without a copy.

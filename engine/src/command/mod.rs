@@ -41,6 +41,7 @@ pub mod hyperloglog;
 pub mod keys;
 pub mod list;
 mod members;
+mod multipop;
 mod names;
 pub mod pubsub;
 pub mod scripting;

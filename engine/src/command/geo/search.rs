@@ -7,9 +7,8 @@ use super::{
 };
 use crate::{
     command::{
-        collection::{read, reply_element},
+        collection::{read, reply_element, store_result},
         prelude::*,
-        zset::range::store_result,
     },
     types::{
         Element, Thresholds, Zset,
@@ -113,7 +112,7 @@ fn search(
     let stored = found.len() as u64;
     let searches = form == Form::SearchStore;
     let event = if searches { "geosearchstore" } else { "georadiusstore" };
-    let effect = store_result(cx, &args[destination], result, event);
+    let effect = store_result(cx, &args[destination], result, (Class::SORTED_SET, event));
     Ok(if stored > 0 { Effect::Changed(stored) } else { effect })
 }
 

@@ -7,6 +7,7 @@ use super::ends::{pop_event, pop_some, push_event, push_one};
 use crate::{
     command::{
         collection::{View, read, reply_element, update},
+        multipop::{self, Multipop},
         prelude::*,
     },
     types::{List, list::End},
@@ -24,42 +25,21 @@ pub(super) fn lmove(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Com
 
 /// LMPOP numkeys key [key …] LEFT|RIGHT [COUNT count]: the key and what was popped from it.
 pub(super) fn lmpop(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
-    match Multipop::parse(args)?.pop(cx)? {
-        Some(effect) => Ok(effect),
-        None => {
-            cx.reply.null_array();
-            Ok(Effect::Unchanged)
-        }
-    }
+    let popped = pop_from_first(cx, &Multipop::parse(args, parse_end)?)?;
+    Ok(multipop::answer(cx, popped))
 }
 
-/// What LMPOP and BLMPOP are to pop.
-pub(super) struct Multipop<'a> {
-    args: Args<'a>,
-    keys: usize,
-    end: End,
-    count: usize,
-}
-
-impl<'a> Multipop<'a> {
-    /// Reads the arguments, of which the second is the number of keys.
-    pub(super) fn parse(args: &Args<'a>) -> Result<Self, CommandError> {
-        let keys = parse_at_least_one(&args[1], "ERR numkeys should be greater than 0")?;
-        let end_at = keys.saturating_add(2);
-        let end = parse_end(args.get(end_at).ok_or(CommandError::Syntax)?)?;
-        let count = parse_pop_count(args, end_at + 1)?;
-        Ok(Self { args: *args, keys, end, count })
-    }
-
-    /// Pops from the first key that holds a list; nothing if none does.
-    pub(super) fn pop(&self, cx: &mut Context<'_>) -> Result<Option<Effect>, CommandError> {
-        for key in self.args.iter().skip(2).take(self.keys) {
-            if read::<List>(cx.keyspace, key)?.is_some() {
-                return pop_from(cx, key, self.end, self.count).map(Some);
-            }
+/// Pops from the first key that holds a list; nothing if none does.
+pub(super) fn pop_from_first(
+    cx: &mut Context<'_>,
+    what: &Multipop<'_, End>,
+) -> Result<Option<Effect>, CommandError> {
+    for key in what.keys() {
+        if read::<List>(cx.keyspace, key)?.is_some() {
+            return pop_from(cx, key, what.from, what.count).map(Some);
         }
-        Ok(None)
     }
+    Ok(None)
 }
 
 /// LEFT or RIGHT.

@@ -3,11 +3,12 @@
 
 use super::{
     ends::{pop_event, pop_some},
-    transfer::{Multipop, parse_end, transfer},
+    transfer::{parse_end, pop_from_first, transfer},
 };
 use crate::{
     command::{
         collection::{read, update},
+        multipop::Multipop,
         prelude::*,
         waiting::{found_nothing, parse_seconds},
     },
@@ -26,9 +27,9 @@ pub(super) fn brpop(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Com
 
 /// BLMPOP timeout numkeys key [key …] LEFT|RIGHT [COUNT count].
 pub(super) fn blmpop(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
-    let what = Multipop::parse(&args.tail(1))?;
+    let what = Multipop::parse(&args.tail(1), parse_end)?;
     parse_seconds(&args[1], cx.keyspace.now_ms())?;
-    match what.pop(cx)? {
+    match pop_from_first(cx, &what)? {
         Some(effect) => Ok(effect),
         None => Ok(found_nothing(cx, |reply| reply.null_array())),
     }

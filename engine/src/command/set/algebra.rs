@@ -6,7 +6,7 @@ use tessera_proto::number::parse_i64;
 use super::combine::{Combination, CombinationWork, Kind, Purpose};
 use crate::{
     command::{
-        collection::{capture, reply_element, store},
+        collection::{capture, reply_element, store_result},
         prelude::*,
         walk::{Content, Walk, is_long},
         work,
@@ -62,7 +62,7 @@ pub(super) fn sinterstore(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effec
     Combination::new(Kind::Intersection, sets, cx.keyspace.deferred_free())
         .add_to(&mut result, thresholds);
     let result = as_integers(&result, thresholds).unwrap_or(result);
-    Ok(store_result(cx, &args[1], result, "sinterstore"))
+    Ok(store_result(cx, &args[1], result, (Class::SET, "sinterstore")))
 }
 
 /// The same set as an intset, if it is none and may be one: few members, all integers.
@@ -146,7 +146,7 @@ fn combine_and_store(
     let thresholds = &cx.settings.thresholds;
     let mut result = Set::new(b"0", 0, thresholds);
     Combination::new(kind, sets, cx.keyspace.deferred_free()).add_to(&mut result, thresholds);
-    Ok(store_result(cx, &args[1], result, event))
+    Ok(store_result(cx, &args[1], result, (Class::SET, event)))
 }
 
 /// The sets at the keys from the argument `first` on.
@@ -173,21 +173,6 @@ pub(super) fn reply_set(cx: &mut Context<'_>, set: Set) {
     } else {
         set.iter().for_each(|member| reply_element(&mut cx.reply, member));
     }
-}
-
-/// Puts `result` at `key` and answers its number of members.
-fn store_result(cx: &mut Context<'_>, key: &[u8], result: Set, event: &'static str) -> Effect {
-    let len = result.len();
-    let existed = store(cx.keyspace, key, result);
-    cx.reply.count(len);
-    if len > 0 {
-        cx.notify(Class::SET, event, key);
-        return Effect::Changed(1);
-    }
-    if existed {
-        cx.notify(Class::GENERIC, "del", key);
-    }
-    Effect::changed_if(existed)
 }
 
 /// LIMIT and a number, 0 for none, from the argument `at` on.

@@ -6,10 +6,10 @@ use tessera_proto::{float::parse_f64, number::parse_i64};
 
 use super::{
     combine::{Aggregate, Combination, CombinationWork, Operation, Source},
-    range::{reply_ranks, store_result},
+    range::reply_ranks,
 };
 use crate::{
-    command::{prelude::*, work},
+    command::{collection::store_result, prelude::*, work},
     keyspace::Keyspace,
     types::{Element, Thresholds, Zset},
 };
@@ -106,7 +106,7 @@ fn store(
     let combination = options.combine(cx, operation, sources);
     let thresholds = &cx.settings.thresholds;
     let result = fitting(combination.whole(thresholds), thresholds);
-    Ok(store_result(cx, &args[1], result, command))
+    Ok(store_result(cx, &args[1], result, (Class::SORTED_SET, command)))
 }
 
 /// The result in the encoding that fits it, as Redis stores it.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     command::{
-        collection::{read, reply_element, store},
+        collection::{read, reply_element, store_result},
         prelude::*,
         walk::{Content, Walk, is_long},
     },
@@ -69,27 +69,7 @@ pub(super) fn zrangestore(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effec
             member.with_bytes(|member| result.set(member, score, thresholds));
         }
     }
-    Ok(store_result(cx, &args[1], result, "zrangestore"))
-}
-
-/// Puts `result` at `key` and answers its number of members.
-pub(in crate::command) fn store_result(
-    cx: &mut Context<'_>,
-    key: &[u8],
-    result: Zset,
-    event: &'static str,
-) -> Effect {
-    let len = result.len();
-    let existed = store(cx.keyspace, key, result);
-    cx.reply.count(len);
-    if len > 0 {
-        cx.notify(Class::SORTED_SET, event, key);
-        return Effect::Changed(1);
-    }
-    if existed {
-        cx.notify(Class::GENERIC, "del", key);
-    }
-    Effect::changed_if(existed)
+    Ok(store_result(cx, &args[1], result, (Class::SORTED_SET, "zrangestore")))
 }
 
 fn answer(cx: &mut Context<'_>, args: &Args<'_>, form: Form) -> Result<Effect, CommandError> {

@@ -7,7 +7,7 @@ use super::bounds::{Bounds, By};
 use crate::{
     command::{
         collection::{Changed, read, reply_element, update},
-        list::{parse_at_least_one, parse_pop_count},
+        multipop::{self, Multipop},
         prelude::*,
     },
     types::Zset,
@@ -125,51 +125,35 @@ fn pop(cx: &mut Context<'_>, args: &Args<'_>, from: Extreme) -> Result<Effect, C
 
 /// ZMPOP numkeys key [key …] MIN|MAX [COUNT count]: the key and what was popped from it.
 pub(super) fn zmpop(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
-    match Multipop::parse(args)?.pop(cx)? {
-        Some(effect) => Ok(effect),
-        None => {
-            cx.reply.null_array();
-            Ok(Effect::Unchanged)
-        }
+    let popped = pop_from_first(cx, &Multipop::parse(args, parse_extreme)?)?;
+    Ok(multipop::answer(cx, popped))
+}
+
+/// MIN or MAX.
+pub(super) fn parse_extreme(word: &[u8]) -> Result<Extreme, CommandError> {
+    match word {
+        _ if word.eq_ignore_ascii_case(b"MIN") => Ok(Extreme::Min),
+        _ if word.eq_ignore_ascii_case(b"MAX") => Ok(Extreme::Max),
+        _ => Err(CommandError::Syntax),
     }
 }
 
-/// What ZMPOP and BZMPOP are to pop.
-pub(super) struct Multipop<'a> {
-    args: Args<'a>,
-    keys: usize,
-    from: Extreme,
-    count: usize,
-}
-
-impl<'a> Multipop<'a> {
-    /// Reads the arguments, of which the second is the number of keys.
-    pub(super) fn parse(args: &Args<'a>) -> Result<Self, CommandError> {
-        let keys = parse_at_least_one(&args[1], "ERR numkeys should be greater than 0")?;
-        let from_at = keys.saturating_add(2);
-        let from = match args.get(from_at).ok_or(CommandError::Syntax)? {
-            word if word.eq_ignore_ascii_case(b"MIN") => Extreme::Min,
-            word if word.eq_ignore_ascii_case(b"MAX") => Extreme::Max,
-            _ => return Err(CommandError::Syntax),
-        };
-        let count = parse_pop_count(args, from_at + 1)?;
-        Ok(Self { args: *args, keys, from, count })
-    }
-
-    /// Pops from the first key that holds a sorted set; nothing if none does.
-    pub(super) fn pop(&self, cx: &mut Context<'_>) -> Result<Option<Effect>, CommandError> {
-        for key in self.args.iter().skip(2).take(self.keys) {
-            if let Some(zset) = read::<Zset>(cx.keyspace, key)? {
-                let count = self.count.min(zset.len());
-                cx.reply.array(2);
-                cx.reply.bulk(key);
-                let effect = pop_from(cx, key, self.from, count, Shape::Pairs)?;
-                record_pop(cx, key, self.from, count);
-                return Ok(Some(effect));
-            }
+/// Pops from the first key that holds a sorted set; nothing if none does.
+pub(super) fn pop_from_first(
+    cx: &mut Context<'_>,
+    what: &Multipop<'_, Extreme>,
+) -> Result<Option<Effect>, CommandError> {
+    for key in what.keys() {
+        if let Some(zset) = read::<Zset>(cx.keyspace, key)? {
+            let count = what.count.min(zset.len());
+            cx.reply.array(2);
+            cx.reply.bulk(key);
+            let effect = pop_from(cx, key, what.from, count, Shape::Pairs)?;
+            record_pop(cx, key, what.from, count);
+            return Ok(Some(effect));
         }
-        Ok(None)
     }
+    Ok(None)
 }
 
 /// Pops one member of the sorted set at `key`, which exists, and answers both with its score.

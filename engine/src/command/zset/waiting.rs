@@ -1,10 +1,11 @@
 //! Commands that take members of sorted sets, and wait for some.
 #![forbid(unsafe_code)]
 
-use super::remove::{Extreme, Multipop, pop_one};
+use super::remove::{Extreme, parse_extreme, pop_from_first, pop_one};
 use crate::{
     command::{
         collection::read,
+        multipop::Multipop,
         prelude::*,
         waiting::{found_nothing, parse_seconds},
     },
@@ -23,9 +24,9 @@ pub(super) fn bzpopmax(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, 
 
 /// BZMPOP timeout numkeys key [key …] MIN|MAX [COUNT count].
 pub(super) fn bzmpop(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
-    let what = Multipop::parse(&args.tail(1))?;
+    let what = Multipop::parse(&args.tail(1), parse_extreme)?;
     parse_seconds(&args[1], cx.keyspace.now_ms())?;
-    match what.pop(cx)? {
+    match pop_from_first(cx, &what)? {
         Some(effect) => Ok(effect),
         None => Ok(found_nothing(cx, |reply| reply.null_array())),
     }
