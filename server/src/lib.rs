@@ -21,7 +21,7 @@
 //! cut                 an instant in which no worker takes places
 //! couplings           keys that must be at hand together while a client waits for them
 //! loan, own_shard     shards that are lent whole to the worker that executes over several of them
-//! guests              shards of sleeping workers, executed upon by whoever has commands for them
+//! guests              shards of workers that are in the kernel, executed upon by others
 //! stop_the_world      what the server itself does over all shards at once: DEBUG RELOAD, the end
 //! exec                EXEC and WATCH: transactions on their way to the shards
 //! libraries           commands that change the libraries of functions
@@ -66,8 +66,8 @@
 //! cut         an instant in which no worker takes places: a consistent cut through all mailboxes (cut)
 //! unit        what is executed as one step over several shards: a command, EXEC, a script (loan)
 //! loan, host  shards handed by pointer to one worker, the host, for the length of a unit (loan)
-//! guest       a sleeping worker's shard, with another worker for the length of a turn (guests)
-//! berth       where a worker leaves its shard while it sleeps, for others to take (mesh)
+//! guest       a shard whose worker is between two turns, with another worker for a turn (guests)
+//! berth       where a worker leaves its shard between its turns, for others to take (mesh)
 //! coupled     keys of several shards for all of which one client waits (couplings)
 //! epoch       a span of the one order whose effects become durable together (aof)
 //! board, desk who has how many connections; where one is left for the worker that is to have it (net)
@@ -80,7 +80,8 @@
 //! - no lock is taken between reading a request and writing its reply, and a worker never waits for
 //!   another one: what cannot go on now is set aside. Two exceptions, of a few stores and a few
 //!   microseconds: while a command over several shards takes its places, nobody else takes any (`cut`);
-//!   and a worker that wakes looks for its shard for a moment if a guest uses it (`own_shard`);
+//!   and a worker that begins a turn looks for its shard for a moment if it is a guest elsewhere
+//!   (`own_shard`);
 //! - a panic anywhere ends the process.
 #![deny(unsafe_code)]
 

@@ -19,8 +19,8 @@
 //! call, settings        what reaches a shard: a command with who sent it; what the configuration says
 //! context, effect, error    what a function gets, answers, or fails with
 //! collection, members   what the families of collections share: reaching them, walking and drawing
-//! walk                  replies with large collections, written while they are sent
-//! waiting               what commands that wait for data share
+//! walk, work            long replies, written or computed while they are sent
+//! waiting, multipop     what commands that wait for data, and those that pop from several keys, share
 //! string … server       the families
 //! ```
 #![forbid(unsafe_code)]
