@@ -39,5 +39,6 @@ mod string;
 mod tools;
 mod tracking;
 mod transactions;
+mod turmoil;
 mod usage;
 mod waiting;

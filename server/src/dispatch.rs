@@ -270,8 +270,7 @@ impl Worker {
                 if !apart {
                     return Advance::Apart;
                 }
-                self.send_all_home();
-                self.outboxes.wake();
+                self.make_time();
             }
             if waits_for_guests {
                 continue;

@@ -47,11 +47,13 @@ use tessera_engine::{
     shard::Shard,
     sys::clock::SET_BACK_MIN_US,
 };
+use tessera_proto::Args;
 
 use crate::{
     in_place::OWNED_REQUEST_MIN,
     mesh::{berth::Berth, mailbox::Position},
     net::{Connection, ConnectionId},
+    parcel::{CallHeader, Parcel},
     pause::Pause,
     session::{Held, Session},
     worker::Worker,
@@ -175,16 +177,29 @@ pub(crate) fn is_plain(command: &Command) -> bool {
 /// microseconds on `shard`.
 #[inline]
 pub(crate) fn is_short(shard: &Shard, session: &Session, held: &Held, bytes: &[u8]) -> bool {
-    let Command { flags, group, .. } = held.command;
-    let is_string = *group == Group::String && flags.has(flag::WRITE);
-    flags.has(flag::FAST) || is_string || finds_little(shard, session, held, bytes)
+    is_quick(held.command)
+        || finds_little(shard, held.command, session.database, &session.parser.args(bytes))
 }
 
-/// Whether the values of a request's keys are small, and there are no others that it reads.
-fn finds_little(shard: &Shard, session: &Session, held: &Held, bytes: &[u8]) -> bool {
-    let Command { keys, flags, .. } = held.command;
-    let args = session.parser.args(bytes);
-    let size = |at: usize| shard.keyspace.outside_bytes(session.database as usize, &args[at]);
+/// The same for a call of a parcel.
+fn is_short_call(shard: &Shard, header: &CallHeader, args: &Args<'_>) -> bool {
+    is_quick(header.command) || finds_little(shard, header.command, header.database, args)
+}
+
+/// Whether a command takes no longer for a long value than for a short one.
+#[inline]
+fn is_quick(Command { flags, group, .. }: &Command) -> bool {
+    flags.has(flag::FAST) || (*group == Group::String && flags.has(flag::WRITE))
+}
+
+/// Whether the values of a call's keys are small, and there are no others that it reads.
+fn finds_little(
+    shard: &Shard,
+    Command { keys, flags, .. }: &Command,
+    database: u32,
+    args: &Args<'_>,
+) -> bool {
+    let size = |at: usize| shard.keyspace.outside_bytes(database as usize, &args[at]);
     if flags.has(flag::TOUCHES_ARBITRARY_KEYS) {
         return false;
     }
@@ -192,7 +207,7 @@ fn finds_little(shard: &Shard, session: &Session, held: &Held, bytes: &[u8]) -> 
         return size(at) <= SMALL_BYTES_MAX;
     }
     let mut positions = Vec::new();
-    keys.positions(&args, &mut positions).is_ok()
+    keys.positions(args, &mut positions).is_ok()
         && positions.into_iter().map(size).sum::<usize>() <= SMALL_BYTES_MAX
 }
 
@@ -311,6 +326,29 @@ impl Worker {
             if let Some(guest) = &mut shards[shard as usize] {
                 guest.advance_clock_us(latest_us);
             }
+        }
+    }
+
+    /// Sends all guests home before something that takes long. Nothing that has been looked at is for
+    /// one.
+    #[inline]
+    pub(crate) fn make_time(&mut self) {
+        if !self.guests.is_empty() {
+            self.send_all_home();
+            self.outboxes.wake();
+        }
+    }
+
+    /// The same before a parcel is executed, if one of its calls takes long.
+    #[inline]
+    pub(crate) fn make_time_for(&mut self, parcel: &Parcel) {
+        if !self.guests.is_empty()
+            && parcel.calls().any(|(header, args)| {
+                matches!(header.command.run, Run::Session | Run::Script)
+                    || !is_short_call(&self.shard, header, &args)
+            })
+        {
+            self.make_time();
         }
     }
 

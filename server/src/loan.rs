@@ -271,6 +271,7 @@ impl Worker {
     /// Executes the units over the shards that are here, and sends these back.
     /// A script that gets suspended keeps them; when it has ended, this goes on.
     pub(crate) fn execute_units(&mut self) {
+        self.make_time();
         self.loans.gathered.align_clocks(self.now_us);
         // A script that was suspended has ended, if this is called again.
         self.loans.gathered.serve_waiters();

@@ -115,6 +115,7 @@ impl Worker {
     /// Executes a parcel and sends it home.
     fn serve(&mut self, mut parcel: Box<Parcel>) {
         let is_own = parcel.origin == self.own;
+        self.make_time_for(&parcel);
         if !is_own {
             self.outboxes.received(parcel.origin);
             self.metrics.counters.remote_commands.add(parcel.len() as u64);

@@ -258,6 +258,11 @@ impl Parcel {
         mem::take(&mut self.attachments)
     }
 
+    /// Its calls in order.
+    pub fn calls(&self) -> impl Iterator<Item = (&CallHeader, Args<'_>)> {
+        self.calls.iter().zip(self.requests.iter())
+    }
+
     /// Who gets the reply of the last call.
     pub fn last(&self) -> Option<Addressee> {
         self.runs.last().map(|run| run.to)
