@@ -32,9 +32,11 @@ use crate::{
     journal::{Journal, Waiting, record::Record},
 };
 
-/// So many bytes of records are looked at, which takes some milliseconds; of more, everything is in
+/// So many records are looked at in one go, and so many bytes, which takes about half a millisecond: a
+/// group of `always` is what gathers during one flush, and mostly far less. Of more, everything is in
 /// doubt.
-const LOOKED_AT_BYTES_MAX: usize = 4 << 20;
+const RECORDS_MAX: u64 = 4_096;
+const BYTES_MAX: usize = 2 << 20;
 
 /// The keys of a shard whose last change may be lost.
 #[derive(Debug, Default)]
@@ -65,34 +67,35 @@ impl Doubt {
         let is_in_step = |doubt: &Self| !doubt.everything && journal.continues(doubt.sequence);
         let mut doubt = match before.filter(is_in_step) {
             Some(before) if !is_clean(journal, writer) => before,
-            _ => Self::of_groups(journal, writer, durable_epoch),
+            _ => Self::of_groups(writer, durable_epoch),
         };
-        if journal.len() > LOOKED_AT_BYTES_MAX {
-            doubt.everything = true;
-        }
         doubt.add_all(journal.waiting());
         (doubt.sequence, doubt.changes) = (journal.sequence(), journal.changes());
         doubt
     }
 
     /// What the groups may lose that were taken out of the journal.
-    fn of_groups(journal: &Journal, writer: &LogWriter, durable_epoch: u64) -> Self {
+    fn of_groups(writer: &LogWriter, durable_epoch: u64) -> Self {
         let mut doubt = Self::default();
-        let is_too_much = journal.len() + writer.kept_bytes() > LOOKED_AT_BYTES_MAX;
         match writer.kept_records() {
             // What is let go of is durable in this log, and its epoch perhaps not in others.
-            Some(groups) if !is_too_much && writer.let_go_epoch() <= durable_epoch => {
-                doubt.add_all(groups);
-            }
+            Some(groups) if writer.let_go_epoch() <= durable_epoch => doubt.add_all(groups),
             _ => doubt.everything = true,
         }
         doubt
     }
 
     fn add_all<'a>(&mut self, waiting: impl Iterator<Item = Waiting<'a>>) {
+        let (mut count, mut bytes) = (0, 0);
         for Waiting { first_sequence, last_sequence, records } in waiting {
-            if !self.everything && last_sequence > self.sequence {
-                self.add(records, last_sequence + 1 - first_sequence);
+            if last_sequence <= self.sequence {
+                continue;
+            }
+            let count_of_epoch = last_sequence + 1 - first_sequence;
+            (count, bytes) = (count + count_of_epoch, bytes + records.len());
+            self.everything |= count > RECORDS_MAX || bytes > BYTES_MAX;
+            if !self.everything {
+                self.add(records, count_of_epoch);
             }
         }
     }

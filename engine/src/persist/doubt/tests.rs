@@ -138,10 +138,17 @@ fn a_record_that_names_no_key_puts_everything_in_doubt() {
 #[test]
 fn too_many_records_put_everything_in_doubt() {
     let mut bench = Bench::new();
-    bench.record(&["SET", "a", &"x".repeat(LOOKED_AT_BYTES_MAX)]);
+    bench.record(&["SET", "a", &"x".repeat(BYTES_MAX)]);
     bench.end_epoch();
     let doubt = bench.look(None);
     assert!(!bench.spares(&doubt, &["GET", "old"]));
+    for (count, is_too_many) in [(RECORDS_MAX, false), (RECORDS_MAX + 1, true)] {
+        let mut bench = Bench::new();
+        (0..count).for_each(|_| bench.record(&["SET", "a", "1"]));
+        bench.end_epoch();
+        let doubt = bench.look(None);
+        assert_eq!(bench.spares(&doubt, &["GET", "old"]), !is_too_many, "{count} records");
+    }
 }
 
 #[test]
