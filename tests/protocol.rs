@@ -13,6 +13,7 @@ on_1_2_and_4_shards!(
     requests_in_any_pieces,
     inline_commands,
     empty_requests_are_ignored,
+    requests_of_browsers_close_their_connection,
     resp3_replies,
     half_closed_socket,
     client_that_never_reads,
@@ -110,6 +111,26 @@ fn inline_commands(shards: usize) {
     assert_eq!(ask("GET 'k'\r\n"), Reply::bulk("it's \\n"));
     assert_eq!(ask("SET k \"\"\r\n"), Reply::ok());
     assert_eq!(ask("GET k\r\n"), Reply::bulk(""));
+    let shown = "x".repeat(128);
+    let unknown = format!("ERR unknown command 'nosuch', with args beginning with: '{shown}' ");
+    assert_eq!(ask(&format!("nosuch {shown}xyz y\r\n")), Reply::Error(unknown));
+}
+
+/// A page can make a browser post lines of its choice here; none of them must be executed.
+fn requests_of_browsers_close_their_connection(shards: usize) {
+    let server = Server::start(shards);
+    for header in
+        ["POST / HTTP/1.1\r\n", "post\r\n", "GET / HTTP/1.1\r\nHost: a\r\n", "MULTI\r\nhost: a\r\n"]
+    {
+        let answer = last_words(&server, format!("{header}\r\nSET k v\r\n").as_bytes());
+        assert!(!answer.contains("unknown command"), "{header}: {answer}");
+    }
+    let mut array = b"*1\r\n$4\r\nPOST\r\n".to_vec();
+    array.extend(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n");
+    assert_eq!(last_words(&server, &array), "");
+    // Replies that are due are given before.
+    assert_eq!(last_words(&server, b"PING\r\nHost: a\r\nPING\r\n"), "+PONG\r\n");
+    assert_eq!(server.connect().run("EXISTS k"), Reply::Integer(0));
 }
 
 fn empty_requests_are_ignored(shards: usize) {

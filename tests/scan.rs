@@ -107,6 +107,14 @@ fn options(shards: usize) {
         SCAN                    => -ERR wrong number of arguments for 'scan' command
         ",
     );
+    // As strtoul reads numbers, whoever looks at the cursor.
+    for start in [" 0", "+0", "00", " +00"] {
+        assert_eq!(scan(&mut client, start, &[]), scan(&mut client, "0", &[]), "{start}");
+    }
+    for nothing in ["", " ", "+", "0 ", "++0", "-1"] {
+        let answer = client.call(["SCAN", nothing]);
+        assert_eq!(answer, Reply::Error("ERR invalid cursor".into()), "{nothing}");
+    }
 }
 
 fn guarantee_while_the_table_grows(shards: usize) {

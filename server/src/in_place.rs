@@ -32,6 +32,7 @@ use tessera_proto::Limits;
 pub(crate) use self::ahead::Ahead;
 use self::{ahead::End, check::refused_in_multi};
 use crate::{
+    cross_protocol,
     dispatch::Advance,
     guests::{Guests, STAYS},
     metrics::WorkerMetrics,
@@ -191,6 +192,10 @@ impl InPlace<'_> {
                 self.metrics.refused(command, &error);
                 self.answer(connection, &error);
                 None
+            }
+            End::Foreign => {
+                cross_protocol::warn(&session.peer, self.now_us);
+                Some(Stop::With(Advance::Finished))
             }
             End::Broken(error) => {
                 if !error.is_silent() {

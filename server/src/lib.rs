@@ -14,6 +14,7 @@
 //! worker              one thread: a shard, its connections, its end of the mesh; one turn
 //! dispatch            rounds: the one order of commands over all shards
 //! in_place            commands of the own shard: look ahead, prefetch, execute
+//! cross_protocol      requests of web browsers, whose connections are closed
 //! client_limits       clients that are idle or do not read
 //! client_eviction     clients that hold too much memory together
 //! memory              maxmemory: who is refused, and who lets keys go when
@@ -92,6 +93,7 @@ mod client_eviction;
 pub mod client_limits;
 pub mod config;
 mod couplings;
+mod cross_protocol;
 pub mod cut;
 pub mod dispatch;
 mod exec;

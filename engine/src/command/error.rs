@@ -71,8 +71,8 @@ impl CommandError {
             if text.len() - start >= 128 {
                 break;
             }
+            let room = 128 - (text.len() - start);
             text.push('\'');
-            let room = 128 - (text.len() - start).min(128);
             push_limited(&mut text, argument, room);
             text.push_str("' ");
         }

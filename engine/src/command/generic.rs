@@ -18,7 +18,7 @@ use dump::dump;
 pub(super) use dump::restore;
 use expire::{expire, expireat, expiretime, persist, pexpire, pexpireat, pexpiretime, pttl, ttl};
 use object::{object_encoding, object_freq, object_help, object_idletime, object_refcount};
-pub(super) use scan::parse_cursor;
+pub(crate) use scan::parse_cursor;
 use scan::{keys, randomkey, scan};
 
 const READ: KeySpec = KeySpec::FIRST.used(Access::RO.with(Access::ACCESS));

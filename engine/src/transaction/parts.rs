@@ -17,7 +17,7 @@ use super::{
     ShardId, ShardMap, ShardSet,
     merge::{Merge, inner_cursor},
 };
-use crate::command::{Command, CommandError, Way, table};
+use crate::command::{Command, CommandError, Way, generic::parse_cursor, table};
 
 /// Splits commands; keeps its scratch space from one to the next.
 #[derive(Debug, Default)]
@@ -211,9 +211,7 @@ impl Splitter {
 
 /// SCAN's cursor.
 fn outer_cursor(args: &Args<'_>) -> Result<u64, CommandError> {
-    let text = args.get(1).and_then(|digits| std::str::from_utf8(digits).ok());
-    let number = text.and_then(|text| text.parse().ok());
-    number.ok_or(CommandError::text("ERR invalid cursor"))
+    parse_cursor(args.get(1).unwrap_or_default())
 }
 
 #[cfg(test)]

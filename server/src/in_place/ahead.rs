@@ -13,6 +13,7 @@ use tessera_proto::{ProtocolError, Span, Step};
 
 use super::{AHEAD_MAX, InPlace, OWNED_REQUEST_MIN};
 use crate::{
+    cross_protocol::is_foreign,
     exec::is_queued,
     guests::{Guests, is_short, may_visit},
     net::Connection,
@@ -91,6 +92,8 @@ pub(super) enum End {
     Empty { consumed: usize },
     /// The next request is answered with an error.
     Refused { consumed: usize, command: Option<&'static Command>, error: CommandError },
+    /// The next request is one of another protocol.
+    Foreign,
     /// What follows is not the protocol.
     Broken(ProtocolError),
 }
@@ -133,6 +136,7 @@ impl InPlace<'_> {
             }
             let (command, route) = match self.check(session, &args) {
                 Ok(checked) => checked,
+                Err((None, _)) if is_foreign(&args) => return End::Foreign,
                 Err((command, error)) => return End::Refused { consumed, command, error },
             };
             if session.queue.is_some() && is_queued(command) {

@@ -15,7 +15,13 @@
 mod admission;
 mod sending;
 
-use std::{collections::VecDeque, io, os::fd::BorrowedFd, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::Arc,
+    time::Instant,
+};
 
 use socket2::SockRef;
 use tessera_engine::{journal::record::RecordBuffer, sys::disk::DiskEvent};
@@ -243,9 +249,10 @@ impl<S: Default> Network<S> {
         self.counters
     }
 
-    /// Names the eventfd that ends the sleep of a worker that parks outside of its ring.
-    pub(crate) fn register_park_event(&mut self, event: BorrowedFd<'_>) -> io::Result<()> {
-        self.ring.register_event(event)
+    /// Has an eventfd end the sleep of a worker that parks outside of its ring; a descriptor to read it
+    /// by.
+    pub(crate) fn register_park_event(&mut self) -> io::Result<OwnedFd> {
+        self.ring.register_park_event()
     }
 
     /// Prepares to sleep outside of the ring. Returns whether the worker may;

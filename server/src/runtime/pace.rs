@@ -17,7 +17,7 @@ use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
     io, mem,
-    os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd},
+    os::fd::{FromRawFd, IntoRawFd},
     pin::pin,
     rc::Rc,
     task::{Poll, Waker},
@@ -26,12 +26,7 @@ use std::{
 
 use glommio::io::BufferedFile;
 
-use super::{
-    background::Background,
-    executor::WorkerContext,
-    ring::Wait,
-    wake::{Doorbell, Mail},
-};
+use super::{background::Background, executor::WorkerContext, ring::Wait, wake::Mail};
 use crate::net::Network;
 
 /// How long a worker polls before it sleeps, at most. `tuning.md` has the measurement.
@@ -200,8 +195,7 @@ struct Signal {
 impl Park {
     /// Registers an event with the ring, and reads it in a task of the executor from now on.
     fn new<S: Default>(network: &mut Network<S>) -> io::Result<Park> {
-        let event: OwnedFd = Doorbell::new()?.into_event()?;
-        network.register_park_event(event.as_fd())?;
+        let event = network.register_park_event()?;
         let signal = Rc::new(Signal::default());
         // SAFETY: the descriptor is ours alone and is given up here.
         let event = unsafe { BufferedFile::from_raw_fd(event.into_raw_fd()) };

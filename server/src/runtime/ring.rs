@@ -25,7 +25,7 @@ mod socket;
 use std::{
     collections::VecDeque,
     io, mem,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -221,19 +221,23 @@ impl Ring {
         Ok(())
     }
 
-    /// Names the eventfd that is signalled when something completes while the worker is parked.
-    pub fn register_event(&mut self, event: BorrowedFd<'_>) -> io::Result<()> {
+    /// Has an eventfd signalled when something completes, or the bell rings, while the worker is parked.
+    /// Returns a descriptor to read it by.
+    pub fn register_park_event(&mut self) -> io::Result<OwnedFd> {
+        let event = self.bell.park_event();
         self.ring.completion().disable_eventfd();
-        self.ring.submitter().register_eventfd(event.as_raw_fd())
+        self.ring.submitter().register_eventfd(event.as_raw_fd())?;
+        event.try_clone_to_owned()
     }
 
-    /// Prepares to sleep somewhere else than in the ring: submits everything, and has the registered
+    /// Prepares to sleep somewhere else than in the ring: submits everything, and has the park
     /// event signalled when something completes. Returns whether the caller may sleep;
     /// [`Ring::end_park`] must follow in either case.
     pub fn begin_park(&mut self, mail: &impl Mail) -> io::Result<bool> {
         // In this order: what completes after the signal is on is signalled, and what completed before
         // is found by the entering and reaping that follow.
         self.ring.completion().enable_eventfd();
+        self.bell.announce_park();
         self.turn(Wait::NONE, mail)?;
         if self.has_completions() {
             return Ok(false);
@@ -246,6 +250,7 @@ impl Ring {
     pub fn end_park(&mut self, mail: &impl Mail) {
         mail.announce_awake();
         self.bell.announce_awake();
+        self.bell.end_park();
         self.ring.completion().disable_eventfd();
     }
 

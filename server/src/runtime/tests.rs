@@ -162,6 +162,50 @@ fn a_worker_parked_for_a_sleeping_task_serves_and_is_woken_by_both() {
     echo.stop();
 }
 
+/// The background task of a worker that is to stay parked has ended.
+static LONG_NAP_IS_OVER: AtomicBool = AtomicBool::new(false);
+
+#[test]
+fn a_parked_worker_is_woken_by_its_bell_each_time() {
+    let board = Board::with_workers(1, 10).expect("a bell");
+    let (letters, (done, answers)) = (Arc::new(AtomicUsize::new(0)), mpsc::channel());
+    const LETTERS: usize = 20;
+    let (of_worker, mailbox) = (Arc::clone(&board), Arc::clone(&letters));
+    let workers = executor::start(1, move |context| {
+        let (board, letters, done) = (Arc::clone(&of_worker), Arc::clone(&mailbox), done.clone());
+        async move {
+            let mut network =
+                Network::<()>::new(NetworkConfig::default(), board, Vec::new()).expect("a ring");
+            context.background.spawn(async {
+                background::sleep(Duration::from_secs(30)).await;
+                LONG_NAP_IS_OVER.store(true, Ordering::SeqCst);
+            });
+            let mut pacer = Pacer::new(&context);
+            // A bell that is not heard must not hang the test.
+            let deadline = Some(Instant::now() + Duration::from_secs(60));
+            for read in 0..LETTERS {
+                let mail = || letters.load(Ordering::SeqCst) > read;
+                while !mail() {
+                    pacer.turn(&mut network, &mail, deadline).await.expect("it works");
+                    while network.take_event().is_some() {}
+                    network.finish_turn();
+                }
+                done.send(read).unwrap();
+            }
+        }
+    })
+    .expect("a worker");
+    for letter in 0..LETTERS {
+        // So that it has parked again, mostly.
+        thread::sleep(Duration::from_millis(5));
+        letters.fetch_add(1, Ordering::SeqCst);
+        board.bell(0).ring_if_asleep();
+        assert_eq!(answers.recv(), Ok(letter));
+        assert!(!LONG_NAP_IS_OVER.load(Ordering::SeqCst), "the bell has not woken it");
+    }
+    workers.join();
+}
+
 #[test]
 fn a_deadline_ends_the_wait() {
     let (done, waited) = mpsc::channel();

@@ -5,6 +5,14 @@
 //!
 //! No wake is lost: the sleeper sets its flag, passes a fence and then looks for mail; the sender
 //! leaves its mail, passes a fence and then looks at the flag. One of the two sees the other.
+//!
+//! A worker that is parked in the executor does not look at its ring, and what ends its sleep is the
+//! *park event*, which the ring signals when something completes. A ring must not be relied upon to
+//! do so from within the write to another eventfd, which the bell's is: the kernel puts such a signal
+//! off for a grace period, and Linux 6.18 does not give it at all after the first time. So whoever
+//! rings writes to the park event too while the worker is parked. The worker says so, passes a fence
+//! and then looks at its ring; the one who rings writes to the bell, passes a fence and then looks
+//! whether the worker is parked. Again one of the two sees the other.
 
 use std::{
     io,
@@ -55,28 +63,31 @@ pub struct Doorbell {
 struct Bell {
     event: OwnedFd,
     asleep: AtomicBool,
+    /// Ends the sleep of a worker that is parked.
+    park_event: OwnedFd,
+    is_parked: AtomicBool,
 }
 
 impl Doorbell {
     /// Makes a bell that nobody has rung.
     pub fn new() -> io::Result<Doorbell> {
-        // SAFETY: eventfd takes no pointers.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
-        let event = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Doorbell { shared: Arc::new(Bell { event, asleep: AtomicBool::new(false) }) })
+        let bell = Bell {
+            event: eventfd()?,
+            asleep: AtomicBool::new(false),
+            park_event: eventfd()?,
+            is_parked: AtomicBool::new(false),
+        };
+        Ok(Doorbell { shared: Arc::new(bell) })
     }
 
     /// Wakes the worker whether or not it has announced that it sleeps. For senders that keep an
     /// account of sleepers of their own.
     pub fn ring(&self) {
-        let one = 1_u64.to_ne_bytes();
-        // SAFETY: the pointer and the length are those of `one`. A write to an eventfd can only
-        // fail or block when its counter is about to overflow, and then the worker is woken anyway.
-        unsafe { libc::write(self.shared.event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        signal(&self.shared.event);
+        fence(Ordering::SeqCst);
+        if self.shared.is_parked.load(Ordering::Relaxed) {
+            signal(&self.shared.park_event);
+        }
     }
 
     /// Wakes the worker if it sleeps. Call it after leaving mail.
@@ -100,12 +111,19 @@ impl Doorbell {
         self.shared.asleep.store(false, Ordering::Relaxed);
     }
 
-    /// The eventfd itself, for a bell that has no clones and that only the kernel rings.
-    pub(super) fn into_event(self) -> io::Result<OwnedFd> {
-        match Arc::try_unwrap(self.shared) {
-            Ok(bell) => Ok(bell.event),
-            Err(shared) => shared.event.try_clone(),
-        }
+    /// The worker's side: it is about to park, and looks at its ring afterwards.
+    pub(super) fn announce_park(&self) {
+        self.shared.is_parked.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The worker's side: it looks at its ring again.
+    pub(super) fn end_park(&self) {
+        self.shared.is_parked.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn park_event(&self) -> BorrowedFd<'_> {
+        self.shared.park_event.as_fd()
     }
 
     pub(super) fn event(&self) -> BorrowedFd<'_> {
@@ -113,13 +131,34 @@ impl Doorbell {
     }
 }
 
+fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: eventfd takes no pointers.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn signal(event: &OwnedFd) {
+    let one = 1_u64.to_ne_bytes();
+    // SAFETY: the pointer and the length are those of `one`. A write to an eventfd can only
+    // fail or block when its counter is about to overflow, and then the worker is woken anyway.
+    unsafe { libc::write(event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn rings(bell: &Doorbell) -> u64 {
+        count_of(bell.event())
+    }
+
+    fn count_of(event: BorrowedFd<'_>) -> u64 {
         let mut count = 0_u64;
-        let descriptor = bell.event().as_raw_fd();
+        let descriptor = event.as_raw_fd();
         let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
         // SAFETY: one valid pollfd, and a zero timeout.
         if unsafe { libc::poll(&raw mut poll, 1, 0) } == 1 {
@@ -142,5 +181,18 @@ mod tests {
         bell.announce_awake();
         bell.ring_if_asleep();
         assert_eq!(rings(&bell), 0);
+    }
+
+    #[test]
+    fn a_bell_ends_the_sleep_of_a_parked_worker_too() {
+        let bell = Doorbell::new().expect("an eventfd");
+        bell.ring();
+        assert_eq!((rings(&bell), count_of(bell.park_event())), (1, 0));
+        bell.announce_park();
+        bell.ring();
+        assert_eq!((rings(&bell), count_of(bell.park_event())), (1, 1));
+        bell.end_park();
+        bell.ring();
+        assert_eq!((rings(&bell), count_of(bell.park_event())), (1, 0));
     }
 }

@@ -63,9 +63,11 @@ pub(super) fn scan(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Comm
     Ok(Effect::Unchanged)
 }
 
-/// The cursor that a client gives back, as `strtoul` reads it, with which Redis does: leading zeros
-/// are allowed.
-pub(in crate::command) fn parse_cursor(text: &[u8]) -> Result<u64, CommandError> {
+/// The cursor that a client gives back, as `strtoul` reads it, with which Redis does: white space and
+/// a plus sign may stand before it, and leading zeros are allowed.
+pub(crate) fn parse_cursor(text: &[u8]) -> Result<u64, CommandError> {
+    let text = text.trim_ascii_start();
+    let text = text.strip_prefix(b"+").unwrap_or(text);
     let zeros = text.iter().take_while(|&&byte| byte == b'0').count();
     let cursor = match &text[zeros..] {
         b"" if zeros > 0 => Some(0),

@@ -66,6 +66,11 @@ pub(super) fn lset(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Comm
 /// LREM key count element: how many were removed; a negative count begins at the tail, 0 means all.
 pub(super) fn lrem(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
     let count = parse_i64(&args[2]).ok_or(CommandError::NotAnInteger)?;
+    if count == i64::MIN {
+        let text = "ERR value is out of range, value must between -9223372036854775807 and \
+                    9223372036854775807";
+        return Err(CommandError::text(text));
+    }
     let key = &args[1];
     let thresholds = &cx.settings.thresholds;
     let end = if count < 0 { End::Back } else { End::Front };

@@ -42,6 +42,10 @@ fn elements_are_found_changed_and_removed() {
         ("LINSERT l BESIDE a y", "-ERR syntax error"),
         ("LRANGE l 0 4", "[\"A\" \"x\" \"b\" \"y\" \"c\"]"),
         ("LREM l -1 c", ":1"),
+        (
+            "LREM l -9223372036854775808 b",
+            "-ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        ),
         ("LREM l 0 b", ":2"),
         ("LLEN l", ":5"),
         ("LTRIM l 1 -2", "OK"),
