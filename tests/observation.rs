@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 
-use crate::harness::{Client, PortClaim, Reply, Server, on_1_2_and_4_shards};
+use crate::harness::{Client, PortClaim, Reply, Server, on_1_2_and_4_shards, redis_server};
 
 on_1_2_and_4_shards!(
     slow_commands_are_kept,
@@ -18,6 +18,7 @@ on_1_2_and_4_shards!(
     counters_start_again,
     configuration_is_written_back,
     the_own_options_take_their_own_values,
+    hits_and_misses_are_those_of_redis,
     pauses_end_in_time,
     debug_needs_permission,
     large_configurations_are_read_whole,
@@ -369,4 +370,38 @@ fn clients_are_charged_their_bytes(shards: usize) {
         received(before) + "*2\r\n$6\r\nCLIENT\r\n$4\r\nINFO\r\n".len() as u64,
         received(after)
     );
+}
+
+/// Commands, each of which counts hits and misses, or neither: those that read do, those that are
+/// going to change what they find do not.
+const COUNTED: &str = "
+    SET s 1 | GET s | GET none | APPEND s 2 | GETDEL s | GETDEL s | SET s 1 | GETEX s | GETEX none
+    STRLEN s | STRLEN none | EXISTS s none | TYPE s | TYPE none | TTL s | TTL none | TOUCH s none
+    OBJECT ENCODING s | MEMORY USAGE s | MEMORY USAGE none | DUMP s | DUMP none
+    COPY s {s}copy | COPY none {none}copy | COPY s {s}copy REPLACE | COPY s {s}copy
+    RENAME s {s}moved | RENAME {s}moved s | RPUSH l a b c d e f g h | LLEN l | LPOP l | LPOP none
+    LMPOP 2 none l LEFT | LMPOP 1 none LEFT | LMOVE l l LEFT RIGHT | LMOVE none l LEFT RIGHT
+    RPOPLPUSH l {l}2 | BLPOP none l 0 | BRPOP l 0 | BLMOVE l {l}2 LEFT LEFT 0 | BLMPOP 0 1 l LEFT
+    LRANGE l 0 -1 | LSET l 0 x | LTRIM l 0 1 | ZADD z 1 a 2 b 3 c 4 d 5 e | ZCARD z | ZPOPMIN z
+    ZPOPMIN none | ZMPOP 2 none z MIN | ZMPOP 1 none MIN | BZPOPMIN z 0 | BZMPOP 0 1 z MAX
+    ZRANGE z 0 -1 | ZRANGE none 0 -1 | ZINCRBY z 1 a | SADD t a b c | SPOP t | SPOP none
+    SISMEMBER t a | SMOVE t {t}2 a | SMEMBERS none | HSET h f v | HGET h f | HGET none f | HDEL h g
+    HINCRBY h n 1 | XADD x 1-1 f v | XLEN x | XGROUP CREATE x g 0 | XGROUP SETID x g 0
+    XGROUP CREATECONSUMER x g c | XGROUP DELCONSUMER x g c | XGROUP CREATE y g 0 MKSTREAM
+    XGROUP DESTROY y g | XRANGE x - + | XRANGE none - +
+";
+
+fn hits_and_misses_are_those_of_redis(shards: usize) {
+    let Some(redis) = redis_server() else { return };
+    let server = Server::start(shards);
+    let (mut ours, mut theirs) = (server.connect(), redis.connect());
+    let counted = |server: &Server| ["keyspace_hits", "keyspace_misses"].map(|it| server.info(it));
+    for line in COUNTED.lines().flat_map(|line| line.split('|')).map(str::trim) {
+        if line.is_empty() {
+            continue;
+        }
+        ours.run(line);
+        theirs.run(line);
+        assert_eq!(counted(&server), counted(&redis), "after {line}");
+    }
 }

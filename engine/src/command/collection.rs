@@ -146,6 +146,16 @@ pub(super) fn read<'a, C: Collection>(
     keyspace.read(key).map(|entry| View::of(entry.body())).transpose()
 }
 
+/// The collection at `key`, for a command that is going to change what it finds: such a command
+/// counts neither a hit nor a miss.
+#[inline]
+pub(super) fn look<'a, C: Collection>(
+    keyspace: &'a mut Keyspace,
+    key: &[u8],
+) -> Result<Option<View<'a, C>>, CommandError> {
+    keyspace.peek(key).map(|entry| View::of(entry.body())).transpose()
+}
+
 /// The collection at `key` on its own, so that several can be read together: a large one is
 /// captured, a small one copied.
 pub(super) fn capture<C: Collection + Clone>(

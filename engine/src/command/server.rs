@@ -213,7 +213,7 @@ fn memory_usage(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Command
             return Err(CommandError::Syntax);
         }
     }
-    match cx.keyspace.inspect(&args[2]) {
+    match cx.keyspace.peek(&args[2]) {
         Some(entry) => {
             let outside = outside_bytes(&entry.body());
             cx.reply.count(entry.allocated_bytes() + outside + SLOT_BYTES);

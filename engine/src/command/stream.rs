@@ -119,6 +119,11 @@ fn read<'a>(keyspace: &'a mut Keyspace, key: &[u8]) -> Result<Option<&'a Stream>
     keyspace.read(key).map(|entry| of(entry.body())).transpose()
 }
 
+/// The same for a command that is going to change what it finds: counts neither a hit nor a miss.
+fn look<'a>(keyspace: &'a mut Keyspace, key: &[u8]) -> Result<Option<&'a Stream>, CommandError> {
+    keyspace.peek(key).map(|entry| of(entry.body())).transpose()
+}
+
 /// Lets `change` work on the stream in `slot`; nothing if there is no key.
 fn update<R>(
     mut slot: Slot<'_, '_>,

@@ -451,7 +451,8 @@ pub struct Held {
 }
 
 impl Held {
-    fn copy_of(entry: EntryRef<'_, Object>) -> Self {
+    /// A copy of what an entry holds, its deadline and usage too.
+    pub fn copy_of(entry: EntryRef<'_, Object>) -> Self {
         Self {
             value: Value::copy_of(&entry.body()),
             deadline: entry.deadline(),

@@ -3,7 +3,10 @@
 
 use tessera_proto::number::parse_i64;
 
-use crate::{command::prelude::*, keyspace::Keyspace};
+use crate::{
+    command::prelude::*,
+    keyspace::{Held, Keyspace},
+};
 
 /// COPY source destination [DB number] [REPLACE]: whether it was copied.
 pub(super) fn copy(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
@@ -24,15 +27,20 @@ pub(super) fn copy(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, Comm
     if database == selected && source == target {
         return Err(same_object());
     }
-    let taken = |keyspace: &mut Keyspace| !keyspace.slot_of(database, target).is_vacant();
-    let held = match cx.keyspace.copy(selected, source) {
-        Some(held) if replace || !taken(cx.keyspace) => held,
+    let held = cx.keyspace.read(source).map(Held::copy_of);
+    let is_taken = !cx.keyspace.slot_of(database, target).is_vacant();
+    let held = match held {
+        Some(held) if replace || !is_taken => held,
         _ => {
             cx.reply.integer(0);
             return Ok(Effect::Unchanged);
         }
     };
     cx.keyspace.put(database, target, held);
+    if is_taken {
+        // As in Redis, where the key that was there is removed first.
+        cx.keyspace.events.report(Class::NEW, "new", database, target);
+    }
     cx.keyspace.events.report(Class::GENERIC, "copy_to", database, target);
     cx.reply.integer(1);
     Ok(Effect::Changed(1))

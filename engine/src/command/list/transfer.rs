@@ -6,7 +6,7 @@ use tessera_proto::number::parse_i64;
 use super::ends::{pop_event, pop_some, push_event, push_one};
 use crate::{
     command::{
-        collection::{View, read, reply_element, update},
+        collection::{View, look, reply_element, update},
         multipop::{self, Multipop},
         prelude::*,
     },
@@ -35,7 +35,7 @@ pub(super) fn pop_from_first(
     what: &Multipop<'_, End>,
 ) -> Result<Option<Effect>, CommandError> {
     for key in what.keys() {
-        if read::<List>(cx.keyspace, key)?.is_some() {
+        if look::<List>(cx.keyspace, key)?.is_some() {
             return pop_from(cx, key, what.from, what.count).map(Some);
         }
     }
@@ -111,7 +111,7 @@ pub(super) fn transfer(
     from: End,
     to: End,
 ) -> Result<Effect, CommandError> {
-    if read::<List>(cx.keyspace, source)?.is_none() {
+    if look::<List>(cx.keyspace, source)?.is_none() {
         cx.reply.null();
         return Ok(Effect::Unchanged);
     }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     command::{
-        collection::{read, update},
+        collection::{look, update},
         multipop::Multipop,
         prelude::*,
         waiting::{found_nothing, parse_seconds},
@@ -55,7 +55,7 @@ fn transfer_or_wait(
     to: End,
 ) -> Result<Effect, CommandError> {
     let (source, target) = (&args[1], &args[2]);
-    if read::<List>(cx.keyspace, source)?.is_none() {
+    if look::<List>(cx.keyspace, source)?.is_none() {
         return Ok(found_nothing(cx, |reply| reply.null()));
     }
     let effect = transfer(cx, source, target, from, to)?;
@@ -68,7 +68,7 @@ fn pop_first(cx: &mut Context<'_>, args: &Args<'_>, end: End) -> Result<Effect, 
     let last = args.len() - 1;
     parse_seconds(&args[last], cx.keyspace.now_ms())?;
     for key in args.iter().take(last).skip(1) {
-        if read::<List>(cx.keyspace, key)?.is_some() {
+        if look::<List>(cx.keyspace, key)?.is_some() {
             return pop_from(cx, key, end);
         }
     }

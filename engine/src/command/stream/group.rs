@@ -7,7 +7,7 @@ use super::{
     bad_subcommand,
     entries::parse_ids,
     ids::{parse_lenient, parse_strict},
-    no_group_of, read, update, update_or_create,
+    look, no_group_of, update, update_or_create,
 };
 use crate::{
     command::{help, prelude::*},
@@ -18,7 +18,7 @@ use crate::{
 pub(super) fn xgroup_create(cx: &mut Context<'_>, args: &Args<'_>) -> Result<Effect, CommandError> {
     let options = GroupOptions::parse(args, true)?;
     let (key, name) = (&args[2], &args[3]);
-    let exists = read(cx.keyspace, key)?.is_some();
+    let exists = look(cx.keyspace, key)?.is_some();
     if !exists && !options.make_stream {
         return Err(no_key());
     }
@@ -189,7 +189,7 @@ impl GroupOptions {
 
 /// Whether there are the stream and the group that a subcommand needs.
 fn check_group(cx: &mut Context<'_>, key: &[u8], name: &[u8]) -> Result<(), CommandError> {
-    match read(cx.keyspace, key)? {
+    match look(cx.keyspace, key)? {
         None => Err(no_key()),
         Some(stream) if stream.group(name).is_none() => Err(no_group_of(key, name)),
         Some(_) => Ok(()),

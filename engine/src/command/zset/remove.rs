@@ -6,7 +6,7 @@ use tessera_proto::{Protocol, number::parse_i64};
 use super::bounds::{Bounds, By};
 use crate::{
     command::{
-        collection::{Changed, read, reply_element, update},
+        collection::{Changed, look, reply_element, update},
         multipop::{self, Multipop},
         prelude::*,
     },
@@ -144,7 +144,7 @@ pub(super) fn pop_from_first(
     what: &Multipop<'_, Extreme>,
 ) -> Result<Option<Effect>, CommandError> {
     for key in what.keys() {
-        if let Some(zset) = read::<Zset>(cx.keyspace, key)? {
+        if let Some(zset) = look::<Zset>(cx.keyspace, key)? {
             let count = what.count.min(zset.len());
             cx.reply.array(2);
             cx.reply.bulk(key);

@@ -4,7 +4,7 @@
 use super::remove::{Extreme, parse_extreme, pop_from_first, pop_one};
 use crate::{
     command::{
-        collection::read,
+        collection::look,
         multipop::Multipop,
         prelude::*,
         waiting::{found_nothing, parse_seconds},
@@ -36,7 +36,7 @@ fn pop_first(cx: &mut Context<'_>, args: &Args<'_>, from: Extreme) -> Result<Eff
     let last = args.len() - 1;
     parse_seconds(&args[last], cx.keyspace.now_ms())?;
     for key in args.iter().take(last).skip(1) {
-        if read::<Zset>(cx.keyspace, key)?.is_some() {
+        if look::<Zset>(cx.keyspace, key)?.is_some() {
             return pop_one(cx, key, from);
         }
     }
