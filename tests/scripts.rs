@@ -24,6 +24,7 @@ on_1_2_and_4_shards!(
     a_long_script_does_not_harm_what_came_with_it,
     a_long_script_ends_transactions,
     monitors_see_a_script_and_its_commands,
+    databases_are_selected_for_the_script_alone,
     libraries_are_saved_and_loaded_at_the_start,
     answers_are_those_of_redis,
 );
@@ -32,6 +33,31 @@ fn eval(client: &mut Client, script: &str, keys: &[&str], arguments: &[&str]) ->
     let count = keys.len().to_string();
     let words = ["EVAL", script, &count].into_iter().chain(keys.iter().copied());
     client.call(words.chain(arguments.iter().copied()))
+}
+
+fn databases_are_selected_for_the_script_alone(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    let script = "redis.call('select', ARGV[1]) return redis.call('incr', 'k')";
+    assert_eq!(eval(&mut client, script, &[], &["15"]), Reply::Integer(1));
+    assert_eq!(eval(&mut client, script, &[], &["15"]), Reply::Integer(2));
+    assert_eq!(client.run("EXISTS k"), Reply::Integer(0));
+    client.run("CONFIG RESETSTAT");
+    for beyond in ["16", "99", "-1"] {
+        let refused = eval(&mut client, script, &[], &[beyond]);
+        assert!(
+            matches!(&refused, Reply::Error(text) if text.contains("DB index is out of range"))
+        );
+    }
+    let stats = |client: &mut Client, section: &str, name: &str| {
+        let text = client.call(["INFO", section]).into_text();
+        text.lines().find(|line| line.starts_with(name)).map(str::to_owned).unwrap_or_default()
+    };
+    assert_eq!(stats(&mut client, "errorstats", "errorstat_ERR"), "errorstat_ERR:count=3");
+    for command in ["cmdstat_select", "cmdstat_eval"] {
+        let line = stats(&mut client, "commandstats", command);
+        assert!(line.contains("calls=3,") && line.ends_with("failed_calls=3"), "{line}");
+    }
 }
 
 fn scripts_reach_keys_they_have_not_declared(shards: usize) {

@@ -47,9 +47,9 @@ pub trait ScriptHost {
     /// It needs keys that are not here. Nothing has been done then, and the script ends.
     fn execute(&mut self, call: &Call<'_>, out: &mut ReplyBuffer) -> Result<(), NeedsShards>;
 
-    /// How many databases there are, for SELECT.
-    fn databases(&self) -> u32 {
-        DATABASES_USUAL
+    /// Executes SELECT; answers the database of the commands that follow, if that succeeds.
+    fn select(&mut self, call: &Call<'_>, out: &mut ReplyBuffer) -> Option<u32> {
+        select(&call.args, DATABASES_USUAL, &mut ReplyWriter::new(out, call.protocol))
     }
 
     /// Why a command is refused at this moment, if it is: a user without permission, no memory, a
@@ -194,9 +194,7 @@ impl Run<'_> {
             return Err(text);
         }
         if command.full_name == "select" {
-            let reply = &mut ReplyWriter::new(&mut state.reply, state.inner);
-            let database = select(&args, host.databases(), reply);
-            state.database = database.unwrap_or(state.database);
+            state.database = host.select(&call, &mut state.reply).unwrap_or(state.database);
             return Ok(());
         }
         state.has_written |= command.flags.has(flag::WRITE);

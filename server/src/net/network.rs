@@ -26,7 +26,7 @@ use std::{
 use socket2::SockRef;
 use tessera_engine::{journal::record::RecordBuffer, sys::disk::DiskEvent};
 
-use self::sending::Outgoing;
+use self::sending::{Outgoing, SLICES_A_POLL};
 use super::{
     Board, CloseCause, CloseMode, Connection, ConnectionId, Listener,
     board::Arrival,
@@ -149,17 +149,23 @@ impl<S: Default> Network<S> {
     /// Starts the sends of dirty connections, waits as told unless there is something to do, and
     /// turns what has happened into events. One system call, when nothing is long.
     pub fn poll(&mut self, wait: Wait, mail: &impl Mail) -> io::Result<()> {
-        self.start_sends();
-        let attention = Attention { mail, board: &self.board, worker: self.worker };
-        let wait = if self.is_busy() { Wait::NONE } else { wait };
-        self.ring.turn(wait, &attention)?;
         let (mut sent, mut others) = (0, 0);
-        while let Some(completion) = self.ring.next() {
-            match completion {
-                Completion::Sent { .. } => sent += 1,
-                _ => others += 1,
+        for slice in 1.. {
+            self.start_sends();
+            let attention = Attention { mail, board: &self.board, worker: self.worker };
+            let wait = if self.is_busy() { Wait::NONE } else { wait };
+            self.ring.turn(wait, &attention)?;
+            while let Some(completion) = self.ring.next() {
+                match completion {
+                    Completion::Sent { .. } => sent += 1,
+                    _ => others += 1,
+                }
+                self.handle(completion);
             }
-            self.handle(completion);
+            let goes_on = self.outgoing.has_more() && slice < SLICES_A_POLL;
+            if !goes_on || self.has_events() || mail.has_mail() {
+                break;
+            }
         }
         self.has_only_sent = sent > 0 && others == 0;
         if self.board.has_arrivals(self.worker) {

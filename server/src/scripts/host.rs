@@ -214,6 +214,15 @@ impl Host<'_> {
         Ok(())
     }
 
+    /// Shows a command to those who monitor.
+    #[inline]
+    fn show(&mut self, call: &Call<'_>) {
+        if let Some(shown) = self.shown.as_deref_mut() {
+            let (now_us, database) = (self.watch.now_us, call.database);
+            shown.extend(monitor::line(now_us, database, "lua", call.command, &call.args));
+        }
+    }
+
     /// Counts a command that has been executed, and notes it if it was slow.
     #[inline]
     fn note(&mut self, call: &Call<'_>, error: Option<&CommandError>) {
@@ -226,13 +235,15 @@ impl Host<'_> {
         }
     }
 
-    /// Executes a command that needs no shard, on a session that scripts have for that.
-    fn execute_on_session(&mut self, call: &Call<'_>, out: &mut ReplyBuffer) {
+    /// Executes a command that needs no shard, on a session that scripts have for that; answers whether
+    /// it succeeds.
+    fn execute_on_session(&mut self, call: &Call<'_>, out: &mut ReplyBuffer) -> bool {
         let Some(Code::Local(function) | Code::Waiting { now: function, .. }) =
             self.codes.get(call.command)
         else {
             let text = format!("ERR '{}' cannot be called from scripts", call.command.full_name);
-            return ReplyWriter::new(out, call.protocol).error(&text);
+            ReplyWriter::new(out, call.protocol).error(&text);
+            return false;
         };
         self.session.database = call.database;
         self.session.protocol = call.protocol;
@@ -256,6 +267,7 @@ impl Host<'_> {
             ReplyWriter::new(out, call.protocol).error(&error.to_string());
         }
         self.note(call, outcome.as_ref().err());
+        outcome.is_ok()
     }
 
     /// The script has become slow.
@@ -283,13 +295,10 @@ fn shortened(args: &Args<'_>) -> Vec<Vec<u8>> {
 
 impl ScriptHost for Host<'_> {
     fn execute(&mut self, call: &Call<'_>, out: &mut ReplyBuffer) -> Result<(), NeedsShards> {
-        if let Some(shown) = self.shown.as_deref_mut() {
-            let (now_us, database) = (self.watch.now_us, call.database);
-            shown.extend(monitor::line(now_us, database, "lua", call.command, &call.args));
-        }
+        self.show(call);
         match call.command.run {
             Run::Shard(_) => return self.execute_on_shards(call, out),
-            Run::Session => self.execute_on_session(call, out),
+            Run::Session => _ = self.execute_on_session(call, out),
             Run::Script | Run::Container => {
                 let text = "ERR This Redis command is not allowed from script";
                 ReplyWriter::new(out, call.protocol).error(text);
@@ -298,8 +307,9 @@ impl ScriptHost for Host<'_> {
         Ok(())
     }
 
-    fn databases(&self) -> u32 {
-        self.shared.config.current().databases
+    fn select(&mut self, call: &Call<'_>, out: &mut ReplyBuffer) -> Option<u32> {
+        self.show(call);
+        self.execute_on_session(call, out).then_some(self.session.database)
     }
 
     fn refusal(&mut self, call: &Call<'_>, allows_oom: bool, has_written: bool) -> Option<String> {
