@@ -162,7 +162,7 @@ impl<S: Default> Network<S> {
                 }
                 self.handle(completion);
             }
-            let goes_on = self.outgoing.has_more() && slice < SLICES_A_POLL;
+            let goes_on = self.outgoing.has_only_pushes() && slice < SLICES_A_POLL;
             if !goes_on || self.has_events() || mail.has_mail() {
                 break;
             }

@@ -74,6 +74,13 @@ impl Outgoing {
         !(self.pushed.is_empty() && self.working.is_empty())
     }
 
+    /// Whether the next slice is of pushes alone. Work on replies has a slice in each poll, since it
+    /// takes longer.
+    #[inline]
+    pub(super) fn has_only_pushes(&self) -> bool {
+        self.working.is_empty() && !self.pushed.is_empty()
+    }
+
     #[inline]
     fn mark<S>(&mut self, index: u32, connection: &mut Connection<S>) {
         if !connection.dirty {
