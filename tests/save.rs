@@ -297,6 +297,35 @@ fn one_save_at_a_time(shards: usize) {
     assert_eq!(client.receive_all(3), [Reply::ok(), Reply::ok(), Reply::bulk("v")]);
 }
 
+/// Turns that all workers have made so far.
+fn turns(client: &mut Client) -> u64 {
+    let info = client.run("INFO stats").into_text();
+    let line = info.lines().find_map(|line| line.strip_prefix("eventloop_cycles:"));
+    line.expect("a count").parse().expect("a number")
+}
+
+/// A worker whose shard is lent cannot go on with the save, and must not ask all the time whether it
+/// can: that takes the processor from whoever has the shard.
+#[test]
+fn workers_whose_shards_are_lent_rest_during_a_save() {
+    let server = Server::start(4);
+    let mut client = server.connect();
+    let fill = "for i = 1, 60000 do redis.call('SET', 'key:' .. i, i) end";
+    assert!(client.call(["EVAL", fill, "0"]).is_null());
+    let (before, start) = (turns(&mut client), Instant::now());
+    let read_all = "for i = 1, 150000 do redis.call('GET', 'key:' .. i) end";
+    client.push(["BGSAVE"]);
+    client.push(["EVAL", read_all, "4", "key:1", "key:2", "key:3", "key:4"]);
+    client.push(["INFO", "persistence"]);
+    client.flush();
+    let answers = client.receive_all(3);
+    let info = answers[2].clone().into_text();
+    assert!(info.contains("rdb_bgsave_in_progress:1"), "the save was over before: {info}");
+    // Slower machines make fewer turns. Without rest it is a thousand in a millisecond.
+    let (made, took) = (turns(&mut client) - before, start.elapsed());
+    assert!(u128::from(made) < 40 * took.as_millis().max(50), "{made} turns in {took:?}");
+}
+
 fn another_number_of_shards_loads_the_file(shards: usize) {
     let server = Server::start(shards);
     let mut client = server.connect();

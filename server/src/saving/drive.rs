@@ -372,8 +372,9 @@ impl Worker {
         let is_pressing = self.saving.as_ref().map(|saving| saving.is_pressing(key_delay));
         let waits = !self.save_waiters.is_empty() || self.shared.saves.holds_writes();
         match is_pressing {
-            Some(true) => Some(Duration::ZERO),
-            Some(false) => Some(LOOK_AGAIN),
+            // A shard that is lent cannot be captured, and its return ends the wait.
+            Some(true) if self.shard.is_here() => Some(Duration::ZERO),
+            Some(_) => Some(LOOK_AGAIN),
             None if self.save_is_due => Some(Duration::ZERO),
             None => waits.then_some(LOOK_AGAIN),
         }
