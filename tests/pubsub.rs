@@ -28,6 +28,7 @@ on_1_2_and_4_shards!(
     notifications_name_key_and_event,
     notifications_of_every_class,
     an_event_is_there_when_its_command_is_answered,
+    a_setting_counts_from_its_place_in_the_order,
 );
 
 fn connect(address: SocketAddr) -> Client {
@@ -575,4 +576,35 @@ fn an_event_is_there_when_its_command_is_answered(shards: usize) {
         }
         assert_eq!(told, 20);
     }
+}
+
+fn a_setting_counts_from_its_place_in_the_order(shards: usize) {
+    const ROUNDS: usize = 50;
+    let server = Server::start(shards);
+    let (mut client, mut listener) = (server.connect(), server.connect());
+    listener.run("PSUBSCRIBE __keyevent@0__:*");
+    listener.run("SUBSCRIBE end");
+    for round in 0..ROUNDS {
+        // Keys of all shards, so that most commands are executed elsewhere, the last one on two shards.
+        let [from, to] = ["from", "to"].map(|name| format!("{name}{round}"));
+        client.push(["CONFIG", "SET", "notify-keyspace-events", "E$g"]);
+        client.push(["SET", &from, "1"]);
+        client.push(["RENAME", &from, &to]);
+        client.push(["CONFIG", "SET", "notify-keyspace-events", ""]);
+        client.push(["SET", &to, "2"]);
+    }
+    client.flush();
+    client.receive_all(5 * ROUNDS);
+    client.run("PUBLISH end .");
+    let mut told = BTreeMap::new();
+    loop {
+        let message = words(listener.receive());
+        if message[0] == "message" {
+            break;
+        }
+        *told.entry(message[2].clone()).or_insert(0) += 1;
+    }
+    let expected = ["rename_from", "rename_to", "set"];
+    let expected = expected.map(|event| (format!("__keyevent@0__:{event}"), ROUNDS));
+    assert_eq!(told, BTreeMap::from(expected));
 }

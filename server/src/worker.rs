@@ -227,8 +227,8 @@ impl Worker {
         self.next()
     }
 
-    /// Looks at what may have changed since the last turn: the time, the own shard, the
-    /// configuration, and the state of the server.
+    /// Looks at what may have changed since the last turn: the time, the own shard, and the state of
+    /// the server. Not the configuration: CONFIG SET tells of it, in its place among the commands.
     fn begin_turn(&mut self) {
         if self.own == 0 {
             self.heed_signal();
@@ -236,9 +236,6 @@ impl Worker {
         self.take_time(wall_clock_us());
         self.unmoor();
         self.stopwatch.start();
-        if self.config.refresh() {
-            self.configure();
-        }
         self.look_at_pause();
         self.busy = self.shared.scripts.busy();
         if self.is_loading {

@@ -1,12 +1,17 @@
 //! The configuration as the running server shares it.
 //!
-//! Why a generation: workers read options on every request, so each keeps the `Arc` that it saw
-//! last and compares one number; only after CONFIG SET does it take the lock for a moment.
+//! Why generations: workers read options on every request, so each keeps the `Arc` of one. CONFIG SET
+//! publishes the next one and tells all workers its number through their mailboxes; each takes it up
+//! at that place among the commands, and goes by the one before until then, though later ones may be
+//! published already.
 //!
 //! Invariants:
 //! - a published `Config` never changes; CONFIG SET publishes a new one, whole or not at all;
-//! - the generation grows after the new value stands, so whoever sees it reads the new value.
+//! - the generation grows after the new value stands, so whoever sees it reads the new value;
+//! - a worker never goes back to an older generation.
 
+use std::collections::VecDeque;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,12 +31,22 @@ pub type ApplyChange =
 /// Why an option does not change while the server runs.
 const FIXED: &str = "can't set immutable config";
 
+/// So many generations before the present one are kept for workers that have not come to them yet.
+/// More are not on their way but from clients that pipeline CONFIG SET; then some are passed over.
+const OLDER_KEPT: usize = 64;
+
 /// Owner of the running configuration, shared by all workers.
 pub struct ConfigStore {
     generation: AtomicU64,
-    current: Mutex<Arc<Config>>,
+    published: Mutex<Published>,
     file: Option<PathBuf>,
     apply: ApplyChange,
+}
+
+/// The present configuration, and those of the generations before it, the oldest first.
+struct Published {
+    current: Arc<Config>,
+    older: VecDeque<Arc<Config>>,
 }
 
 /// Why CONFIG SET changed nothing. `Display` is the client's error reply.
@@ -67,7 +82,7 @@ impl ConfigStore {
     pub fn new(config: Config, file: Option<PathBuf>, apply: ApplyChange) -> ConfigStore {
         ConfigStore {
             generation: AtomicU64::new(1),
-            current: Mutex::new(Arc::new(config)),
+            published: Mutex::new(Published { current: Arc::new(config), older: VecDeque::new() }),
             file,
             apply,
         }
@@ -75,7 +90,17 @@ impl ConfigStore {
 
     /// The configuration as it is now.
     pub fn current(&self) -> Arc<Config> {
-        self.lock().clone()
+        Arc::clone(&self.lock().current)
+    }
+
+    /// The configuration of `generation`, or of the oldest after it that is kept, and its generation.
+    fn of_generation(&self, generation: u64) -> (u64, Arc<Config>) {
+        let published = self.lock();
+        let newest = self.generation.load(Ordering::Acquire);
+        let kept = published.older.len() as u64;
+        let behind = newest.saturating_sub(generation).min(kept);
+        let older = published.older.get((kept - behind) as usize);
+        (newest - behind, Arc::clone(older.unwrap_or(&published.current)))
     }
 
     /// The file that the server was started with.
@@ -84,24 +109,28 @@ impl ConfigStore {
     }
 
     /// CONFIG SET: sets all pairs of name and value, or none. `local` says that the client is on
-    /// this machine, which `enable-protected-configs local` asks for.
-    pub fn set(&self, pairs: &[(&[u8], &[u8])], local: bool) -> Result<(), SetError> {
-        let mut current = self.lock();
-        let changes = resolve(pairs, &current, local)?;
-        let mut next = Config::clone(&current);
+    /// this machine, which `enable-protected-configs local` asks for. Answers the new generation.
+    pub fn set(&self, pairs: &[(&[u8], &[u8])], local: bool) -> Result<u64, SetError> {
+        let mut published = self.lock();
+        let current = &published.current;
+        let changes = resolve(pairs, current, local)?;
+        let mut next = Config::clone(current);
         for (row, value) in changes {
             let refuse = |reason: String| SetError::Refused { option: row.name.to_owned(), reason };
             assign(&mut next, row, value).map_err(refuse)?;
-            if row.flags.has(Flags::KEPT) && row.value(&next) != row.value(&current) {
+            if row.flags.has(Flags::KEPT) && row.value(&next) != row.value(current) {
                 return Err(refuse(FIXED.to_owned()));
             }
         }
         next.normalise();
-        (self.apply)(&current, &next)
+        (self.apply)(current, &next)
             .map_err(|(option, reason)| SetError::Refused { option: option.to_owned(), reason })?;
-        *current = Arc::new(next);
-        self.generation.fetch_add(1, Ordering::Release);
-        Ok(())
+        let before = mem::replace(&mut published.current, Arc::new(next));
+        published.older.push_back(before);
+        if published.older.len() > OLDER_KEPT {
+            published.older.pop_front();
+        }
+        Ok(self.generation.fetch_add(1, Ordering::Release) + 1)
     }
 
     /// CONFIG REWRITE.
@@ -110,9 +139,9 @@ impl ConfigStore {
         rewrite_file(file, &self.current()).map_err(|error| RewriteError::Io(os_error_text(&error)))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Config>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Published> {
         // The lock's holder replaces the value in one step, so a panic leaves it whole.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -189,21 +218,22 @@ pub struct ConfigReader {
 impl ConfigReader {
     /// A view of what `store` holds now.
     pub fn new(store: Arc<ConfigStore>) -> ConfigReader {
-        let generation = store.generation.load(Ordering::Acquire);
-        let config = store.current();
+        let (generation, config) = store.of_generation(u64::MAX);
         ConfigReader { store, generation, config }
     }
 
-    /// Takes up a configuration that was published since; true if there was one. Costs one load
-    /// when there was none: call it once a turn.
-    pub fn refresh(&mut self) -> bool {
-        let generation = self.store.generation.load(Ordering::Acquire);
-        if generation == self.generation {
+    /// Takes up the configuration of `generation`; true if it is newer than the own one.
+    pub fn advance(&mut self, generation: u64) -> bool {
+        if generation <= self.generation {
             return false;
         }
-        self.generation = generation;
-        self.config = self.store.current();
+        (self.generation, self.config) = self.store.of_generation(generation);
         true
+    }
+
+    /// Takes up the newest configuration; true if it is newer than the own one.
+    pub fn refresh(&mut self) -> bool {
+        self.advance(self.store.generation.load(Ordering::Acquire))
     }
 
     /// How often the configuration had been changed at the last `refresh`.
@@ -230,7 +260,7 @@ mod tests {
         ConfigStore::new(Config::default(), None, Box::new(|_, _| Ok(())))
     }
 
-    fn set(store: &ConfigStore, pairs: &[(&str, &str)]) -> Result<(), String> {
+    fn set(store: &ConfigStore, pairs: &[(&str, &str)]) -> Result<u64, String> {
         let pairs: Vec<(&[u8], &[u8])> =
             pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         store.set(&pairs, true).map_err(|error| error.to_string())
@@ -312,6 +342,26 @@ mod tests {
         assert!(reader.refresh());
         assert_eq!(reader.get().timeout, 5);
         assert!(!reader.refresh());
+    }
+
+    #[test]
+    fn readers_take_up_the_generation_that_they_are_told_of() {
+        let store = Arc::new(store());
+        let mut reader = ConfigReader::new(store.clone());
+        let told: Vec<u64> =
+            (1..=3).map(|n| set(&store, &[("timeout", &n.to_string())]).unwrap()).collect();
+        for (generation, timeout) in told.iter().zip(1..) {
+            assert!(reader.advance(*generation));
+            assert_eq!((reader.get().timeout, reader.generation()), (timeout, *generation));
+        }
+        assert!(!reader.advance(told[0]), "no way back");
+        for n in 0..2 * OLDER_KEPT {
+            set(&store, &[("timeout", &(100 + n).to_string())]).unwrap();
+        }
+        assert!(reader.advance(told[2] + 1), "passes over what is not kept");
+        assert_eq!(reader.get().timeout as usize, 100 + OLDER_KEPT - 1);
+        assert!(reader.refresh());
+        assert_eq!(reader.get().timeout as usize, 100 + 2 * OLDER_KEPT - 1);
     }
 
     #[test]

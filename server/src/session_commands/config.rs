@@ -63,7 +63,8 @@ fn rewrite(cx: &mut SessionContext<'_>, _: &Args<'_>) -> Result<(), CommandError
 }
 
 /// CONFIG SET option value …: the change is published at once and acknowledged when every worker
-/// goes by it.
+/// goes by it. Each does so at the place of this question in its mailbox, so that what the client
+/// sent before is executed by the old configuration, wherever that is.
 fn ask_set(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, CommandError> {
     if !args.len().is_multiple_of(2) {
         return Err(CommandError::Syntax);
@@ -71,11 +72,12 @@ fn ask_set(cx: &mut SessionContext<'_>, args: &Args<'_>) -> Result<Asked, Comman
     let pairs: Vec<(&[u8], &[u8])> =
         (2..args.len()).step_by(2).map(|at| (&args[at], &args[at + 1])).collect();
     let is_local = cx.session.is_local;
-    cx.shared
+    let generation = cx
+        .shared
         .config
         .set(&pairs, is_local)
         .map_err(|error| CommandError::text(error.to_string()))?;
-    let mut args = vec![b"refresh".to_vec()];
+    let mut args = vec![generation.to_le_bytes().to_vec()];
     if switch_log(cx) {
         args.push(STOP_LOGGING.to_vec());
     }
@@ -104,7 +106,8 @@ fn switch_log(cx: &mut SessionContext<'_>) -> bool {
 }
 
 fn set_part(worker: &mut Worker, args: &Args<'_>, reply: &mut ReplyWriter<'_>) {
-    if worker.config.refresh() {
+    let generation = <[u8; 8]>::try_from(&args[0]).map_or(0, u64::from_le_bytes);
+    if worker.config.advance(generation) {
         worker.configure();
     }
     if args.get(1) == Some(STOP_LOGGING) {

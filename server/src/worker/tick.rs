@@ -58,6 +58,10 @@ impl Worker {
         if self.now_us < self.next_tick_us {
             return;
         }
+        // What a transaction has set whose client left before it ended, nobody was told of.
+        if self.config.refresh() {
+            self.configure();
+        }
         self.publish();
         self.end_idle_couplings();
         if self.own == 0 {
