@@ -42,10 +42,7 @@ fn bullmq_does_every_job_once_and_recovers_those_of_a_killed_worker() {
     drive_node("bullmq", &BULLMQ);
 }
 
-// Stood still once in a whole run of all tests beside each other, and never alone: until it is known
-// whether the driver, Bull or the server waited, it is run by name (`-- --ignored jobs::bull`).
 #[test]
-#[ignore = "stood still once, not explained yet"]
 fn bull_does_every_job_once_and_recovers_that_of_a_killed_worker() {
     drive_node("bull", &BULL);
 }

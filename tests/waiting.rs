@@ -13,6 +13,7 @@ use fastrand::Rng;
 use crate::harness::{Client, Reply, Server, on_1_2_and_4_shards, scaled};
 
 on_1_2_and_4_shards!(
+    messages_that_nobody_hears_delay_no_answer,
     an_element_is_moved_before_anybody_reaches_it,
     a_script_or_a_transaction_moves_it_at_its_end,
     an_element_goes_through_many_lists_in_one_instant,
@@ -43,6 +44,26 @@ fn shown(reply: Reply) -> String {
             format!("[{}]", items.join(" "))
         }
         other => other.into_text(),
+    }
+}
+
+fn messages_that_nobody_hears_delay_no_answer(shards: usize) {
+    let server = Server::start(shards);
+    let mut client = server.connect();
+    let script = "redis.call('RPUSH', KEYS[1], 'v') return redis.call('PUBLISH', KEYS[1], 'm')";
+    for key in ["a", "b", "c", "d"] {
+        // The key and the channel of its name live on one shard, and are reached in one turn.
+        let mut waiter = server.waiting(&format!("BLPOP {key} 0"), 1);
+        let lines = [&format!("RPUSH {key} v")[..], &format!("PUBLISH {key} m")];
+        assert_eq!(pipelined(&mut client, &lines), ["1", "0"]);
+        assert_eq!(shown(waiter.receive()), format!("[{key} v]"));
+        let mut waiter = server.waiting(&format!("BLPOP {key} 0"), 1);
+        client.push(["EVAL", script, "1", key]);
+        client.push(["EVAL", script, "1", key]);
+        client.flush();
+        client.receive_all(2);
+        assert_eq!(shown(waiter.receive()), format!("[{key} v]"));
+        client.call(["DEL", key]);
     }
 }
 

@@ -477,7 +477,8 @@ impl Events {
         self.waiting
     }
 
-    /// Notes that there is something to tell, or that there is not.
+    /// Notes that there is something to tell. Only who takes all of it, notices and the answers of
+    /// waiters, notes that there is nothing any more.
     pub(crate) fn set_waiting(&mut self, waiting: bool) {
         self.waiting = waiting;
     }

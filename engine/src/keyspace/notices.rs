@@ -64,7 +64,10 @@ impl Notices {
     ) -> usize {
         self.settle(events);
         let count = self.send(kind, channel, payload);
-        events.set_waiting(!self.ready.is_empty());
+        // Something else may wait to be told, of which nothing is known here: the flag is only raised.
+        if !self.ready.is_empty() {
+            events.set_waiting(true);
+        }
         count
     }
 
